@@ -1,0 +1,96 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Warnings are errors in every target of ours; dependencies are built as they are.
+let swift: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+/// C is optimised in debug builds too: a kernel at -O0 would make the tests of the model unusably slow.
+/// `-ffp-contract=off` keeps the scalar references exact; kernels ask for fused multiply-add where they want it.
+let c: [CSetting] = [
+    .treatAllWarnings(as: .error),
+    .unsafeFlags(["-O3", "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra"]),
+    .define("_GNU_SOURCE"),
+]
+
+let package = Package(
+    name: "dreamcache",
+    products: [
+        .executable(name: "dreamcached", targets: ["dreamcached"]),
+        .executable(name: "dreamcache", targets: ["dreamcache"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: ["YAML", "CommandLineArguments"]),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+    ],
+    targets: [
+        // Debian's C libraries, as module maps.
+        .systemLibrary(name: "OneDNN", path: "Sources/CLibraries/OneDNN", providers: [.apt(["libdnnl-dev"])]),
+        .systemLibrary(name: "OpenBLAS", path: "Sources/CLibraries/OpenBLAS", providers: [.apt(["libopenblas-dev"])]),
+        .systemLibrary(name: "PNG", path: "Sources/CLibraries/PNG", providers: [.apt(["libpng-dev"])]),
+        .systemLibrary(name: "JPEG", path: "Sources/CLibraries/JPEG", providers: [.apt(["libjpeg-dev"])]),
+        .systemLibrary(
+            name: "InotifyTools", path: "Sources/CLibraries/InotifyTools", providers: [.apt(["libinotifytools0-dev"])]),
+
+        // C of our own.
+        .target(name: "CKernels", cSettings: c, linkerSettings: [.linkedLibrary("gomp")]),
+        .target(name: "COneDNN", dependencies: ["OneDNN"], cSettings: c, linkerSettings: [.linkedLibrary("dnnl")]),
+        .target(
+            name: "CImageCodecs", dependencies: ["PNG", "JPEG"], cSettings: c,
+            linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg")]),
+        .target(name: "CLinux", cSettings: c),
+
+        // The model.
+        .target(name: "TensorEngine", dependencies: ["CKernels", "COneDNN", "OpenBLAS"], swiftSettings: swift),
+        .target(name: "Checkpoint", swiftSettings: swift),
+        .target(name: "Raster", dependencies: ["CImageCodecs"], swiftSettings: swift),
+        .target(
+            name: "Diffusion", dependencies: ["TensorEngine", "Checkpoint", .product(name: "Yams", package: "Yams")],
+            resources: [.copy("Resources")], swiftSettings: swift),
+        .target(
+            name: "DreamCache",
+            dependencies: ["Diffusion", "Raster", .product(name: "Crypto", package: "swift-crypto")], swiftSettings: swift),
+
+        // The spool.
+        .target(
+            name: "Spool",
+            dependencies: [
+                "CLinux", "InotifyTools",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ], swiftSettings: swift),
+
+        // The programs.
+        .target(
+            name: "Service",
+            dependencies: [
+                "Spool", "DreamCache",
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: swift),
+        .executableTarget(
+            name: "dreamcached",
+            dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: swift),
+        .executableTarget(
+            name: "dreamcache",
+            dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: swift),
+
+        .testTarget(name: "CheckpointTests", dependencies: ["Checkpoint"], swiftSettings: swift),
+        .testTarget(name: "RasterTests", dependencies: ["Raster"], swiftSettings: swift),
+        .testTarget(name: "TensorEngineTests", dependencies: ["TensorEngine"], swiftSettings: swift),
+        .testTarget(name: "DiffusionTests", dependencies: ["Diffusion"], swiftSettings: swift),
+        .testTarget(name: "DreamCacheTests", dependencies: ["DreamCache"], swiftSettings: swift),
+        .testTarget(name: "SpoolTests", dependencies: ["Spool"], swiftSettings: swift),
+        .testTarget(
+            name: "EndToEndTests", dependencies: ["Service", "dreamcached", "dreamcache"], swiftSettings: swift),
+    ],
+    swiftLanguageModes: [.v6]
+)
