@@ -1,1 +1,106 @@
+// The arithmetic that neither oneDNN nor OpenBLAS offers: normalisation, activations, fused attention, layout work.
+//
+// Conventions
+//   * Activations are channels-last: [n, h, w, c] and [n, tokens, c] have the same memory.
+//   * Nothing here allocates: a kernel that needs room takes `scratch` and has a `..._scratch_bytes` beside it.
+//   * Each kernel has a scalar twin named `reference_...` that follows the textbook; tests compare the two.
+//   * A result never depends on the number of threads: work is cut into pieces whose size does not depend on it,
+//     and partial sums are combined in a fixed order.
+//   * AVX-512 or AVX2 is chosen at run time; on another CPU the scalar twins do the work.
 #pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/// Element type of an activation.
+typedef enum { KERNELS_F32 = 0, KERNELS_BF16 = 1 } kernels_type;
+
+// MARK: CPU and threads
+
+/// What the running CPU offers, as far as a choice here depends on it.
+typedef struct {
+    bool avx2;         // AVX2 and FMA
+    bool avx512;       // AVX-512 F, BW, DQ, VL
+    bool avx512_bf16;  // the dot product of bfloat16 pairs
+} kernels_cpu_features;
+
+kernels_cpu_features kernels_cpu(void);
+
+/// Lets a test run the kernels of a smaller CPU: features not in `allowed` are not used. Not thread safe.
+void kernels_limit_cpu(kernels_cpu_features allowed);
+
+/// Sets the number of threads of the one pool (libgomp's) that both our kernels and oneDNN use.
+void kernels_set_threads(int count);
+int kernels_threads(void);
+
+/// Calls `body(context, i)` for every i in 0..<count on the pool; i is handed out in order, a piece at a time.
+void kernels_parallel_for(int64_t count, void (*body)(void *context, int64_t index), void *context);
+
+// MARK: Conversion and layout
+
+void kernels_f32_to_bf16(const float *x, uint16_t *y, int64_t count);
+void kernels_bf16_to_f32(const uint16_t *x, float *y, int64_t count);
+/// y[r] = a[r] ++ b[r]: joins rows of `a_row` and `b_row` floats.
+void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t b_row, float *y, int64_t rows);
+/// Nearest neighbour, twice as high and wide: x [n,h,w,c] -> y [n,2h,2w,c], in pieces of `pixel_bytes`.
+void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t pixel_bytes);
+/// One tile of im2col: rows `first ..< first + rows` of the patch matrix [n*oh*ow, kh*kw*c] of x [n,h,w,c].
+void kernels_patches(const float *x, float *y, int64_t first, int64_t rows, int64_t h, int64_t w, int64_t c, int64_t oh,
+                     int64_t ow, int64_t kernel, int64_t stride, int64_t pad);
+
+// MARK: Elementwise
+
+/// y = a + b.
+void kernels_add(const float *a, const float *b, float *y, int64_t count);
+/// y = x * sigmoid(x), any mixture of types.
+void kernels_silu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count);
+/// y = x * Phi(x), the exact (erf) GELU.
+void kernels_gelu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count);
+/// y = x * sigmoid(1.702 x), the GELU of OpenAI's CLIP.
+void kernels_quick_gelu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count);
+/// GEGLU (Shazeer 2020): x [rows, 2c] holds value ++ gate; y [rows, c] = value * gelu(gate).
+void kernels_geglu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t rows, int64_t c);
+
+void reference_silu(const float *x, float *y, int64_t count);
+void reference_gelu(const float *x, float *y, int64_t count);
+void reference_quick_gelu(const float *x, float *y, int64_t count);
+void reference_geglu(const float *x, float *y, int64_t rows, int64_t c);
+
+// MARK: Normalisation
+
+/// y[r] = (x[r] - mean) / sqrt(var + eps) * weight + bias over rows of c floats.
+void kernels_layer_norm(const float *x, const float *weight, const float *bias, float eps, void *y, kernels_type yt,
+                        int64_t rows, int64_t c);
+void reference_layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y, int64_t rows,
+                          int64_t c);
+
+/// Group normalisation of x [n, pixels, c], followed by SiLU where `silu`.
+void kernels_group_norm(const float *x, const float *weight, const float *bias, float eps, bool silu, void *y,
+                        kernels_type yt, int64_t n, int64_t pixels, int64_t c, int64_t groups, void *scratch);
+size_t kernels_group_norm_scratch_bytes(int64_t n, int64_t pixels, int64_t c);
+void reference_group_norm(const float *x, const float *weight, const float *bias, float eps, bool silu, float *y,
+                          int64_t n, int64_t pixels, int64_t c, int64_t groups);
+
+// MARK: Attention
+
+/// softmax(q k^T / sqrt(head_size)) v for every head, without ever holding a whole score matrix
+/// (online softmax: Milakov & Gimelshein 2018; blocks of queries and keys: FlashAttention, Dao et al. 2022).
+///
+/// q [n, queries, *], k and v [kv_n, keys, *], y [n, queries, heads * head_size]; the row strides, in elements, let q, k
+/// and v be column ranges of one wider matrix. kv_n is n or 1 (one memory shared by the batch). q, k, v and y have one
+/// type; sums and softmax are fp32. `causal`: query i sees keys 0...i only.
+typedef struct {
+    const void *q, *k, *v;
+    void *y;
+    int64_t q_stride, k_stride, v_stride, y_stride;
+    int64_t n, kv_n, heads, head_size, queries, keys;
+    bool causal;
+    kernels_type type;
+    void *scratch;  // kernels_attention_scratch_bytes(this)
+} kernels_attention_shape;
+
+size_t kernels_attention_scratch_bytes(const kernels_attention_shape *shape);
+void kernels_attention(const kernels_attention_shape *shape);
+/// The textbook: fp32 only, strides as above.
+void reference_attention(const kernels_attention_shape *shape);

@@ -1,0 +1,140 @@
+// Fused attention for one instruction set and one element type. Included with
+//   ELEMENT   float or uint16_t (bfloat16)
+//   PAIR      1, or 2 where one lane of a product holds two bfloat16 elements
+//   NAME(x)   the suffixed name
+//   DOT(acc, a, b), BROADCAST(pointer), STORE_P(...)
+// Registers: a tile of 6 rows x TILE_VECTORS vectors of accumulators, one row of B, one broadcast of A.
+
+// C[R, V vectors] (+)= A[R, depth] B[depth, V vectors]; strides in lanes (32 bit) for B and in elements for A.
+INLINE void NAME(tile)(const int R, const int V, const ELEMENT *a, int64_t lda, const float *b, int64_t ldb, float *c,
+                       int64_t ldc, int64_t depth, bool accumulate) {
+    vf acc[6][TILE_VECTORS];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) acc[r][v] = accumulate ? load(c + r * ldc + v * LANES) : (vf)(0.0f);
+    for (int64_t p = 0; p < depth; p++) {
+        vf row[TILE_VECTORS];
+        for (int v = 0; v < V; v++) row[v] = load(b + p * ldb + v * LANES);
+        for (int r = 0; r < R; r++) {
+            vf x = BROADCAST(a + r * lda + p * PAIR);
+            for (int v = 0; v < V; v++) acc[r][v] = DOT(acc[r][v], x, row[v]);
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < V; v++) store(c + r * ldc + v * LANES, acc[r][v]);
+}
+
+// The same for any number of rows and of vectors: whole tiles first, then the rests with their own constants.
+INLINE void NAME(tile_rows)(int64_t rows, const int V, const ELEMENT *a, int64_t lda, const float *b, int64_t ldb,
+                            float *c, int64_t ldc, int64_t depth, bool accumulate) {
+    int64_t r = 0;
+    for (; r + 6 <= rows; r += 6) NAME(tile)(6, V, a + r * lda, lda, b, ldb, c + r * ldc, ldc, depth, accumulate);
+    a += r * lda, c += r * ldc;
+    switch (rows - r) {
+        case 5: NAME(tile)(5, V, a, lda, b, ldb, c, ldc, depth, accumulate); break;
+        case 4: NAME(tile)(4, V, a, lda, b, ldb, c, ldc, depth, accumulate); break;
+        case 3: NAME(tile)(3, V, a, lda, b, ldb, c, ldc, depth, accumulate); break;
+        case 2: NAME(tile)(2, V, a, lda, b, ldb, c, ldc, depth, accumulate); break;
+        case 1: NAME(tile)(1, V, a, lda, b, ldb, c, ldc, depth, accumulate); break;
+        default: break;
+    }
+}
+
+static void NAME(product)(int64_t rows, int64_t vectors, const ELEMENT *a, int64_t lda, const float *b, int64_t ldb,
+                          float *c, int64_t ldc, int64_t depth, bool accumulate) {
+    int64_t v = 0;
+    for (; v + TILE_VECTORS <= vectors; v += TILE_VECTORS)
+        NAME(tile_rows)(rows, TILE_VECTORS, a, lda, b + v * LANES, ldb, c + v * LANES, ldc, depth, accumulate);
+    b += v * LANES, c += v * LANES;
+    switch (vectors - v) {
+        case 3: NAME(tile_rows)(rows, 3, a, lda, b, ldb, c, ldc, depth, accumulate); break;
+        case 2: NAME(tile_rows)(rows, 2, a, lda, b, ldb, c, ldc, depth, accumulate); break;
+        case 1: NAME(tile_rows)(rows, 1, a, lda, b, ldb, c, ldc, depth, accumulate); break;
+        default: break;
+    }
+}
+
+// index: (memory, head, panel).
+static void NAME(attention_pack)(const attention_plan *plan, int64_t index) {
+    const kernels_attention_shape *s = &plan->shape;
+    int64_t panels = plan->padded_keys / PANEL, d = s->head_size, width = plan->padded_width;
+    int64_t panel = index % panels, head = index / panels % s->heads, memory = index / panels / s->heads;
+    int64_t first = panel * PANEL, keys = KERNELS_MIN(PANEL, s->keys - first), group = memory * s->heads + head;
+
+    const ELEMENT *k = (const ELEMENT *)s->k + (memory * s->keys + first) * s->k_stride + head * d;
+    ELEMENT *pk = (ELEMENT *)plan->packed_k + (group * plan->padded_keys + first) * d;
+    for (int64_t j = 0; j < PANEL; j++)
+        for (int64_t p = 0; p < d; p += PAIR)
+            for (int64_t e = 0; e < PAIR; e++)
+                pk[p * PANEL + j * PAIR + e] = j < keys ? k[j * s->k_stride + p + e] : 0;
+
+    const ELEMENT *v = (const ELEMENT *)s->v + (memory * s->keys + first) * s->v_stride + head * d;
+    ELEMENT *pv = (ELEMENT *)plan->packed_v + (group * plan->padded_keys + first) * width;
+    for (int64_t j = 0; j < PANEL; j += PAIR)
+        for (int64_t p = 0; p < width; p++)
+            for (int64_t e = 0; e < PAIR; e++)
+                pv[j * width + p * PAIR + e] = p < d && j + e < keys ? v[(j + e) * s->v_stride + p] : 0;
+}
+
+// index: (image, head, block of queries).
+static void NAME(attention_block)(const attention_plan *plan, int64_t index) {
+    const kernels_attention_shape *s = &plan->shape;
+    int64_t d = s->head_size, width = plan->padded_width;
+    int64_t block = index % plan->query_blocks, head = index / plan->query_blocks % s->heads;
+    int64_t image = index / plan->query_blocks / s->heads;
+    int64_t first = block * QUERY_BLOCK, rows = KERNELS_MIN(QUERY_BLOCK, s->queries - first);
+    int64_t group = (s->kv_n == 1 ? 0 : image) * s->heads + head;
+    const ELEMENT *q = (const ELEMENT *)s->q + (image * s->queries + first) * s->q_stride + head * d;
+    const ELEMENT *k = (const ELEMENT *)plan->packed_k + group * plan->padded_keys * d;
+    const ELEMENT *v = (const ELEMENT *)plan->packed_v + group * plan->padded_keys * width;
+
+    float scores[QUERY_BLOCK * KEY_BLOCK] __attribute__((aligned(64)));
+    float out[QUERY_BLOCK * 512] __attribute__((aligned(64)));
+    float maximum[QUERY_BLOCK], sum[QUERY_BLOCK];
+    for (int64_t i = 0; i < rows; i++) maximum[i] = -__builtin_inff(), sum[i] = 0;
+    float scale = 1.0f / __builtin_sqrtf((float)d);
+    // Under a causal mask no query of this block sees a key past its last row.
+    int64_t seen = s->causal ? KERNELS_MIN(s->keys, first + rows) : s->keys;
+
+    for (int64_t start = 0; start < seen; start += KEY_BLOCK) {
+        int64_t valid = KERNELS_MIN(KEY_BLOCK, seen - start);
+        int64_t panels = (valid + PANEL - 1) / PANEL, padded = panels * PANEL;
+        for (int64_t p = 0; p < panels; p++)
+            NAME(product)(rows, PANEL / LANES, q, s->q_stride, (const float *)(k + (start + p * PANEL) * d), PANEL,
+                          scores + p * PANEL, KEY_BLOCK, d / PAIR, false);
+
+        for (int64_t i = 0; i < rows; i++) {
+            float *row = scores + i * KEY_BLOCK;
+            int64_t visible = s->causal ? first + i + 1 - start : valid;
+            visible = visible < 0 ? 0 : KERNELS_MIN(visible, valid);
+            for (int64_t j = visible; j < padded; j++) row[j] = -__builtin_inff();
+
+            vf top = load(row);
+            for (int64_t j = LANES; j < padded; j += LANES) top = __builtin_elementwise_max(top, load(row + j));
+            float highest = maximum_of(top) * scale;
+            float next = highest > maximum[i] ? highest : maximum[i];
+            if (next == -__builtin_inff()) next = 0;  // the row sees nothing yet: every weight becomes zero
+            float fade = __builtin_expf(maximum[i] - next);
+
+            vf total = (vf)(0.0f);
+            for (int64_t j = 0; j < padded; j += LANES) {
+                vf e = exponential(__builtin_elementwise_fma(load(row + j), (vf)(scale), (vf)(-next)));
+                total += e;
+                STORE_P(row, j, e);
+            }
+            sum[i] = sum[i] * fade + sum_of(total);
+            maximum[i] = next;
+            if (start > 0 && fade != 1.0f)
+                for (int64_t p = 0; p < width; p += LANES) store(out + i * width + p, load(out + i * width + p) * fade);
+        }
+        NAME(product)(rows, width / LANES, (const ELEMENT *)scores, KEY_BLOCK * (4 / (int64_t)sizeof(ELEMENT)),
+                      (const float *)(v + start * width), width, out, width, padded / PAIR, start > 0);
+    }
+
+    ELEMENT *y = (ELEMENT *)s->y + (image * s->queries + first) * s->y_stride + head * d;
+    for (int64_t i = 0; i < rows; i++) {
+        float inverse = 1.0f / sum[i];
+        for (int64_t p = 0; p < width; p += LANES)
+            store_any(y + i * s->y_stride, PAIR == 2 ? KERNELS_BF16 : KERNELS_F32, p, d - p,
+                      load(out + i * width + p) * inverse);
+    }
+}

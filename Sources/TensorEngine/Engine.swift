@@ -1,0 +1,150 @@
+import CKernels
+import COneDNN
+
+/// Runs the operations of a network on one compute path. An engine, its tensors and its weights belong to one thread: the
+/// pool of threads that does the work (libgomp's) hangs on the thread that calls.
+public final class Engine {
+    /// The path this engine was made for.
+    public let path: ComputePath
+    let pool = BufferPool()
+    private let backend: any ProductBackend
+
+    /// Type of the inputs of products: what normalisations and activations write.
+    public var activationType: ElementType { path.activationType }
+
+    /// Threads that do the work; shared by all engines of the process. Results do not depend on it.
+    public static var threadCount: Int {
+        get { Int(kernels_threads()) }
+        set { kernels_set_threads(Int32(clamping: newValue)) }
+    }
+
+    /// - Throws: `EngineError.unsupported` where this CPU lacks what the path needs.
+    public init(path: ComputePath) throws(EngineError) {
+        guard path.isSupported else { throw .unsupported(path: path, reason: path.reason) }
+        self.path = path
+        backend = path == .openBLAS ? OpenBLASBackend(pool: pool) : try OneDNNBackend(pool: pool)
+    }
+
+    /// Gives memory that no tensor uses back to the system.
+    public func trimMemory() { pool.trim() }
+
+    // MARK: Making tensors
+
+    /// A tensor whose elements are not set yet.
+    public func empty(_ shape: [Int], _ type: ElementType = .float32) throws(EngineError) -> Tensor {
+        let storage = try Storage(byteCount: shape.reduce(type.byteCount, *), pool: pool)
+        return Tensor(shape: shape, elementType: type, storage: storage)
+    }
+
+    /// A float32 tensor of the given values.
+    public func tensor(_ values: [Float], shape: [Int]) throws(EngineError) -> Tensor {
+        guard values.count == shape.reduce(1, *) else {
+            throw .shapes(operation: "tensor", found: [[values.count], shape], expected: "as many values as the shape holds")
+        }
+        let tensor = try empty(shape)
+        tensor.floats.update(from: values, count: values.count)
+        return tensor
+    }
+
+    /// A copy of its own memory.
+    public func copy(_ x: Tensor) throws(EngineError) -> Tensor {
+        let y = try empty(x.shape, x.elementType)
+        y.bytes.copyMemory(from: x.bytes, byteCount: x.count * x.elementType.byteCount)
+        return y
+    }
+
+    /// The values of a tensor of either type.
+    public func floats(_ x: Tensor) -> [Float] {
+        [Float](unsafeUninitializedCapacity: x.count) { buffer, count in
+            count = x.count
+            guard let destination = buffer.baseAddress else { return }
+            switch x.elementType {
+            case .float32: destination.update(from: x.floats, count: x.count)
+            case .bfloat16:
+                kernels_bf16_to_f32(x.bytes.assumingMemoryBound(to: UInt16.self), destination, Int64(x.count))
+            }
+        }
+    }
+
+    /// `x` in the type asked for; `x` itself where it has that type.
+    public func converted(_ x: Tensor, to type: ElementType) throws(EngineError) -> Tensor {
+        if x.elementType == type { return x }
+        let y = try empty(x.shape, type)
+        switch type {
+        case .bfloat16: kernels_f32_to_bf16(x.floats, y.bytes.assumingMemoryBound(to: UInt16.self), Int64(x.count))
+        case .float32: kernels_bf16_to_f32(x.bytes.assumingMemoryBound(to: UInt16.self), y.floats, Int64(x.count))
+        }
+        return y
+    }
+
+    // MARK: Products
+
+    /// Weights of a linear map or a convolution; `fill` writes them in PyTorch's order when they are first needed, and
+    /// `bias` holds `outputs` values.
+    public func weights(
+        _ kind: ProductKind, inputs: Int, outputs: Int, bias: [Float]?,
+        fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
+    ) throws(EngineError) -> Weights {
+        var tensor: Tensor?
+        if let bias { tensor = try self.tensor(bias, shape: [outputs]) }
+        return Weights(kind: kind, inputs: inputs, outputs: outputs, bias: tensor, fill: fill)
+    }
+
+    /// A linear map or a convolution of `x`: `[..., inputs] -> [..., outputs]`, or `[n, h, w, inputs] -> [n, oh, ow, outputs]`.
+    ///
+    /// - Parameters:
+    ///   - bias: used instead of the weights' own bias, for a residual block that adds its time embedding.
+    ///   - type: type of the result.
+    /// - Throws: `EngineError.shapes` where the channels do not fit.
+    public func product(
+        _ x: Tensor, _ weights: Weights, bias: Tensor? = nil, to type: ElementType = .float32
+    ) throws(EngineError) -> Tensor {
+        let shape = try productShape(x, weights, bias: bias, type: type, accumulate: false)
+        let y = try empty(outputShape(x, shape), type)
+        try run(x, weights, bias: bias, shape, into: y)
+        return y
+    }
+
+    /// Adds a linear map or a convolution of `x` to `sum` (float32, of the result's shape), in its memory.
+    public func product(_ x: Tensor, _ weights: Weights, accumulateInto sum: Tensor) throws(EngineError) {
+        let shape = try productShape(x, weights, bias: nil, type: .float32, accumulate: true)
+        guard sum.count == outputShape(x, shape).reduce(1, *), sum.channels == weights.outputs, sum.elementType == .float32
+        else {
+            throw .shapes(
+                operation: "\(weights.kind)", found: [sum.shape, outputShape(x, shape)], expected: "equal shapes to add")
+        }
+        try run(x, weights, bias: nil, shape, into: sum)
+    }
+
+    private func run(
+        _ x: Tensor, _ weights: Weights, bias: Tensor?, _ shape: ProductShape, into y: Tensor
+    ) throws(EngineError) {
+        let source = try converted(x, to: shape.source)
+        let bias = (bias ?? weights.bias).map { UnsafePointer($0.floats) }
+        try backend.run(shape, source: source.bytes, weights: weights, bias: bias, destination: y.bytes)
+    }
+
+    private func productShape(
+        _ x: Tensor, _ weights: Weights, bias: Tensor?, type: ElementType, accumulate: Bool
+    ) throws(EngineError) -> ProductShape {
+        if let bias, bias.count != weights.outputs {
+            throw .shapes(operation: "bias of \(weights.kind)", found: [bias.shape], expected: "\([weights.outputs])")
+        }
+        let isLinear = weights.kind == .linear
+        guard x.channels == weights.inputs, isLinear || x.shape.count == 4 else {
+            throw .shapes(
+                operation: "\(weights.kind)", found: [x.shape],
+                expected: "\(isLinear ? "[..., " : "[n, h, w, ")\(weights.inputs)]")
+        }
+        return ProductShape(
+            kind: weights.kind, inputs: weights.inputs, outputs: weights.outputs, n: isLinear ? x.rows : x.shape[0],
+            h: isLinear ? 1 : x.shape[1], w: isLinear ? 1 : x.shape[2], source: activationType, destination: type,
+            bias: bias != nil || weights.bias != nil, accumulate: accumulate)
+    }
+
+    private func outputShape(_ x: Tensor, _ shape: ProductShape) -> [Int] {
+        if shape.kind == .linear { return x.shape.dropLast() + [shape.outputs] }
+        let (h, w) = shape.outputSize
+        return [shape.n, h, w, shape.outputs]
+    }
+}

@@ -1,0 +1,175 @@
+import CKernels
+
+/// Scale and shift of a normalisation, one of each a channel.
+public struct NormWeights {
+    let weight: Tensor
+    let bias: Tensor
+
+    /// `weight` and `bias` hold one value a channel.
+    public init(weight: [Float], bias: [Float], engine: Engine) throws(EngineError) {
+        self.weight = try engine.tensor(weight, shape: [weight.count])
+        self.bias = try engine.tensor(bias, shape: [weight.count])
+    }
+}
+
+/// An activation function of one argument.
+public enum Activation: Sendable {
+    /// x sigmoid(x)
+    case silu
+    /// x Phi(x), exact
+    case gelu
+    /// x sigmoid(1.702 x), OpenAI CLIP's
+    case quickGELU
+}
+
+/// Columns `first ..< first + width` of the rows of a tensor: q, k or v inside one wider product.
+public struct Columns {
+    let tensor: Tensor
+    let first: Int
+    let width: Int
+
+    /// All columns of `tensor`.
+    public init(_ tensor: Tensor) { self.init(tensor, 0, tensor.channels) }
+
+    /// Columns from `first` on, `width` of them.
+    public init(_ tensor: Tensor, _ first: Int, _ width: Int) {
+        self.tensor = tensor
+        self.first = first
+        self.width = width
+    }
+
+    var start: UnsafeRawPointer { UnsafeRawPointer(tensor.bytes + first * tensor.elementType.byteCount) }
+}
+
+extension ElementType {
+    var kernels: kernels_type { self == .float32 ? KERNELS_F32 : KERNELS_BF16 }
+}
+
+extension Engine {
+    /// Group normalisation (Wu & He 2018) of `x [n, ..., c]` (float32) over groups of channels, then SiLU where asked.
+    public func groupNorm(
+        _ x: Tensor, _ norm: NormWeights, groups: Int = 32, epsilon: Float, silu: Bool
+    ) throws(EngineError) -> Tensor {
+        let c = x.channels
+        guard norm.weight.count == c, groups > 0, c % groups == 0, x.shape.count >= 2, x.elementType == .float32 else {
+            throw .shapes(
+                operation: "group norm", found: [x.shape, norm.weight.shape],
+                expected: "[n, ..., c] and [c], c a multiple of \(groups)")
+        }
+        let y = try empty(x.shape, activationType)
+        let n = Int64(x.shape[0])
+        let pixels = n == 0 ? 0 : Int64(x.rows) / n
+        let scratch = try Storage(byteCount: kernels_group_norm_scratch_bytes(n, pixels, Int64(c)), pool: pool)
+        kernels_group_norm(
+            x.floats, norm.weight.floats, norm.bias.floats, epsilon, silu, y.bytes, activationType.kernels, n, pixels,
+            Int64(c), Int64(groups), scratch.pointer)
+        return y
+    }
+
+    /// Layer normalisation (Ba et al. 2016) of the rows of `x [..., c]` (float32).
+    public func layerNorm(
+        _ x: Tensor, _ norm: NormWeights, epsilon: Float = 1e-5, to type: ElementType? = nil
+    ) throws(EngineError) -> Tensor {
+        guard norm.weight.count == x.channels, x.elementType == .float32 else {
+            throw .shapes(operation: "layer norm", found: [x.shape, norm.weight.shape], expected: "[..., c] and [c]")
+        }
+        let type = type ?? activationType
+        let y = try empty(x.shape, type)
+        kernels_layer_norm(
+            x.floats, norm.weight.floats, norm.bias.floats, epsilon, y.bytes, type.kernels, Int64(x.rows),
+            Int64(x.channels))
+        return y
+    }
+
+    /// An activation of every element; the result has the type that products read.
+    public func activate(_ x: Tensor, _ activation: Activation) throws(EngineError) -> Tensor {
+        let y = try empty(x.shape, activationType)
+        let count = Int64(x.count)
+        switch activation {
+        case .silu: kernels_silu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
+        case .gelu: kernels_gelu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
+        case .quickGELU: kernels_quick_gelu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
+        }
+        return y
+    }
+
+    /// GEGLU (Shazeer 2020): `[..., 2c]`, value then gate, to `[..., c]` = value * gelu(gate).
+    public func geglu(_ x: Tensor) throws(EngineError) -> Tensor {
+        guard x.channels % 2 == 0 else {
+            throw .shapes(operation: "geglu", found: [x.shape], expected: "an even number of channels")
+        }
+        let c = x.channels / 2
+        let y = try empty(x.shape.dropLast() + [c], activationType)
+        kernels_geglu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, Int64(x.rows), Int64(c))
+        return y
+    }
+
+    /// a + b, both float32 and of one size.
+    public func add(_ a: Tensor, _ b: Tensor) throws(EngineError) -> Tensor {
+        guard a.count == b.count, a.elementType == .float32, b.elementType == .float32 else {
+            throw .shapes(operation: "add", found: [a.shape, b.shape], expected: "equal shapes")
+        }
+        let y = try empty(a.shape)
+        kernels_add(a.floats, b.floats, y.floats, Int64(a.count))
+        return y
+    }
+
+    /// `[..., a]` and `[..., b]` to `[..., a + b]`, float32.
+    public func concatenated(_ a: Tensor, _ b: Tensor) throws(EngineError) -> Tensor {
+        guard a.shape.dropLast() == b.shape.dropLast(), a.elementType == .float32, b.elementType == .float32 else {
+            throw .shapes(operation: "concatenate", found: [a.shape, b.shape], expected: "equal sizes but the channels")
+        }
+        let y = try empty(a.shape.dropLast() + [a.channels + b.channels])
+        kernels_concat_rows(a.floats, Int64(a.channels), b.floats, Int64(b.channels), y.floats, Int64(a.rows))
+        return y
+    }
+
+    /// The entries of the first dimension that `indices` name, in that order and as often.
+    public func gathered(_ x: Tensor, _ indices: [Int]) throws(EngineError) -> Tensor {
+        let y = try empty([indices.count] + x.shape.dropFirst(), x.elementType)
+        for (position, index) in indices.enumerated() {
+            let from = try x.slice(index..<index + 1)
+            let to = try y.slice(position..<position + 1)
+            to.bytes.copyMemory(from: from.bytes, byteCount: from.count * from.elementType.byteCount)
+        }
+        return y
+    }
+
+    /// Nearest neighbour, `[n, h, w, c]` to `[n, 2h, 2w, c]`; the result has the type that products read.
+    public func upsampled(_ x: Tensor) throws(EngineError) -> Tensor {
+        guard x.shape.count == 4 else {
+            throw .shapes(operation: "upsample", found: [x.shape], expected: "[n, h, w, c]")
+        }
+        let small = try converted(x, to: activationType)
+        let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
+        let y = try empty([n, 2 * h, 2 * w, c], activationType)
+        kernels_upsample2(
+            small.bytes, y.bytes, Int64(n), Int64(h), Int64(w), Int64(c * activationType.byteCount))
+        return y
+    }
+
+    /// Multi-head attention, softmax(q k^T / sqrt(head size)) v: q `[n, queries, c]`, k and v `[n or 1, keys, c]`, where a
+    /// first dimension of 1 is one memory for the whole batch. The result is `[n, queries, c]` in the type of products.
+    public func attention(q: Columns, k: Columns, v: Columns, heads: Int, causal: Bool = false) throws(EngineError) -> Tensor {
+        let (a, b, c) = (q.tensor.shape, k.tensor.shape, v.tensor.shape)
+        guard a.count == 3, b.count == 3, c.count == 3, b.dropLast() == c.dropLast(), b[0] == a[0] || b[0] == 1,
+            q.width == k.width, q.width == v.width, heads > 0, q.width % heads == 0,
+            q.tensor.elementType == activationType, k.tensor.elementType == activationType,
+            v.tensor.elementType == activationType
+        else {
+            throw .shapes(
+                operation: "attention of \(heads) heads", found: [a, b, c],
+                expected: "[n, queries, c], [n or 1, keys, c] twice, c a multiple of the heads")
+        }
+        let y = try empty([a[0], a[1], q.width], activationType)
+        var shape = kernels_attention_shape(
+            q: q.start, k: k.start, v: v.start, y: y.bytes, q_stride: Int64(q.tensor.channels),
+            k_stride: Int64(k.tensor.channels), v_stride: Int64(v.tensor.channels), y_stride: Int64(q.width),
+            n: Int64(a[0]), kv_n: Int64(b[0]), heads: Int64(heads), head_size: Int64(q.width / heads),
+            queries: Int64(a[1]), keys: Int64(b[1]), causal: causal, type: activationType.kernels, scratch: nil)
+        let scratch = try Storage(byteCount: kernels_attention_scratch_bytes(&shape), pool: pool)
+        shape.scratch = scratch.pointer
+        kernels_attention(&shape)
+        return y
+    }
+}

@@ -1,0 +1,119 @@
+import Glibc
+
+/// Element type of an activation.
+public enum ElementType: Sendable {
+    /// IEEE single precision: the residual stream, and everything on the fp32 paths.
+    case float32
+    /// The upper half of a single: inputs of products on the bf16 path.
+    case bfloat16
+
+    /// Size of one element in bytes.
+    public var byteCount: Int { self == .float32 ? 4 : 2 }
+}
+
+/// A dense array in memory of the engine's pool, channels-last: `[n, h, w, c]` or `[n, tokens, c]`, which is the same
+/// memory when tokens = h * w.
+///
+/// A tensor is a reference to its memory: copies share it. Operations of ``Engine`` make new tensors, except those whose
+/// name says that they accumulate into one.
+public struct Tensor {
+    /// Sizes, outermost first; the last dimension is contiguous.
+    public let shape: [Int]
+    /// Type of the elements.
+    public let elementType: ElementType
+    let storage: Storage
+    let byteOffset: Int
+
+    init(shape: [Int], elementType: ElementType, storage: Storage, byteOffset: Int = 0) {
+        self.shape = shape
+        self.elementType = elementType
+        self.storage = storage
+        self.byteOffset = byteOffset
+    }
+
+    /// Number of elements.
+    public var count: Int { shape.reduce(1, *) }
+    /// Size of the last dimension.
+    public var channels: Int { shape.last ?? 1 }
+    /// Number of rows of `channels` elements.
+    public var rows: Int { shape.dropLast().reduce(1, *) }
+
+    var bytes: UnsafeMutableRawPointer { storage.pointer + byteOffset }
+    var floats: UnsafeMutablePointer<Float> { bytes.assumingMemoryBound(to: Float.self) }
+
+    /// The same memory under other sizes.
+    public func reshaped(_ shape: [Int]) throws(EngineError) -> Tensor {
+        guard shape.reduce(1, *) == count else {
+            throw .shapes(operation: "reshape", found: [self.shape, shape], expected: "equal numbers of elements")
+        }
+        return Tensor(shape: shape, elementType: elementType, storage: storage, byteOffset: byteOffset)
+    }
+
+    /// Entries `range` of the first dimension, in the same memory.
+    public func slice(_ range: Range<Int>) throws(EngineError) -> Tensor {
+        guard let n = shape.first, range.lowerBound >= 0, range.upperBound <= n else {
+            throw .shapes(operation: "slice \(range)", found: [shape], expected: "a range inside the first dimension")
+        }
+        let stride = n == 0 ? 0 : count / n * elementType.byteCount
+        return Tensor(
+            shape: [range.count] + shape.dropFirst(), elementType: elementType, storage: storage,
+            byteOffset: byteOffset + range.lowerBound * stride)
+    }
+
+    /// Reads or writes the elements of a float32 tensor in place.
+    public func withFloats<R, E: Error>(_ body: (UnsafeMutableBufferPointer<Float>) throws(E) -> R) throws(E) -> R {
+        precondition(elementType == .float32, "withFloats on a bfloat16 tensor")
+        return try body(UnsafeMutableBufferPointer(start: floats, count: count))
+    }
+}
+
+/// The memory of a tensor, given back to the pool when the last tensor on it is gone.
+final class Storage {
+    let pointer: UnsafeMutableRawPointer
+    private let byteCount: Int
+    private let pool: BufferPool
+
+    init(byteCount: Int, pool: BufferPool) throws(EngineError) {
+        (pointer, self.byteCount) = try pool.take(byteCount)
+        self.pool = pool
+    }
+
+    deinit { pool.give(pointer, byteCount) }
+}
+
+/// Keeps released buffers for the next tensor of about that size: a denoising step makes the same tensors every time, so
+/// after the first step nothing is asked of the system. Belongs to one engine and, like it, to one thread.
+final class BufferPool {
+    private var free: [Int: [UnsafeMutableRawPointer]] = [:]
+    private static let hugePage = 2 << 20
+
+    /// Sizes are rounded so that tensors of nearly one size share buffers: to 1/8 of their power of two.
+    private static func rounded(_ byteCount: Int) -> Int {
+        let size = max(byteCount, 4096)
+        let step = max(4096, (1 << (Int.bitWidth - 1 - size.leadingZeroBitCount)) / 8)
+        return (size + step - 1) / step * step
+    }
+
+    func take(_ byteCount: Int) throws(EngineError) -> (UnsafeMutableRawPointer, Int) {
+        let size = Self.rounded(byteCount)
+        if let pointer = free[size]?.popLast() { return (pointer, size) }
+        let large = size >= Self.hugePage
+        var pointer: UnsafeMutableRawPointer?
+        guard posix_memalign(&pointer, large ? Self.hugePage : 64, size) == 0, let pointer else {
+            throw .outOfMemory(byteCount: size)
+        }
+        // Fewer TLB misses where the kernel can; a refusal changes nothing.
+        if large { madvise(pointer, size, MADV_HUGEPAGE) }
+        return (pointer, size)
+    }
+
+    func give(_ pointer: UnsafeMutableRawPointer, _ size: Int) { free[size, default: []].append(pointer) }
+
+    /// Returns what is not in use to the system.
+    func trim() {
+        for pointers in free.values { for pointer in pointers { Glibc.free(pointer) } }
+        free = [:]
+    }
+
+    deinit { trim() }
+}

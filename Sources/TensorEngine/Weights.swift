@@ -1,0 +1,82 @@
+/// The map that weights stand for.
+public enum ProductKind: Hashable, Sendable {
+    /// `[rows, inputs] -> [rows, outputs]`; PyTorch stores `[outputs, inputs]`.
+    case linear
+    /// A square convolution; PyTorch stores `[outputs, inputs, kernel, kernel]`. `padBegin` rows of zeros above and columns
+    /// left, `padEnd` below and right.
+    case convolution(kernel: Int, stride: Int, padBegin: Int, padEnd: Int)
+
+    var kernel: Int {
+        switch self {
+        case .linear: 1
+        case .convolution(let kernel, _, _, _): kernel
+        }
+    }
+}
+
+/// Weights and bias of a linear map or a convolution.
+///
+/// The values stay where they come from (a mapped file) until a product first needs them; then they are converted and laid
+/// out for it, one tensor at a time, so that a checkpoint is never in memory twice.
+public final class Weights {
+    let kind: ProductKind
+    let inputs: Int
+    let outputs: Int
+    let bias: Tensor?
+    /// Writes `outputs * inputs * kernel * kernel` values in PyTorch's order.
+    let fill: (UnsafeMutableBufferPointer<Float>) -> Void
+    /// What the backend made of the values, once a layout.
+    var packed: [PackedWeights] = []
+
+    var count: Int { outputs * inputs * kind.kernel * kind.kernel }
+
+    init(
+        kind: ProductKind, inputs: Int, outputs: Int, bias: Tensor?,
+        fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
+    ) {
+        self.kind = kind
+        self.inputs = inputs
+        self.outputs = outputs
+        self.bias = bias
+        self.fill = fill
+    }
+}
+
+/// Weights in the layout of one backend.
+struct PackedWeights {
+    let storage: Storage
+    /// The oneDNN product they were laid out for; nil for OpenBLAS, which has one layout.
+    let product: OpaquePointer?
+}
+
+/// The shape of one product, apart from its weights.
+struct ProductShape: Hashable {
+    var kind: ProductKind
+    var inputs: Int
+    var outputs: Int
+    /// Input sizes; a linear map has n rows and h = w = 1.
+    var n: Int
+    var h: Int
+    var w: Int
+    var source: ElementType
+    var destination: ElementType
+    var bias: Bool
+    var accumulate: Bool
+
+    /// Output height and width.
+    var outputSize: (h: Int, w: Int) {
+        switch kind {
+        case .linear: (1, 1)
+        case .convolution(let kernel, let stride, let begin, let end):
+            ((h + begin + end - kernel) / stride + 1, (w + begin + end - kernel) / stride + 1)
+        }
+    }
+}
+
+/// Who does the products: oneDNN or OpenBLAS.
+protocol ProductBackend: AnyObject {
+    /// `destination (+)= source * weights + bias`.
+    func run(
+        _ shape: ProductShape, source: UnsafeMutableRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
+        destination: UnsafeMutableRawPointer) throws(EngineError)
+}
