@@ -1,0 +1,154 @@
+import Checkpoint
+
+/// Geometry and conventions of a latent diffusion model: all that its weights alone do not say, or not surely.
+public struct ModelConfiguration: Sendable, Equatable {
+    /// What the U-Net predicts (Salimans & Ho 2022 for v).
+    public enum Prediction: String, Sendable {
+        /// The noise.
+        case epsilon
+        /// sqrt(abar) eps - sqrt(1 - abar) x0.
+        case v = "v_prediction"
+    }
+
+    /// The denoiser.
+    public var unet = UNetConfiguration.stableDiffusion2
+    /// The autoencoder.
+    public var autoencoder = AutoencoderConfiguration.stableDiffusion
+    /// The text encoder.
+    public var text = TextEncoderConfiguration.openCLIPViTH
+    /// What the U-Net predicts.
+    public var prediction = Prediction.epsilon
+    /// First and last beta of the training schedule (scaled linear: equal steps in their square roots).
+    public var betaStart = 0.00085, betaEnd = 0.012
+    /// Steps of the training schedule.
+    public var trainingTimesteps = 1000
+    /// Latents are multiplied by this after encoding.
+    public var latentScale: Float = 0.18215
+    /// Side of the latents the model was trained on.
+    public var latentSize = 64
+
+    /// Stable Diffusion 2.1-base.
+    public init() {}
+
+    /// Side in pixels of the images the model was trained on.
+    public var imageSize: Int { latentSize * autoencoder.downscale }
+}
+
+/// How LDM checkpoints name the parts, and the entries in them that are no parameters.
+enum LDMNames {
+    static let unet = "model.diffusion_model."
+    static let autoencoder = "first_stage_model."
+    static let openCLIP = "cond_stage_model.model."
+    static let clip = "cond_stage_model.transformer.text_model."
+
+    /// Buffers of training, averages of the weights, and parts of CLIP that Stable Diffusion never runs.
+    static let ignored: [ParameterStore.IgnoredKeys] = [
+        .exact("betas"), .exact("alphas_cumprod"), .exact("alphas_cumprod_prev"), .exact("sqrt_alphas_cumprod"),
+        .exact("sqrt_one_minus_alphas_cumprod"), .exact("log_one_minus_alphas_cumprod"),
+        .exact("sqrt_recip_alphas_cumprod"), .exact("sqrt_recipm1_alphas_cumprod"), .exact("posterior_variance"),
+        .exact("posterior_log_variance_clipped"), .exact("posterior_mean_coef1"), .exact("posterior_mean_coef2"),
+        .exact("logvar"), .exact("lvlb_weights"), .exact("scale_factor"), .prefix("model_ema."),
+        .prefix("first_stage_model.loss."), .exact("cond_stage_model.model.logit_scale"),
+        .exact("cond_stage_model.model.text_projection"), .exact("cond_stage_model.model.attn_mask"),
+        .suffix(".position_ids"), .suffix("text_model.logit_scale"), .suffix("text_projection.weight"),
+    ]
+}
+
+extension ModelConfiguration {
+    /// Reads the geometry off the shapes of an LDM checkpoint.
+    ///
+    /// What shapes do not show follows the family: Stable Diffusion 2 (linear projections in its transformers) has 64
+    /// channels a head, Stable Diffusion 1 has 8 heads. The native size and v-prediction cannot be seen: 512 pixels and
+    /// epsilon are assumed, and a yaml beside the checkpoint says otherwise.
+    /// - Throws: `DiffusionError.checkpoint` naming the first key without which nothing can be told.
+    public init(recognisedFrom store: ParameterStore, path: String) throws(DiffusionError) {
+        self.init()
+        func shape(_ name: String, rank: Int) throws(DiffusionError) -> [Int] {
+            guard let shape = store.shape(of: name), shape.count == rank, !shape.contains(0) else {
+                throw .checkpoint(
+                    CheckpointError(
+                        path: path, cause: .format, place: name,
+                        found: store.shape(of: name).map { "shape \($0)" } ?? "no such tensor",
+                        expected: "a Stable Diffusion checkpoint in LDM naming"))
+            }
+            return shape
+        }
+
+        let first = try shape(LDMNames.unet + "input_blocks.0.0.weight", rank: 4)
+        unet.modelChannels = first[0]
+        unet.inChannels = first[1]
+        unet.outChannels = try shape(LDMNames.unet + "out.2.weight", rank: 4)[0]
+        let blocks = LDMNames.unet + "input_blocks."
+        unet.channelMultipliers = []
+        unet.attentionLevels = []
+        unet.residualBlocks = 0
+        var level = 0
+        var residuals = 0
+        var index = 1
+        while index < 100 {
+            if let conv = store.shape(of: "\(blocks)\(index).0.in_layers.2.weight"), conv.count == 4 {
+                residuals += 1
+                if unet.channelMultipliers.count == level {
+                    unet.channelMultipliers.append(conv[0] / unet.modelChannels)
+                }
+                let transformer = "\(blocks)\(index).1."
+                if let projection = store.shape(of: transformer + "proj_in.weight") {
+                    unet.attentionLevels.insert(level)
+                    unet.heads = projection.count == 2 ? .channels(64) : .count(8)
+                    let keys = try shape(transformer + "transformer_blocks.0.attn2.to_k.weight", rank: 2)
+                    unet.contextSize = keys[1]
+                    var depth = 0
+                    while store.contains("\(transformer)transformer_blocks.\(depth).norm1.weight") { depth += 1 }
+                    unet.transformerDepth = max(1, depth)
+                }
+            } else if store.contains("\(blocks)\(index).0.op.weight") {
+                unet.residualBlocks = max(unet.residualBlocks, residuals)
+                level += 1
+                residuals = 0
+            } else {
+                break
+            }
+            index += 1
+        }
+        unet.residualBlocks = max(unet.residualBlocks, residuals, 1)
+
+        try recogniseAutoencoder(store, shape)
+        try recogniseText(store, shape)
+    }
+
+    /// The parts that LDM's yaml leaves to the code that reads it: the text encoder's size.
+    mutating func recogniseText(
+        _ store: ParameterStore, _ shape: (String, Int) throws(DiffusionError) -> [Int]
+    ) throws(DiffusionError) {
+        let isCLIP = store.contains(LDMNames.clip + "embeddings.token_embedding.weight")
+        let prefix = isCLIP ? LDMNames.clip : LDMNames.openCLIP
+        let tokens = try shape(prefix + (isCLIP ? "embeddings.token_embedding.weight" : "token_embedding.weight"), 2)
+        let positions = try shape(
+            prefix + (isCLIP ? "embeddings.position_embedding.weight" : "positional_embedding"), 2)
+        let blocks = prefix + (isCLIP ? "encoder.layers." : "transformer.resblocks.")
+        var layers = 0
+        while store.contains("\(blocks)\(layers).\(isCLIP ? "layer_norm1" : "ln_1").weight") { layers += 1 }
+        text = TextEncoderConfiguration(
+            family: isCLIP ? .clip : .openCLIP, width: tokens[1], layers: layers, skippedLayers: isCLIP ? 0 : 1)
+        text.vocabularySize = tokens[0]
+        text.contextLength = positions[0]
+    }
+
+    private mutating func recogniseAutoencoder(
+        _ store: ParameterStore, _ shape: (String, Int) throws(DiffusionError) -> [Int]
+    ) throws(DiffusionError) {
+        let encoder = LDMNames.autoencoder + "encoder."
+        autoencoder.channels = try shape(encoder + "conv_in.weight", 4)[0]
+        autoencoder.latentChannels = try shape(LDMNames.autoencoder + "post_quant_conv.weight", 4)[1]
+        autoencoder.channelMultipliers = []
+        autoencoder.residualBlocks = 0
+        while let conv = store.shape(
+            of: "\(encoder)down.\(autoencoder.channelMultipliers.count).block.0.conv1.weight"), conv.count == 4
+        {
+            autoencoder.channelMultipliers.append(max(1, conv[0] / autoencoder.channels))
+        }
+        while store.contains("\(encoder)down.0.block.\(autoencoder.residualBlocks).conv1.weight") {
+            autoencoder.residualBlocks += 1
+        }
+    }
+}

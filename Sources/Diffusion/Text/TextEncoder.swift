@@ -1,0 +1,153 @@
+import Checkpoint
+import TensorEngine
+
+/// Geometry of a CLIP text encoder.
+public struct TextEncoderConfiguration: Sendable, Equatable {
+    /// Whose parameters, and so which names and which activation.
+    public enum Family: Sendable, Equatable {
+        /// OpenCLIP as Stable Diffusion 2 uses it: q, k and v in one `in_proj_weight`, exact GELU.
+        case openCLIP
+        /// OpenAI's CLIP as Stable Diffusion 1 uses it, in transformers' names: quick GELU.
+        case clip
+    }
+
+    /// Whose parameters they are.
+    public var family = Family.openCLIP
+    /// Channels of the states.
+    public var width = 1024
+    /// Attention heads; both families have 64 channels a head.
+    public var heads: Int { max(1, width / 64) }
+    /// Transformer blocks in the checkpoint.
+    public var layers = 24
+    /// Blocks at the end that are not run: 1 is OpenCLIP's "penultimate", diffusers' `clip_skip` counts further.
+    public var skippedLayers = 1
+    /// Tokens in the vocabulary.
+    public var vocabularySize = 49408
+    /// Tokens of a prompt.
+    public var contextLength = 77
+
+    /// Stable Diffusion 2's text encoder.
+    public static let openCLIPViTH = TextEncoderConfiguration()
+    /// Stable Diffusion 1's text encoder.
+    public static let clipViTL = TextEncoderConfiguration(family: .clip, width: 768, layers: 12, skippedLayers: 0)
+
+    /// Fields have the values of OpenCLIP ViT-H unless given.
+    public init(family: Family = .openCLIP, width: Int = 1024, layers: Int = 24, skippedLayers: Int = 1) {
+        self.family = family
+        self.width = width
+        self.layers = layers
+        self.skippedLayers = skippedLayers
+    }
+}
+
+/// A CLIP text encoder (Radford et al. 2021): token ids to the states that the U-Net's cross-attention reads.
+///
+/// Golden: `text.context`, `text.negative`.
+public final class TextEncoder {
+    private struct Block {
+        let norm1, norm2: NormWeights
+        let qkv, out, mlpIn, mlpOut: Weights
+    }
+
+    /// The geometry it was made with.
+    public let configuration: TextEncoderConfiguration
+    private let engine: Engine
+    private let tokenEmbedding: StoredTensor
+    private let positionEmbedding: [Float]
+    private let blocks: [Block]
+    private let finalNorm: NormWeights
+
+    /// Takes the parameters under `scope`: LDM's `cond_stage_model.model.` (OpenCLIP) or
+    /// `cond_stage_model.transformer.text_model.` (CLIP).
+    public init(
+        _ scope: ParameterScope, _ configuration: TextEncoderConfiguration, engine: Engine
+    ) throws(EngineError) {
+        let layers = LayerMaker(engine: engine)
+        self.engine = engine
+        self.configuration = configuration
+        let c = configuration.width
+        var blocks: [Block] = []
+        switch configuration.family {
+        case .openCLIP:
+            tokenEmbedding = scope.take("token_embedding.weight", shape: [configuration.vocabularySize, c])
+            positionEmbedding = scope.take("positional_embedding", shape: [configuration.contextLength, c]).floats()
+            finalNorm = try layers.norm(scope["ln_final"], channels: c)
+            for index in 0..<configuration.layers {
+                let scope = scope["transformer.resblocks"][index]
+                let weight = scope.take("attn.in_proj_weight", shape: [3 * c, c])
+                blocks.append(
+                    Block(
+                        norm1: try layers.norm(scope["ln_1"], channels: c),
+                        norm2: try layers.norm(scope["ln_2"], channels: c),
+                        qkv: try engine.weights(
+                            .linear, inputs: c, outputs: 3 * c,
+                            bias: scope.take("attn.in_proj_bias", shape: [3 * c]).floats()
+                        ) { weight.copyFloats(into: $0) },
+                        out: try layers.linear(scope["attn.out_proj"], inputs: c, outputs: c),
+                        mlpIn: try layers.linear(scope["mlp.c_fc"], inputs: c, outputs: 4 * c),
+                        mlpOut: try layers.linear(scope["mlp.c_proj"], inputs: 4 * c, outputs: c)))
+            }
+        case .clip:
+            tokenEmbedding = scope.take("embeddings.token_embedding.weight", shape: [configuration.vocabularySize, c])
+            positionEmbedding =
+                scope.take("embeddings.position_embedding.weight", shape: [configuration.contextLength, c]).floats()
+            finalNorm = try layers.norm(scope["final_layer_norm"], channels: c)
+            for index in 0..<configuration.layers {
+                let scope = scope["encoder.layers"][index]
+                let parts = ["q_proj", "k_proj", "v_proj"].map { scope["self_attn"][$0] }
+                let weights = parts.map { $0.take("weight", shape: [c, c]) }
+                blocks.append(
+                    Block(
+                        norm1: try layers.norm(scope["layer_norm1"], channels: c),
+                        norm2: try layers.norm(scope["layer_norm2"], channels: c),
+                        qkv: try engine.weights(
+                            .linear, inputs: c, outputs: 3 * c,
+                            bias: parts.flatMap { $0.take("bias", shape: [c]).floats() }
+                        ) { buffer in
+                            for (part, weight) in weights.enumerated() {
+                                let range = part * c * c..<(part + 1) * c * c
+                                weight.copyFloats(into: UnsafeMutableBufferPointer(rebasing: buffer[range]))
+                            }
+                        },
+                        out: try layers.linear(scope["self_attn.out_proj"], inputs: c, outputs: c),
+                        mlpIn: try layers.linear(scope["mlp.fc1"], inputs: c, outputs: 4 * c),
+                        mlpOut: try layers.linear(scope["mlp.fc2"], inputs: 4 * c, outputs: c)))
+            }
+        }
+        self.blocks = blocks
+    }
+
+    /// The states of one prompt: token ids to `[1, tokens, width]`, float32, after the final normalisation.
+    ///
+    /// Ids outside the vocabulary read as 0: they cannot come from the tokenizer.
+    public func encode(_ tokens: [Int32]) throws(EngineError) -> Tensor {
+        let c = configuration.width
+        var embedded = [Float](repeating: 0, count: tokens.count * c)
+        let table = tokenEmbedding
+        for (position, token) in tokens.prefix(configuration.contextLength).enumerated() {
+            let row = table.floats(inRow: Int(token))
+            for i in 0..<min(c, row.count) { embedded[position * c + i] = row[i] + positionEmbedding[position * c + i] }
+        }
+        let x = try engine.tensor(embedded, shape: [1, tokens.count, c])
+        let type = engine.activationType
+        for block in blocks.dropLast(configuration.skippedLayers) {
+            let qkv = try engine.product(try engine.layerNorm(x, block.norm1), block.qkv, to: type)
+            let attended = try engine.attention(
+                q: Columns(qkv, 0, c), k: Columns(qkv, c, c), v: Columns(qkv, 2 * c, c), heads: configuration.heads,
+                causal: true)
+            try engine.product(attended, block.out, accumulateInto: x)
+            let hidden = try engine.product(try engine.layerNorm(x, block.norm2), block.mlpIn)
+            let activated = try engine.activate(hidden, configuration.family == .clip ? .quickGELU : .gelu)
+            try engine.product(activated, block.mlpOut, accumulateInto: x)
+        }
+        return try engine.layerNorm(x, finalNorm, to: .float32)
+    }
+}
+
+extension StoredTensor {
+    /// Row `index` of a matrix; empty where there is none. One row of a vocabulary is needed at a time.
+    fileprivate func floats(inRow index: Int) -> [Float] {
+        guard shape.count == 2, index >= 0, index < shape[0] else { return [] }
+        return floats(at: index * shape[1], count: shape[1])
+    }
+}

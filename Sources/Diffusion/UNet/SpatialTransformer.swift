@@ -1,0 +1,130 @@
+import Checkpoint
+import TensorEngine
+
+/// Keys and values of the text for every transformer block of a U-Net; made once a prompt, used at every step.
+public struct TextKeys {
+    /// One `[n, tokens, 2 * channels]` a block, in the blocks' order: keys, then values.
+    var blocks: [Tensor]
+}
+
+/// LDM's `SpatialTransformer`: normalise, map to tokens, transformer blocks, map back, add.
+///
+/// Golden: `eps.plain.*`, `eps.personal.*`.
+struct SpatialTransformer {
+    /// The injection site this is, if it is one.
+    let site: InjectionSite?
+    private let engine: Engine
+    private let norm: NormWeights
+    private let projIn: Weights
+    private let projOut: Weights
+    private let blocks: [TransformerBlock]
+
+    init(
+        _ scope: ParameterScope, channels: Int, heads: Int, contextSize: Int, depth: Int, site: InjectionSite?,
+        engine: Engine
+    ) throws(EngineError) {
+        let layers = LayerMaker(engine: engine)
+        self.engine = engine
+        self.site = site
+        norm = try layers.norm(scope["norm"], channels: channels)
+        projIn = try layers.linear(scope["proj_in"], inputs: channels, outputs: channels)
+        projOut = try layers.linear(scope["proj_out"], inputs: channels, outputs: channels)
+        var blocks: [TransformerBlock] = []
+        for index in 0..<depth {
+            blocks.append(
+                try TransformerBlock(
+                    scope["transformer_blocks"][index], channels: channels, heads: heads, contextSize: contextSize,
+                    engine: engine))
+        }
+        self.blocks = blocks
+    }
+
+    /// Keys and values of `context [n, tokens, contextSize]`, one tensor a block.
+    func textKeys(_ context: Tensor) throws(EngineError) -> [Tensor] {
+        var keys: [Tensor] = []
+        for block in blocks { keys.append(try block.textKeys(context)) }
+        return keys
+    }
+
+    /// Number of tensors this takes from the front of `TextKeys`.
+    var depth: Int { blocks.count }
+
+    /// `x [n, h, w, c]` float32; the first `tappedRows` of n go through `tap`.
+    func callAsFunction(
+        _ x: Tensor, text: ArraySlice<Tensor>, tap: (any InjectionTap)?, tappedRows: Int
+    ) throws(EngineError) -> Tensor {
+        let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
+        if let site, let tap { try tap.record(try x.reshaped([n, h * w, c]), at: site) }
+        let normed = try engine.groupNorm(x, norm, epsilon: 1e-6, silu: false)
+        let tokens = try engine.product(try normed.reshaped([n, h * w, c]), projIn)
+        for (block, keys) in zip(blocks, text) {
+            try block(tokens, text: keys, site: site, tap: tap, tappedRows: tappedRows)
+        }
+        let sum = try engine.copy(x)
+        try engine.product(tokens, projOut, accumulateInto: sum)
+        return sum
+    }
+}
+
+/// LDM's `BasicTransformerBlock`: self-attention, attention to the text, feed-forward, each added to its input.
+struct TransformerBlock {
+    private let engine: Engine
+    private let channels: Int
+    private let heads: Int
+    private let norm1, norm2, norm3: NormWeights
+    private let selfQKV, selfOut: Weights
+    private let textQ, textKV, textOut: Weights
+    private let feedIn, feedOut: Weights
+
+    init(_ scope: ParameterScope, channels c: Int, heads: Int, contextSize: Int, engine: Engine) throws(EngineError) {
+        let layers = LayerMaker(engine: engine)
+        self.engine = engine
+        self.heads = heads
+        channels = c
+        norm1 = try layers.norm(scope["norm1"], channels: c)
+        norm2 = try layers.norm(scope["norm2"], channels: c)
+        norm3 = try layers.norm(scope["norm3"], channels: c)
+        let (attn1, attn2) = (scope["attn1"], scope["attn2"])
+        selfQKV = try layers.fused([attn1["to_q"], attn1["to_k"], attn1["to_v"]], inputs: c, outputs: c)
+        selfOut = try layers.linear(attn1["to_out.0"], inputs: c, outputs: c)
+        textQ = try layers.linear(attn2["to_q"], inputs: c, outputs: c, bias: false)
+        textKV = try layers.fused([attn2["to_k"], attn2["to_v"]], inputs: contextSize, outputs: c)
+        textOut = try layers.linear(attn2["to_out.0"], inputs: c, outputs: c)
+        feedIn = try layers.linear(scope["ff.net.0.proj"], inputs: c, outputs: 8 * c)
+        feedOut = try layers.linear(scope["ff.net.2"], inputs: 4 * c, outputs: c)
+    }
+
+    func textKeys(_ context: Tensor) throws(EngineError) -> Tensor {
+        try engine.product(context, textKV, to: engine.activationType)
+    }
+
+    /// Changes `x [n, tokens, c]` in its memory.
+    func callAsFunction(
+        _ x: Tensor, text: Tensor, site: InjectionSite?, tap: (any InjectionTap)?, tappedRows: Int
+    ) throws(EngineError) {
+        let type = engine.activationType
+        let qkv = try engine.product(try engine.layerNorm(x, norm1), selfQKV, to: type)
+        let attended = try engine.attention(
+            q: Columns(qkv, 0, channels), k: Columns(qkv, channels, channels), v: Columns(qkv, 2 * channels, channels),
+            heads: heads)
+        let n = x.shape[0]
+        var plain = 0..<n
+        if let site, let tap, tappedRows > 0, tap.mixes(at: site) {
+            let rows = 0..<tappedRows
+            try tap.mix(
+                try x.slice(rows), attended: try engine.product(try attended.slice(rows), selfOut, to: type), at: site)
+            plain = tappedRows..<n
+        }
+        if !plain.isEmpty {
+            try engine.product(try attended.slice(plain), selfOut, accumulateInto: try x.slice(plain))
+        }
+
+        let query = try engine.product(try engine.layerNorm(x, norm2), textQ, to: type)
+        let read = try engine.attention(
+            q: Columns(query), k: Columns(text, 0, channels), v: Columns(text, channels, channels), heads: heads)
+        try engine.product(read, textOut, accumulateInto: x)
+
+        let hidden = try engine.geglu(try engine.product(try engine.layerNorm(x, norm3), feedIn, to: type))
+        try engine.product(hidden, feedOut, accumulateInto: x)
+    }
+}

@@ -1,0 +1,238 @@
+import Checkpoint
+import Glibc
+import TensorEngine
+
+/// The time embedding of one timestep as each residual block of a U-Net sees it.
+public struct TimeEmbedding {
+    let biases: [Tensor]
+}
+
+/// The denoiser of a latent diffusion model (LDM `UNetModel`, Rombach et al. 2022), split where the adapters of
+/// DreamCache begin: ``encode`` holds none, ``decode`` (middle block and decoder) holds all.
+///
+/// Golden: `eps.plain.*`.
+public final class UNet {
+    /// What the encoder hands to the decoder.
+    public struct Features {
+        let hidden: Tensor
+        let skips: [Tensor]
+    }
+
+    private struct Stage {
+        var residual: ResidualBlock?
+        var transformer: SpatialTransformer?
+        var resample: Weights?
+        var firstText = 0
+        var resampleDoubles = false
+    }
+
+    /// The geometry it was made with.
+    public let configuration: UNetConfiguration
+    /// All injection sites, middle block first.
+    public let sites: [InjectionSite]
+    private let engine: Engine
+    private let timeIn, timeOut: Weights
+    private let convIn: Weights
+    private let encoder: [Stage]
+    private let middle: (ResidualBlock, SpatialTransformer, ResidualBlock)
+    private let middleFirstText: Int
+    private let decoder: [Stage]
+    private let normOut: NormWeights
+    private let convOut: Weights
+
+    /// Takes the parameters under `scope`, LDM's `model.diffusion_model.`.
+    public init(_ scope: ParameterScope, _ configuration: UNetConfiguration, engine: Engine) throws(EngineError) {
+        let layers = LayerMaker(engine: engine)
+        self.engine = engine
+        self.configuration = configuration
+        let c0 = configuration.modelChannels
+        let timeChannels = 4 * c0
+        timeIn = try layers.linear(scope["time_embed.0"], inputs: c0, outputs: timeChannels)
+        timeOut = try layers.linear(scope["time_embed.2"], inputs: timeChannels, outputs: timeChannels)
+        convIn = try layers.convolution(scope["input_blocks.0.0"], inputs: configuration.inChannels, outputs: c0)
+
+        var blockNumber = 0  // of spatial transformers, over the whole U-Net
+        var texts = 0
+        var sites: [InjectionSite] = []
+
+        func residual(_ scope: ParameterScope, _ inputs: Int, _ outputs: Int) throws(EngineError) -> ResidualBlock {
+            try ResidualBlock(
+                scope, .unet, inputs: inputs, outputs: outputs, timeChannels: timeChannels, engine: engine)
+        }
+        func transformer(
+            _ path: String, _ channels: Int, level: Int, canBeSite: (Int) -> Bool
+        ) throws(EngineError) -> SpatialTransformer {
+            let heads = configuration.heads.count(channels: channels)
+            var site: InjectionSite?
+            if canBeSite(blockNumber) {
+                let found = InjectionSite(name: path, channels: channels, heads: heads, level: level)
+                sites.append(found)
+                site = found
+            }
+            blockNumber += 1
+            texts += configuration.transformerDepth
+            return try SpatialTransformer(
+                scope[path], channels: channels, heads: heads, contextSize: configuration.contextSize,
+                depth: configuration.transformerDepth, site: site, engine: engine)
+        }
+
+        var encoder: [Stage] = []
+        var skipChannels = [c0]
+        var channels = c0
+        let levels = configuration.channelMultipliers.count
+        for (level, multiplier) in configuration.channelMultipliers.enumerated() {
+            for _ in 0..<configuration.residualBlocks {
+                let path = "input_blocks.\(encoder.count + 1)"
+                var stage = Stage(residual: try residual(scope[path][0], channels, c0 * multiplier), firstText: texts)
+                channels = c0 * multiplier
+                if configuration.attentionLevels.contains(level) {
+                    stage.transformer = try transformer("\(path).1", channels, level: level) { _ in false }
+                }
+                encoder.append(stage)
+                skipChannels.append(channels)
+            }
+            if level + 1 < levels {
+                let scope = scope["input_blocks.\(encoder.count + 1).0.op"]
+                encoder.append(
+                    Stage(resample: try layers.convolution(scope, inputs: channels, outputs: channels, stride: 2)))
+                skipChannels.append(channels)
+            }
+        }
+        self.encoder = encoder
+
+        middleFirstText = texts
+        middle = (
+            try residual(scope["middle_block.0"], channels, channels),
+            try transformer("middle_block.1", channels, level: levels - 1) { _ in true },
+            try residual(scope["middle_block.2"], channels, channels)
+        )
+
+        var decoder: [Stage] = []
+        for (level, multiplier) in configuration.channelMultipliers.enumerated().reversed() {
+            for index in 0...configuration.residualBlocks {
+                let path = "output_blocks.\(decoder.count)"
+                let skip = skipChannels.popLast() ?? 0
+                var stage = Stage(
+                    residual: try residual(scope[path][0], channels + skip, c0 * multiplier), firstText: texts)
+                channels = c0 * multiplier
+                var position = 1
+                if configuration.attentionLevels.contains(level) {
+                    stage.transformer = try transformer("\(path).1", channels, level: level) { $0 % 2 == 0 }
+                    position = 2
+                }
+                if level > 0, index == configuration.residualBlocks {
+                    stage.resample = try layers.convolution(
+                        scope[path][position]["conv"], inputs: channels, outputs: channels)
+                    stage.resampleDoubles = true
+                }
+                decoder.append(stage)
+            }
+        }
+        self.decoder = decoder
+        self.sites = sites
+        normOut = try layers.norm(scope["out.0"], channels: c0)
+        convOut = try layers.convolution(scope["out.2"], inputs: c0, outputs: configuration.outChannels)
+    }
+
+    // MARK: What is computed once
+
+    /// Time embeddings of a schedule: sinusoids of the timestep (cosines, then sines; Vaswani et al. 2017 as in LDM),
+    /// two maps with SiLU between, then each residual block's own map.
+    public func timeEmbeddings(_ timesteps: [Double]) throws(EngineError) -> [TimeEmbedding] {
+        let size = configuration.modelChannels
+        let half = size / 2
+        var sinusoids = [Float](repeating: 0, count: timesteps.count * size)
+        for (row, timestep) in timesteps.enumerated() {
+            for i in 0..<half {
+                let frequency = Float(exp(-log(10000.0) * Double(i) / Double(half)))
+                let angle = Float(timestep) * frequency
+                sinusoids[row * size + i] = cos(angle)
+                sinusoids[row * size + half + i] = sin(angle)
+            }
+        }
+        let hidden = try engine.product(try engine.tensor(sinusoids, shape: [timesteps.count, size]), timeIn)
+        let embedding = try engine.activate(
+            try engine.product(try engine.activate(hidden, .silu), timeOut), .silu)
+        var perBlock: [[Tensor]] = []
+        for block in residualBlocks { perBlock.append(try block.timeBiases(embedding)) }
+        return timesteps.indices.map { row in TimeEmbedding(biases: perBlock.map { $0[row] }) }
+    }
+
+    /// Keys and values of `context [n, tokens, contextSize]` for every transformer block.
+    public func textKeys(_ context: Tensor) throws(EngineError) -> TextKeys {
+        var blocks: [Tensor] = []
+        for transformer in transformers { blocks += try transformer.textKeys(context) }
+        return TextKeys(blocks: blocks)
+    }
+
+    /// Entries of the batch by index, in that order and as often.
+    public func gathered(_ keys: TextKeys, _ indices: [Int]) throws(EngineError) -> TextKeys {
+        var blocks: [Tensor] = []
+        for block in keys.blocks { blocks.append(try engine.gathered(block, indices)) }
+        return TextKeys(blocks: blocks)
+    }
+
+    /// Entries of the batch by index, in that order and as often.
+    public func gathered(_ features: Features, _ indices: [Int]) throws(EngineError) -> Features {
+        var skips: [Tensor] = []
+        for skip in features.skips { skips.append(try engine.gathered(skip, indices)) }
+        return Features(hidden: try engine.gathered(features.hidden, indices), skips: skips)
+    }
+
+    private var residualBlocks: [ResidualBlock] {
+        encoder.compactMap(\.residual) + [middle.0, middle.2] + decoder.compactMap(\.residual)
+    }
+
+    private var transformers: [SpatialTransformer] {
+        encoder.compactMap(\.transformer) + [middle.1] + decoder.compactMap(\.transformer)
+    }
+
+    // MARK: The two halves of an evaluation
+
+    /// The encoder: `x [n, h, w, inChannels]`.
+    public func encode(_ x: Tensor, time: TimeEmbedding, text: TextKeys) throws(EngineError) -> Features {
+        var hidden = try engine.product(x, convIn)
+        var skips = [hidden]
+        var biases = time.biases[...]
+        for stage in encoder {
+            hidden = try run(stage, hidden, &biases, text, tap: nil, tappedRows: 0)
+            skips.append(hidden)
+        }
+        return Features(hidden: hidden, skips: skips)
+    }
+
+    /// The middle block and the decoder, to the prediction `[n, h, w, outChannels]`, float32. The first `tappedRows` entries
+    /// of the batch go through `tap` at the injection sites.
+    public func decode(
+        _ features: Features, time: TimeEmbedding, text: TextKeys, tap: (any InjectionTap)? = nil, tappedRows: Int = 0
+    ) throws(EngineError) -> Tensor {
+        var biases = time.biases[encoder.count(where: { $0.residual != nil })...]
+        var hidden = try middle.0(features.hidden, timeBias: biases.popFirst())
+        hidden = try middle.1(hidden, text: text.blocks[middleFirstText...], tap: tap, tappedRows: tappedRows)
+        hidden = try middle.2(hidden, timeBias: biases.popFirst())
+        var skips = features.skips
+        for stage in decoder {
+            guard let skip = skips.popLast() else { break }
+            hidden = try run(
+                stage, try engine.concatenated(hidden, skip), &biases, text, tap: tap, tappedRows: tappedRows)
+        }
+        let normed = try engine.groupNorm(hidden, normOut, epsilon: 1e-5, silu: true)
+        return try engine.product(normed, convOut)
+    }
+
+    private func run(
+        _ stage: Stage, _ x: Tensor, _ biases: inout ArraySlice<Tensor>, _ text: TextKeys, tap: (any InjectionTap)?,
+        tappedRows: Int
+    ) throws(EngineError) -> Tensor {
+        var hidden = x
+        if let residual = stage.residual { hidden = try residual(hidden, timeBias: biases.popFirst()) }
+        if let transformer = stage.transformer {
+            hidden = try transformer(
+                hidden, text: text.blocks[stage.firstText...], tap: tap, tappedRows: tappedRows)
+        }
+        if let resample = stage.resample {
+            hidden = try engine.product(stage.resampleDoubles ? try engine.upsampled(hidden) : hidden, resample)
+        }
+        return hidden
+    }
+}
