@@ -1,0 +1,288 @@
+import Foundation
+
+/// Why a tokenizer could not be made.
+public struct TokenizerError: Error, Equatable, CustomStringConvertible {
+    /// The file that is missing or wrong.
+    public var path: String
+    /// What was found there and what was expected.
+    public var problem: String
+
+    /// `path: problem`.
+    public var description: String { "\(path): \(problem)" }
+}
+
+/// CLIP's tokenizer: text to a fixed number of token ids.
+///
+/// Source: OpenAI CLIP `simple_tokenizer.py`; open_clip `SimpleTokenizer` (Stable Diffusion 2's, the cleaning of
+/// ``Cleaning/openCLIP``); transformers `CLIPTokenizer` (for models in diffusers' layout). Proved by
+/// `Tests/Fixtures/tokens`.
+public struct Tokenizer: Sendable {
+    /// What is written after the end token.
+    public enum Padding: Sendable, Equatable {
+        /// Id 0, as open_clip and Stable Diffusion 2 do.
+        case zero
+        /// The end token again, as Stable Diffusion 1 does.
+        case endOfText
+        /// Any other token, as a diffusers folder may name it.
+        case token(Int32)
+    }
+
+    /// How text is normalised before it is split; both end in lower case with single spaces.
+    public enum Cleaning: Sendable, Equatable {
+        /// open_clip's: ftfy's repairs (quotation marks, ligatures, widths, controls, composition) and HTML unescaped twice.
+        case openCLIP
+        /// transformers': composed (NFC) only; HTML stays as it is written.
+        case transformers
+    }
+
+    /// The id every sequence begins with; 49406 in CLIP's vocabulary.
+    public let startOfText: Int32
+    /// The id every text ends with; 49407 in CLIP's vocabulary.
+    public let endOfText: Int32
+    /// The padding that belongs to the model this tokenizer came with.
+    public let padding: Padding
+    /// The normalisation that belongs to the model this tokenizer came with.
+    public let cleaning: Cleaning
+
+    private let encoding: BytePairEncoding
+    private let prompts: PromptCleaning
+    private let specialTokens: [(spelling: [Unicode.Scalar], identifier: Int32)]
+
+    /// CLIP's own tokenizer with open_clip's cleaning, from the merges file that ships with the program.
+    ///
+    /// - Throws: ``TokenizerError`` naming every path at which the file was looked for.
+    public static func clip() throws(TokenizerError) -> Tokenizer {
+        let name = "clip-bpe-merges.txt"
+        return try Tokenizer(merges: ModuleResource.bytes(of: name), source: name)
+    }
+
+    /// A tokenizer whose vocabulary follows from its merges: 256 bytes, 256 final bytes, the merges, start, end.
+    ///
+    /// - Parameters:
+    ///   - merges: a merges file, UTF-8: one merge a line, two symbols separated by a space.
+    ///   - source: the file's name, for errors.
+    public init(
+        merges: [UInt8], source: String, cleaning: Cleaning = .openCLIP, padding: Padding = .zero
+    ) throws(TokenizerError) {
+        let pairs = try BytePairEncoding.parse(merges: merges, source: source)
+        startOfText = Int32(512 + pairs.count)
+        endOfText = startOfText + 1
+        encoding = try BytePairEncoding(
+            merges: pairs, vocabulary: BytePairEncoding.impliedVocabulary(merges: pairs), unknown: endOfText,
+            source: source)
+        self.padding = padding
+        self.cleaning = cleaning
+        prompts = try Self.promptCleaning()
+        specialTokens = Self.specialTokens(cleaning, start: startOfText, end: endOfText)
+    }
+
+    /// The tokenizer of a model in diffusers' layout: `vocab.json`, `merges.txt` and, for the padding token,
+    /// `special_tokens_map.json` or `tokenizer_config.json`.
+    ///
+    /// - Parameter folder: the model's `tokenizer` folder.
+    /// - Throws: ``TokenizerError`` naming the file that is missing, not what it should be, or contradicts another.
+    public init(diffusersFolder folder: URL) throws(TokenizerError) {
+        let vocabularyURL = folder.appendingPathComponent("vocab.json")
+        let mergesURL = folder.appendingPathComponent("merges.txt")
+        let identifiers: [String: Int32]
+        do {
+            identifiers = try JSONDecoder().decode([String: Int32].self, from: Self.read(vocabularyURL))
+        } catch let error as TokenizerError {
+            throw error
+        } catch {
+            throw TokenizerError(path: vocabularyURL.path, problem: "not a JSON object of token to id: \(error)")
+        }
+        var special: [String: Int32] = [:]
+        for name in ["<|startoftext|>", "<|endoftext|>"] {
+            guard let identifier = identifiers[name] else {
+                throw TokenizerError(path: vocabularyURL.path, problem: "has no token '\(name)'")
+            }
+            special[name] = identifier
+        }
+        startOfText = special["<|startoftext|>", default: 0]
+        endOfText = special["<|endoftext|>", default: 0]
+
+        var vocabulary: [BytePairEncoding.Symbol: Int32] = [:]
+        vocabulary.reserveCapacity(identifiers.count)
+        for (token, identifier) in identifiers {
+            vocabulary[BytePairEncoding.Symbol(spelling: Array(token.utf8)[...])] = identifier
+        }
+        let pairs = try BytePairEncoding.parse(merges: [UInt8](Self.read(mergesURL)), source: mergesURL.path)
+        encoding = try BytePairEncoding(
+            merges: pairs, vocabulary: vocabulary, unknown: endOfText, source: mergesURL.path)
+
+        cleaning = .transformers
+        padding = try Self.padding(of: folder, identifiers: identifiers)
+        prompts = try Self.promptCleaning()
+        specialTokens = Self.specialTokens(.transformers, start: startOfText, end: endOfText)
+    }
+
+    /// The ids of `text`: start, the text's tokens, end, then padding. A text too long is cut so that the end token is
+    /// last.
+    ///
+    /// - Parameters:
+    ///   - text: any text.
+    ///   - contextLength: how many ids are returned, at least 2; CLIP's text encoders take 77.
+    ///   - padding: instead of the tokenizer's own.
+    /// - Returns: `contextLength` ids.
+    public func encode(_ text: String, contextLength: Int = 77, padding: Padding? = nil) -> [Int32] {
+        precondition(contextLength >= 2, "a context holds at least the start and the end token")
+        var identifiers = [startOfText] + tokens(of: text, limit: contextLength - 2)
+        identifiers.append(endOfText)
+        let filler =
+            switch padding ?? self.padding {
+            case .zero: Int32(0)
+            case .endOfText: endOfText
+            case .token(let identifier): identifier
+            }
+        identifiers += [Int32](repeating: filler, count: contextLength - identifiers.count)
+        return identifiers
+    }
+
+    /// The first `limit` ids of `text`, without start, end and padding.
+    public func tokens(of text: String, limit: Int = .max) -> [Int32] {
+        let scalars = cleaning == .openCLIP ? prompts.openCLIP(text) : prompts.transformers(text)
+        var identifiers: [Int32] = []
+        var index = 0
+        while index < scalars.count, identifiers.count < limit {
+            let word = nextWord(in: scalars, at: index)
+            index = word.range.upperBound
+            if let special = word.special {
+                identifiers.append(special)
+            } else if !word.range.isEmpty {
+                encoding.encode(scalars[word.range].flatMap { Array(UTF8.encode($0) ?? .init()) }, into: &identifiers)
+            } else {
+                index += 1
+            }
+        }
+        return Array(identifiers.prefix(limit))
+    }
+
+    /// One match of CLIP's pattern at `start`, empty on white space:
+    /// `special|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`, case ignored.
+    private func nextWord(in scalars: [Unicode.Scalar], at start: Int) -> (range: Range<Int>, special: Int32?) {
+        if let (length, special) = specialToken(in: scalars, at: start) { return (start..<(start + length), special) }
+        if scalars[start] == "'" {
+            for ending in Self.contractions where Self.matches(ending, in: scalars, at: start + 1) {
+                return (start..<(start + 1 + ending.count), nil)
+            }
+        }
+        let kind = Kind(scalars[start])
+        var end = start
+        switch kind {
+        case .space:
+            break
+        case .number:
+            end += 1
+        case .letter:
+            while end < scalars.count, Kind(scalars[end]) == .letter { end += 1 }
+        case .other:
+            repeat {
+                end += 1
+            } while end < scalars.count && Kind(scalars[end]) == .other
+                // transformers takes special tokens out of the text before it splits the rest.
+                && (cleaning == .openCLIP || specialToken(in: scalars, at: end) == nil)
+        }
+        return (start..<end, nil)
+    }
+
+    private func specialToken(in scalars: [Unicode.Scalar], at start: Int) -> (length: Int, identifier: Int32)? {
+        guard scalars[start] == "<" else { return nil }
+        for token in specialTokens where Self.matches(token.spelling, in: scalars, at: start) {
+            return (token.spelling.count, token.identifier)
+        }
+        return nil
+    }
+
+    private enum Kind {
+        case letter, number, space, other
+
+        init(_ scalar: Unicode.Scalar) {
+            switch scalar.properties.generalCategory {
+            case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: self = .letter
+            case .decimalNumber, .letterNumber, .otherNumber: self = .number
+            default: self = scalar.properties.isWhitespace ? .space : .other
+            }
+        }
+    }
+
+    private static let contractions: [[Unicode.Scalar]] = ["s", "t", "re", "ve", "m", "ll", "d"].map {
+        Array($0.unicodeScalars)
+    }
+
+    /// The text is in lower case already; of what ignoring case adds, only the long s is left.
+    private static func matches(_ literal: [Unicode.Scalar], in scalars: [Unicode.Scalar], at start: Int) -> Bool {
+        guard literal.count <= scalars.count - start else { return false }
+        return literal.indices.allSatisfy { offset in
+            let scalar = scalars[start + offset]
+            return (scalar == "\u{17F}" ? "s" : scalar) == literal[offset]
+        }
+    }
+
+    /// Each library spells the two tokens its own way in text.
+    private static func specialTokens(
+        _ cleaning: Cleaning, start: Int32, end: Int32
+    ) -> [(spelling: [Unicode.Scalar], identifier: Int32)] {
+        let spellings =
+            switch cleaning {
+            case .openCLIP: ["<start_of_text>", "<end_of_text>"]
+            case .transformers: ["<|startoftext|>", "<|endoftext|>"]
+            }
+        return zip(spellings, [start, end]).map { (Array($0.unicodeScalars), $1) }
+    }
+
+    private static func promptCleaning() throws(TokenizerError) -> PromptCleaning {
+        let name = "html-entities.txt"
+        return PromptCleaning(
+            entities: try CharacterReferences(table: ModuleResource.bytes(of: name), source: name))
+    }
+
+    private static func read(_ url: URL) throws(TokenizerError) -> Data {
+        do {
+            return try Data(contentsOf: url)
+        } catch {
+            throw TokenizerError(path: url.path, problem: "cannot be read: \(error.localizedDescription)")
+        }
+    }
+
+    /// The padding token named beside a vocabulary; transformers' default is the end token.
+    private static func padding(of folder: URL, identifiers: [String: Int32]) throws(TokenizerError) -> Padding {
+        struct Token: Decodable {
+            var content: String
+
+            init(from decoder: any Decoder) throws {
+                if let text = try? decoder.singleValueContainer().decode(String.self) {
+                    content = text
+                } else {
+                    content = try decoder.container(keyedBy: CodingKeys.self).decode(String.self, forKey: .content)
+                }
+            }
+
+            enum CodingKeys: CodingKey { case content }
+        }
+        struct Configuration: Decodable {
+            var padToken: Token?
+
+            enum CodingKeys: String, CodingKey { case padToken = "pad_token" }
+        }
+        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+            let url = folder.appendingPathComponent(name)
+            guard FileManager.default.fileExists(atPath: url.path) else { continue }
+            let configuration: Configuration
+            do {
+                configuration = try JSONDecoder().decode(Configuration.self, from: read(url))
+            } catch let error as TokenizerError {
+                throw error
+            } catch {
+                throw TokenizerError(
+                    path: url.path, problem: "pad_token is neither a string nor an object with content: \(error)")
+            }
+            guard let token = configuration.padToken?.content else { continue }
+            guard let identifier = identifiers[token] else {
+                throw TokenizerError(path: url.path, problem: "pad_token '\(token)' is not in vocab.json")
+            }
+            return identifier == 0 ? .zero : .token(identifier)
+        }
+        return .endOfText
+    }
+}
