@@ -83,11 +83,13 @@ let package = Package(
             name: "dreamcache",
             dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: swift),
 
+        .target(
+            name: "Golden", dependencies: ["Checkpoint", "TensorEngine"], path: "Tests/Golden", swiftSettings: swift),
         .testTarget(name: "CheckpointTests", dependencies: ["Checkpoint"], swiftSettings: swift),
         .testTarget(name: "RasterTests", dependencies: ["Raster"], swiftSettings: swift),
         .testTarget(name: "TensorEngineTests", dependencies: ["TensorEngine"], swiftSettings: swift),
-        .testTarget(name: "DiffusionTests", dependencies: ["Diffusion"], swiftSettings: swift),
-        .testTarget(name: "DreamCacheTests", dependencies: ["DreamCache"], swiftSettings: swift),
+        .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "Golden"], swiftSettings: swift),
+        .testTarget(name: "DreamCacheTests", dependencies: ["DreamCache", "Golden"], swiftSettings: swift),
         .testTarget(name: "SpoolTests", dependencies: ["Spool"], swiftSettings: swift),
         .testTarget(
             name: "EndToEndTests", dependencies: ["Service", "dreamcached", "dreamcache"], swiftSettings: swift),

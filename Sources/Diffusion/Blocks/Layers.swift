@@ -3,11 +3,14 @@ import TensorEngine
 
 /// Makes layers of one network out of named parameters. The names are LDM's; other layouts are renamed before they come
 /// here. Shapes are checked by the parameter store, which lists all that do not fit in one error at the end.
-struct LayerMaker {
+public struct LayerMaker {
     let engine: Engine
 
+    /// A maker of layers for one engine.
+    public init(engine: Engine) { self.engine = engine }
+
     /// `NAME.weight [outputs, inputs]`, or the same numbers as a 1x1 convolution; `NAME.bias [outputs]` where `bias`.
-    func linear(
+    public func linear(
         _ scope: ParameterScope, inputs: Int, outputs: Int, bias: Bool = true
     ) throws(EngineError) -> Weights {
         let weight = scope.take("weight", shape: [outputs, inputs], orShape: [outputs, inputs, 1, 1])
@@ -18,7 +21,7 @@ struct LayerMaker {
     }
 
     /// Several maps of one input as one product; the outputs lie side by side. None has a bias.
-    func fused(_ scopes: [ParameterScope], inputs: Int, outputs: Int) throws(EngineError) -> Weights {
+    public func fused(_ scopes: [ParameterScope], inputs: Int, outputs: Int) throws(EngineError) -> Weights {
         let weights = scopes.map { $0.take("weight", shape: [outputs, inputs]) }
         return try engine.weights(.linear, inputs: inputs, outputs: outputs * scopes.count, bias: nil) { buffer in
             for (index, weight) in weights.enumerated() {
@@ -29,7 +32,7 @@ struct LayerMaker {
     }
 
     /// `NAME.weight [outputs, inputs, kernel, kernel]`, `NAME.bias [outputs]`; zeros around so that stride 1 keeps the size.
-    func convolution(
+    public func convolution(
         _ scope: ParameterScope, inputs: Int, outputs: Int, kernel: Int = 3, stride: Int = 1, padBegin: Int? = nil
     ) throws(EngineError) -> Weights {
         let weight = scope.take("weight", shape: [outputs, inputs, kernel, kernel])
@@ -41,7 +44,7 @@ struct LayerMaker {
     }
 
     /// `NAME.weight [channels]`, `NAME.bias [channels]` of a normalisation.
-    func norm(_ scope: ParameterScope, channels: Int) throws(EngineError) -> NormWeights {
+    public func norm(_ scope: ParameterScope, channels: Int) throws(EngineError) -> NormWeights {
         try NormWeights(
             weight: scope.take("weight", shape: [channels]).floats(),
             bias: scope.take("bias", shape: [channels]).floats(), engine: engine)

@@ -67,7 +67,7 @@ extension ModelConfiguration {
             guard let shape = store.shape(of: name), shape.count == rank, !shape.contains(0) else {
                 throw .checkpoint(
                     CheckpointError(
-                        path: path, cause: .format, place: name,
+                        path: path, cause: .unsupported, place: name,
                         found: store.shape(of: name).map { "shape \($0)" } ?? "no such tensor",
                         expected: "a Stable Diffusion checkpoint in LDM naming"))
             }

@@ -125,7 +125,7 @@ public final class TextEncoder {
         var embedded = [Float](repeating: 0, count: tokens.count * c)
         let table = tokenEmbedding
         for (position, token) in tokens.prefix(configuration.contextLength).enumerated() {
-            let row = table.floats(inRow: Int(token))
+            let row = table.entry(Int(token))?.floats() ?? []
             for i in 0..<min(c, row.count) { embedded[position * c + i] = row[i] + positionEmbedding[position * c + i] }
         }
         let x = try engine.tensor(embedded, shape: [1, tokens.count, c])
@@ -141,13 +141,5 @@ public final class TextEncoder {
             try engine.product(activated, block.mlpOut, accumulateInto: x)
         }
         return try engine.layerNorm(x, finalNorm, to: .float32)
-    }
-}
-
-extension StoredTensor {
-    /// Row `index` of a matrix; empty where there is none. One row of a vocabulary is needed at a time.
-    fileprivate func floats(inRow index: Int) -> [Float] {
-        guard shape.count == 2, index >= 0, index < shape[0] else { return [] }
-        return floats(at: index * shape[1], count: shape[1])
     }
 }

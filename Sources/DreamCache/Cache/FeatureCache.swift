@@ -1,0 +1,146 @@
+import Checkpoint
+import Crypto
+import Diffusion
+import Foundation
+
+/// The features of a subject's references: what a `.dcache` file holds.
+///
+/// A `.dcache` is a safetensors file. One tensor a site and reference, `sites.<site>.<reference>` as
+/// `[tokens, channels]`; all else is string metadata, whose keys are in ``Key``.
+public struct FeatureCache: Sendable {
+    /// Metadata keys of a `.dcache`.
+    public enum Key: String, CaseIterable, Sendable {
+        /// Version of this layout, "1".
+        case formatVersion = "dreamcache.format_version"
+        /// Name of the subject.
+        case subject = "dreamcache.subject"
+        /// SHA-256 of the base model's file.
+        case baseModel = "dreamcache.base_model_sha256"
+        /// `paper` or `official`.
+        case cacheMode = "dreamcache.cache_mode"
+        /// Index of the timestep of the reference pass.
+        case timestep = "dreamcache.timestep"
+        /// Prompt of the reference pass.
+        case prompt = "dreamcache.prompt"
+        /// Seed of each reference's generator.
+        case seed = "dreamcache.seed"
+        /// Fit and size, such as `pad 512x512 bilinear`.
+        case preprocessing = "dreamcache.preprocessing"
+        /// SHA-256 of each reference's pixels as they were encoded, separated by commas.
+        case references = "dreamcache.reference_sha256s"
+        /// SHA-256 of the file's data section.
+        case data = "dreamcache.data_sha256"
+        /// Program and version that wrote the file.
+        case creator = "dreamcache.creator"
+    }
+
+    /// Where it was read from; for messages.
+    public let path: String
+    /// All string metadata.
+    public let metadata: [String: String]
+    /// Number of references.
+    public let referenceCount: Int
+    private let tensors: [String: StoredTensor]
+
+    /// The value of a metadata key.
+    public subscript(key: Key) -> String? { metadata[key.rawValue] }
+
+    /// Name of the tensor of a site and a reference.
+    static func tensorName(_ site: InjectionSite, _ reference: Int) -> String { "sites.\(site.name).\(reference)" }
+
+    /// Opens and verifies a `.dcache`: its format, its version, and the hash of its data.
+    /// - Throws: `DreamCacheError.mismatch` naming what is wrong, or the error of the safetensors reader.
+    public static func open(_ path: String) throws(DreamCacheError) -> FeatureCache {
+        let file: Checkpoint
+        do { file = try Checkpoint.open(path) } catch { throw .diffusion(.checkpoint(error)) }
+        guard file.metadata[Key.formatVersion.rawValue] == "1" else {
+            throw .mismatch(
+                path: path, field: Key.formatVersion.rawValue,
+                found: file.metadata[Key.formatVersion.rawValue] ?? "nothing", expected: "1")
+        }
+        let hash = file.withUnsafeDataSection { hexadecimal(SHA256.hash(data: $0)) }
+        guard let expected = file.metadata[Key.data.rawValue], expected == hash else {
+            throw .mismatch(
+                path: path, field: "data section", found: "SHA-256 \(hash)",
+                expected: file.metadata[Key.data.rawValue] ?? "a hash under \(Key.data.rawValue)")
+        }
+        let references = Set(file.tensors.keys.compactMap { $0.split(separator: ".").last.flatMap { Int($0) } })
+        return FeatureCache(
+            path: path, metadata: file.metadata, referenceCount: references.count, tensors: file.tensors)
+    }
+
+    /// Checks that the cache was made with this model and has all of its sites.
+    /// - Throws: `DreamCacheError.mismatch` naming the first difference.
+    public func check(modelHash: String, sites: [InjectionSite]) throws(DreamCacheError) {
+        guard self[.baseModel] == modelHash else {
+            throw .mismatch(
+                path: path, field: Key.baseModel.rawValue, found: self[.baseModel] ?? "nothing",
+                expected: "\(modelHash), the model in use")
+        }
+        guard referenceCount > 0 else {
+            throw .mismatch(path: path, field: "tensors", found: "no references", expected: "at least one")
+        }
+        for site in sites {
+            for reference in 0..<referenceCount {
+                let name = Self.tensorName(site, reference)
+                let shape = tensors[name]?.shape
+                guard let shape, shape.count == 2, shape[0] > 0, shape[1] == site.channels else {
+                    throw .mismatch(
+                        path: path, field: name, found: shape.map { "shape \($0)" } ?? "no such tensor",
+                        expected: "shape [tokens, \(site.channels)]")
+                }
+            }
+        }
+    }
+
+    /// The tokens of all references at a site, one after another: `[tokens, channels]`.
+    public func tokens(at site: InjectionSite) -> [Float] {
+        (0..<referenceCount).flatMap { tensors[Self.tensorName(site, $0)]?.floats() ?? [] }
+    }
+
+    /// A `.dcache` of features just computed.
+    ///
+    /// - Parameters:
+    ///   - features: one dictionary a reference: the tokens `[tokens, channels]` at each site.
+    ///   - metadata: all keys but the data's hash, which is added here.
+    ///   - type: element type in the file.
+    /// - Returns: what `write(to:path:)` puts into a file.
+    static func writer(
+        features: [[InjectionSite: [Float]]], metadata: [Key: String], type: StoredElementType
+    ) throws(DreamCacheError) -> SafetensorsWriter {
+        var writer = SafetensorsWriter(
+            metadata: Dictionary(uniqueKeysWithValues: metadata.map { ($0.key.rawValue, $0.value) }))
+        for (reference, sites) in features.enumerated() {
+            for (site, tokens) in sites {
+                writer.add(
+                    tensorName(site, reference), type: type, shape: [tokens.count / site.channels, site.channels],
+                    floats: tokens)
+            }
+        }
+        var hash = SHA256()
+        do { try writer.forEachDataPiece { hash.update(bufferPointer: $0) } } catch { throw .diffusion(.checkpoint(error)) }
+        writer.metadata[Key.data.rawValue] = hexadecimal(hash.finalize())
+        return writer
+    }
+}
+
+/// Lower-case hexadecimal digits of a digest.
+package func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
+    digest.map { byte in
+        let digits = String(byte, radix: 16)
+        return byte < 16 ? "0" + digits : digits
+    }.joined()
+}
+
+/// SHA-256 of a file's bytes, in lower-case hexadecimal; read a piece at a time.
+package func sha256(ofFile path: String) throws(DreamCacheError) -> String {
+    do {
+        let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
+        defer { try? handle.close() }
+        var hash = SHA256()
+        while let piece = try handle.read(upToCount: 8 << 20), !piece.isEmpty { hash.update(data: piece) }
+        return hexadecimal(hash.finalize())
+    } catch {
+        throw .mismatch(path: path, field: "file", found: "\(error)", expected: "a readable file")
+    }
+}

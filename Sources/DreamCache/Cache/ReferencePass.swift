@@ -1,0 +1,122 @@
+import Checkpoint
+import Crypto
+import Diffusion
+import Raster
+import TensorEngine
+
+/// How references become features.
+public struct CacheOptions: Sendable, Equatable {
+    /// Whose way is followed.
+    public enum Mode: String, CaseIterable, Sendable {
+        /// The paper's: mean of the posterior, empty prompt.
+        case paper
+        /// The authors' script's: a sample of the posterior, the negative prompt.
+        case official
+    }
+
+    /// Whose way is followed.
+    public var mode = Mode.paper
+    /// Prompt of the pass; nil is the mode's own.
+    public var prompt: String?
+    /// Seed of each reference's generator.
+    public var seed: UInt64 = 0
+    /// How a picture that is not square becomes one.
+    public var fit = Raster.Fit.pad
+    /// Element type of the file: F16, or F32 where half a megabyte a site does not matter.
+    public var elementType = StoredElementType.f16
+
+    /// The paper's way with seed 0.
+    public init() {}
+
+    /// The authors' negative prompt, under which their script also runs the reference pass.
+    public static let officialPrompt =
+        "Open mouth, tongue out, teeth visible, bad photo, low quality, blurred, deformed"
+
+    /// The prompt the pass runs under.
+    public var effectivePrompt: String { prompt ?? (mode == .official ? Self.officialPrompt : "") }
+
+    /// All that a cache depends on besides the pixels, in one line: equal lines, equal features.
+    public func identity(modelHash: String, imageSize: Int) -> String {
+        "1|\(modelHash)|\(mode.rawValue)|t\(ReferencePass.timestep)|seed \(seed)|\(preprocessing(imageSize))"
+            + "|\(elementType.rawValue)|\(effectivePrompt)"
+    }
+
+    func preprocessing(_ imageSize: Int) -> String { "\(fit.rawValue) \(imageSize)x\(imageSize) bilinear" }
+}
+
+/// One pass of a reference through the denoiser, almost without noise, recording what enters the injection sites
+/// (DreamCache, section 3.1).
+///
+/// Golden: `cache.mean.*`, `cache.sample.*`, `cache.official.*`.
+public struct ReferencePass {
+    /// Index of the timestep: the least noise but one.
+    public static let timestep = 1
+
+    private let model: StableDiffusion
+    private let schedule: TrainingSchedule
+
+    init(_ model: StableDiffusion, _ schedule: TrainingSchedule) {
+        self.model = model
+        self.schedule = schedule
+    }
+
+    /// Everything the pass computes, for comparison with the golden data.
+    struct Result {
+        var latent: [Float]
+        var noisy: [Float]
+        var features: [InjectionSite: [Float]]
+    }
+
+    /// - Parameters:
+    ///   - pixels: `[side, side, 3]`, -1 to 1.
+    ///   - context: states of the prompt, `[1, tokens, width]`.
+    func callAsFunction(
+        pixels: [Float], side: Int, context: Tensor, options: CacheOptions
+    ) throws(DreamCacheError) -> Result {
+        try onEngine { () throws(EngineError) in
+            let posterior = try model.autoencoder.encode(pixels, height: side, width: side)
+            // The authors draw both from one generator, and the first also where it is not used.
+            var generator = TorchGenerator(seed: options.seed)
+            let posteriorNoise = generator.randn(count: posterior.mean.count)
+            let noise = generator.randn(count: posterior.mean.count)
+            let scale = model.configuration.latentScale
+            let latent: [Float]
+            switch options.mode {
+            case .paper: latent = posterior.mean.map { $0 * scale }
+            case .official:
+                latent = posterior.mean.indices.map { i in
+                    (posterior.mean[i] + Float.exp(posterior.logVariance[i] / 2) * posteriorNoise[i]) * scale
+                }
+            }
+            let abar = schedule.alphasCumprod[Self.timestep]
+            let (keep, add) = (Float(abar.squareRoot()), Float((1 - abar).squareRoot()))
+            let noisy = zip(latent, noise).map { keep * $0 + add * $1 }
+
+            let latentSide = side / model.configuration.autoencoder.downscale
+            let x = try model.latentTensor(noisy, height: latentSide, width: latentSide, count: 1)
+            let text = try model.unet.textKeys(context)
+            let recorder = Recorder(engine: model.engine)
+            for time in try model.unet.timeEmbeddings([Double(Self.timestep)]) {
+                let features = try model.unet.encode(x, time: time, text: text)
+                _ = try model.unet.decode(features, time: time, text: text, tap: recorder)
+            }
+            return Result(latent: latent, noisy: noisy, features: recorder.features)
+        }
+    }
+
+    /// Keeps a copy of what enters each site.
+    private final class Recorder: InjectionTap {
+        let engine: Engine
+        var features: [InjectionSite: [Float]] = [:]
+
+        init(engine: Engine) { self.engine = engine }
+
+        func record(_ x: Tensor, at site: InjectionSite) { features[site] = engine.floats(x) }
+        func mixes(at site: InjectionSite) -> Bool { false }
+        func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite) {}
+    }
+}
+
+extension Float {
+    static func exp(_ x: Float) -> Float { Float(_exp(Double(x))) }
+}

@@ -1,0 +1,63 @@
+import Diffusion
+import TensorEngine
+
+/// The guided prediction for one prompt: everything that does not change from step to step is computed when it is made.
+///
+/// The branches of guidance run as one batch. The encoder half of the U-Net holds no adapter, so branches under one prompt
+/// share it: two passes through the encoder serve three branches.
+final class Denoiser {
+    private let model: StableDiffusion
+    private let subject: SubjectMemory?
+    private let branches: [Guidance.Branch]
+    private let times: [TimeEmbedding]
+    private let encoderText: TextKeys
+    private let decoderText: TextKeys
+    private let encoderCount: Int
+    /// For each branch the entry of the encoder's batch that it continues.
+    private let encoderIndex: [Int]
+
+    /// - Parameters:
+    ///   - prompt: states of the prompt, `[1, tokens, width]`; `negative` those of the negative prompt.
+    ///   - subject: nil for the plain model.
+    init(
+        _ model: StableDiffusion, subject: SubjectMemory?, prompt: Tensor, negative: Tensor, guidance: Guidance,
+        timesteps: [Double]
+    ) throws(EngineError) {
+        self.model = model
+        self.subject = subject
+        branches = guidance.branches(personal: subject != nil)
+        times = try model.unet.timeEmbeddings(timesteps)
+
+        var kinds: [Bool] = []  // of the encoder's entries: under the prompt or not
+        var index: [Int] = []
+        for branch in branches {
+            if let found = kinds.firstIndex(of: branch.isPrompted) {
+                index.append(found)
+            } else {
+                index.append(kinds.count)
+                kinds.append(branch.isPrompted)
+            }
+        }
+        encoderIndex = index
+        encoderCount = kinds.count
+        // Each context has its own product, so that a prompt's keys do not depend on what stands beside it.
+        let keys = try [negative, prompt].map { context throws(EngineError) in try model.unet.textKeys(context) }
+        encoderText = model.unet.joined(keys, kinds.map { $0 ? 1 : 0 }, engine: model.engine)
+        decoderText = try model.unet.gathered(encoderText, index)
+    }
+
+    /// The guided prediction of `latent` (`[channels, h, w]`) at step `step`.
+    func predict(_ latent: [Float], height: Int, width: Int, step: Int) throws(EngineError) -> [Float] {
+        let time = times[step]
+        let x = try model.latentTensor(latent, height: height, width: width, count: encoderCount)
+        var features = try model.unet.encode(x, time: time, text: encoderText)
+        if encoderIndex != Array(0..<encoderCount) { features = try model.unet.gathered(features, encoderIndex) }
+        let output = try model.unet.decode(
+            features, time: time, text: decoderText, tap: subject, tappedRows: branches.count(where: \.isPersonal))
+        var sum = [Double](repeating: 0, count: latent.count)
+        for (branch, prediction) in zip(branches, model.predictions(output)) {
+            for i in sum.indices { sum[i] += branch.weight * Double(prediction[i]) }
+        }
+        return sum.map(Float.init)
+    }
+}
