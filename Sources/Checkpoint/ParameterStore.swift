@@ -1,0 +1,213 @@
+import Synchronization
+
+/// The tensors of a model by key, handed out strictly: whatever is missing, misshapen or never asked for is
+/// collected, and reported at once by `finish`. One store serves one model; it may be used from several threads.
+public final class ParameterStore: Sendable {
+    /// Keys that `finish` does not report as unused.
+    public enum IgnoredKeys: Sendable, Equatable {
+        /// This key.
+        case exact(String)
+        /// All keys that begin so.
+        case prefix(String)
+        /// All keys that end so.
+        case suffix(String)
+
+        func covers(_ name: String) -> Bool {
+            switch self {
+            case .exact(let key): name == key
+            case .prefix(let start): name.hasPrefix(start)
+            case .suffix(let end): name.hasSuffix(end)
+            }
+        }
+    }
+
+    private enum Source {
+        case files([String: StoredTensor], path: String)
+        case random(seed: UInt64)
+    }
+
+    private struct Record {
+        var taken: [String: [Int]] = [:]
+        var missing: [String: [Int]] = [:]
+        var misshapen: [String: KeyMismatch.Misshapen] = [:]
+    }
+
+    private let source: Source
+    private let record = Mutex(Record())
+
+    /// A store over the tensors of one checkpoint.
+    public init(_ checkpoint: Checkpoint) {
+        source = .files(checkpoint.tensors, path: checkpoint.path)
+    }
+
+    /// A store over the tensors of several files, such as the shards of one model.
+    /// - Throws: `CheckpointError` when two of them hold the same key.
+    public init(merging checkpoints: [Checkpoint]) throws(CheckpointError) {
+        var tensors: [String: StoredTensor] = [:]
+        var homes: [String: String] = [:]
+        for checkpoint in checkpoints {
+            for (name, tensor) in checkpoint.tensors {
+                if let home = homes.updateValue(checkpoint.path, forKey: name) {
+                    throw CheckpointError(
+                        path: checkpoint.path, cause: .malformed, place: "tensor \(name)",
+                        found: "one that \(home) holds too", expected: "each key in one file")
+                }
+                tensors[name] = tensor
+            }
+        }
+        source = .files(tensors, path: checkpoints.map(\.path).joined(separator: " + "))
+    }
+
+    /// A store that makes up every tensor it is asked for, a function of seed, name and shape alone: for
+    /// demonstrations and benchmarks without a checkpoint. See `RandomParameters` for the distribution.
+    public init(randomSeed: UInt64) {
+        source = .random(seed: randomSeed)
+    }
+
+    /// Whether the key is there. A random store holds what was taken from it.
+    public func contains(_ name: String) -> Bool { shape(of: name) != nil }
+
+    /// The shape of a tensor, or nil where there is none. A random store holds what was taken from it.
+    public func shape(of name: String) -> [Int]? {
+        switch source {
+        case .files(let tensors, _): tensors[name]?.shape
+        case .random: record.withLock { $0.taken[name] }
+        }
+    }
+
+    /// All keys, sorted. A random store holds what was taken from it.
+    public var names: [String] {
+        switch source {
+        case .files(let tensors, _): tensors.keys.sorted()
+        case .random: record.withLock { $0.taken.keys.sorted() }
+        }
+    }
+
+    /// The tensor `name`, which must have `shape`. When it is missing or has another shape, zeros of `shape` are
+    /// returned and `finish` will say so; a shape whose size overflows gives an empty tensor of shape [0].
+    public func take(_ name: String, shape: [Int]) -> StoredTensor {
+        take(name, anyOf: [shape], as: shape)
+    }
+
+    /// As `take(_:shape:)`, but `alternative`, of as many elements, will do as well and is reshaped to `shape`: a
+    /// 1x1 convolution [o, i, 1, 1] and a linear layer [o, i] are the same numbers.
+    public func take(_ name: String, shape: [Int], orShape alternative: [Int]) -> StoredTensor {
+        take(name, anyOf: [shape, alternative], as: shape)
+    }
+
+    private func take(_ name: String, anyOf shapes: [[Int]], as shape: [Int]) -> StoredTensor {
+        switch source {
+        case .files(let tensors, _):
+            guard let tensor = tensors[name] else {
+                record.withLock { $0.missing[name] = shape }
+                return Self.zeros(name, shape)
+            }
+            if shapes.contains(tensor.shape), let result = tensor.shape == shape ? tensor : tensor.reshaped(shape) {
+                record.withLock { $0.taken[name] = shape }
+                return result
+            }
+            record.withLock {
+                $0.misshapen[name] = KeyMismatch.Misshapen(name: name, found: tensor.shape, expected: shapes)
+            }
+            return Self.zeros(name, shape)
+        case .random(let seed):
+            guard let tensor = RandomParameters(seed: seed).tensor(name, shape: shape) else {
+                record.withLock { $0.missing[name] = shape }
+                return Self.zeros(name, shape)
+            }
+            record.withLock { $0.taken[name] = shape }
+            return tensor
+        }
+    }
+
+    private static func zeros(_ name: String, _ shape: [Int]) -> StoredTensor {
+        if let count = elementCount(shape), case let (size, false) = count.multipliedReportingOverflow(by: 4),
+            let memory = Memory.allocated(size)
+        {
+            return StoredTensor(name: name, elementType: .f32, shape: shape, count: count, memory: memory, offset: 0)
+        }
+        return StoredTensor(name: name, elementType: .f32, shape: [0], count: 0, memory: .empty, offset: 0)
+    }
+
+    /// Checks that the model asked for every tensor and found every tensor it asked for, each in its shape.
+    /// - Parameter ignored: keys that may be there unused, such as buffers of training.
+    /// - Throws: one `CheckpointError` of cause `.keys` that lists all differences.
+    public func finish(ignoring ignored: [IgnoredKeys] = []) throws(CheckpointError) {
+        let record = record.withLock { $0 }
+        var path = "random parameters"
+        var unused: [KeyMismatch.Entry] = []
+        if case .files(let tensors, let files) = source {
+            path = files
+            unused = tensors.values
+                .filter { record.taken[$0.name] == nil && record.misshapen[$0.name] == nil }
+                .filter { tensor in !ignored.contains { $0.covers(tensor.name) } }
+                .map { KeyMismatch.Entry(name: $0.name, shape: $0.shape) }
+        }
+        let mismatch = KeyMismatch(
+            missing: record.missing.map(KeyMismatch.Entry.init).sorted { $0.name < $1.name },
+            misshapen: record.misshapen.values.sorted { $0.name < $1.name },
+            unused: unused.sorted { $0.name < $1.name })
+        if mismatch.missing.isEmpty && mismatch.misshapen.isEmpty && mismatch.unused.isEmpty { return }
+        throw CheckpointError(
+            path: path, cause: .keys(mismatch), place: "tensors", found: "\(mismatch)", expected: "the model's")
+    }
+
+    /// A writer of all tensors that were taken so far, in the shapes they were asked for, as F32 from a random store
+    /// and as stored from files: how a made-up model becomes a checkpoint.
+    public func takenTensors(metadata: [String: String] = [:]) -> SafetensorsWriter {
+        var writer = SafetensorsWriter(metadata: metadata)
+        for (name, shape) in record.withLock({ $0.taken }).sorted(by: { $0.key < $1.key }) {
+            switch source {
+            case .files(let tensors, _):
+                guard let tensor = tensors[name]?.reshaped(shape) else { continue }
+                writer.add(tensor)
+            case .random(let seed):
+                let parameters = RandomParameters(seed: seed)
+                writer.add(name, type: .f32, shape: shape) { emit in
+                    parameters.tensor(name, shape: shape)?.withUnsafeBytes(emit)
+                }
+            }
+        }
+        return writer
+    }
+
+    /// The keys under `prefix`, without it.
+    public func scoped(_ prefix: String) -> ParameterScope { ParameterScope(store: self, prefix: prefix) }
+
+    /// The store's keys under a name and a dot.
+    public subscript(name: String) -> ParameterScope { scoped(name + ".") }
+}
+
+/// The part of a store whose keys begin with a prefix, so that a layer reads `scope["attn1"].take("to_q.weight", ...)`.
+public struct ParameterScope: Sendable {
+    /// The store it is a part of.
+    public let store: ParameterStore
+    /// What all its keys begin with, usually ending in a dot.
+    public let prefix: String
+
+    /// The keys of `store` under `prefix`.
+    public init(store: ParameterStore, prefix: String = "") {
+        self.store = store
+        self.prefix = prefix
+    }
+
+    /// The deeper scope under a name and a dot.
+    public subscript(name: String) -> ParameterScope { ParameterScope(store: store, prefix: prefix + name + ".") }
+
+    /// The deeper scope under an index and a dot, as torch names the members of a list.
+    public subscript(index: Int) -> ParameterScope { self["\(index)"] }
+
+    /// As `ParameterStore.contains`.
+    public func contains(_ name: String) -> Bool { store.contains(prefix + name) }
+
+    /// As `ParameterStore.shape(of:)`.
+    public func shape(of name: String) -> [Int]? { store.shape(of: prefix + name) }
+
+    /// As `ParameterStore.take(_:shape:)`.
+    public func take(_ name: String, shape: [Int]) -> StoredTensor { store.take(prefix + name, shape: shape) }
+
+    /// As `ParameterStore.take(_:shape:orShape:)`.
+    public func take(_ name: String, shape: [Int], orShape alternative: [Int]) -> StoredTensor {
+        store.take(prefix + name, shape: shape, orShape: alternative)
+    }
+}

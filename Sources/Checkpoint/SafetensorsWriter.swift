@@ -1,0 +1,179 @@
+import Glibc
+
+/// Writes safetensors, streamed: what it holds of each tensor is a name, a shape and where the bytes come from.
+///
+/// The bytes of the file are a function of tensors and metadata alone: tensors lie in the order of falling element
+/// size, then of name, as the reference implementation puts them, which aligns each to its element; the header is
+/// padded with spaces to a multiple of eight bytes.
+public struct SafetensorsWriter: Sendable {
+    /// Hands a tensor's bytes, little-endian and row-major, in one or several pieces to `emit`.
+    public typealias Provider = @Sendable (_ emit: (UnsafeRawBufferPointer) -> Void) -> Void
+
+    private struct Entry: Sendable {
+        let name: String
+        let type: StoredElementType
+        let shape: [Int]
+        let provide: Provider
+    }
+
+    /// The strings for `__metadata__`; may be set until the file is written.
+    public var metadata: [String: String]
+    private var entries: [Entry] = []
+
+    /// A writer without tensors.
+    public init(metadata: [String: String] = [:]) {
+        self.metadata = metadata
+    }
+
+    /// Adds a tensor whose bytes `provide` hands out each time they are needed.
+    public mutating func add(_ name: String, type: StoredElementType, shape: [Int], provide: @escaping Provider) {
+        entries.append(Entry(name: name, type: type, shape: shape, provide: provide))
+    }
+
+    /// Adds a tensor of another checkpoint as it is.
+    public mutating func add(_ tensor: StoredTensor) {
+        add(tensor.name, type: tensor.elementType, shape: tensor.shape) { tensor.withUnsafeBytes($0) }
+    }
+
+    /// Adds a tensor converted from floats, to nearest even: F64, F32, F16 or BF16.
+    public mutating func add(_ name: String, type: StoredElementType, shape: [Int], floats: [Float]) {
+        add(name, type: type, shape: shape) { emit in
+            floats.withUnsafeBufferPointer { values in
+                // A type without floats provides nothing, which the check of sizes reports.
+                guard let encoded = type.encoded(values) else { return }
+                encoded.withUnsafeBytes(emit)
+            }
+        }
+    }
+
+    /// Calls `body` with the data section, piece by piece in file order, for instance to hash it before the header
+    /// that names the hash is written.
+    /// - Throws: `CheckpointError` when a provider's bytes do not fit its shape; `path` is for its message.
+    public func forEachDataPiece(path: String = "safetensors", _ body: (UnsafeRawBufferPointer) -> Void)
+        throws(CheckpointError)
+    {
+        for (entry, size) in try layout(path: path) {
+            try provide(entry, size: size, path: path, body)
+        }
+    }
+
+    /// Creates or replaces the file `path`. It is not synced to the disk, and a failure leaves a part of it behind.
+    /// - Throws: as `write(to:path:)`.
+    public func write(toPath path: String) throws(CheckpointError) {
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw .system("open", path) }
+        let result = Result { () throws(CheckpointError) in try write(to: descriptor, path: path) }
+        let closed = close(descriptor)
+        try result.get()
+        // A network file system may report a full disk only here.
+        guard closed == 0 else { throw .system("close", path) }
+    }
+
+    /// Writes to a descriptor from its present position; neither synced nor closed.
+    /// - Throws: `CheckpointError` with the errno, or when two tensors share a name, or a provider's bytes do not
+    ///   fit its shape; `path` is for its message.
+    public func write(to descriptor: Int32, path: String) throws(CheckpointError) {
+        let layout = try layout(path: path)
+        var header = Array(headerText(layout).utf8)
+        header += [UInt8](repeating: UInt8(ascii: " "), count: -header.count & 7)
+        var output = withUnsafeBytes(of: UInt64(header.count).littleEndian, Array.init)
+        output += header
+        var failure: CheckpointError?
+        output.withUnsafeBytes { failure = Self.writeAll($0, descriptor, path) }
+        if let failure { throw failure }
+        for (entry, size) in layout {
+            try provide(entry, size: size, path: path) { piece in
+                if failure == nil { failure = Self.writeAll(piece, descriptor, path) }
+            }
+            if let failure { throw failure }
+        }
+    }
+
+    private func provide(
+        _ entry: Entry, size: Int, path: String, _ body: (UnsafeRawBufferPointer) -> Void
+    ) throws(CheckpointError) {
+        var provided = 0
+        entry.provide { piece in
+            provided += piece.count
+            if provided <= size { body(piece) }
+        }
+        guard provided == size else {
+            throw CheckpointError(
+                path: path, cause: .malformed, place: "tensor \(entry.name)", found: "\(provided) bytes to write",
+                expected: "\(size) for \(entry.type.rawValue) \(entry.shape)")
+        }
+    }
+
+    /// The entries in file order with their sizes in bytes.
+    private func layout(path: String) throws(CheckpointError) -> [(Entry, Int)] {
+        var names: Set<String> = ["__metadata__"]
+        var result: [(Entry, Int)] = []
+        let sorted = entries.sorted { ($1.type.byteCount, $0.name) < ($0.type.byteCount, $1.name) }
+        for entry in sorted {
+            guard names.insert(entry.name).inserted else {
+                throw CheckpointError(
+                    path: path, cause: .malformed, place: "tensor \(entry.name)", found: "two of this name to write",
+                    expected: "each name once, and none named __metadata__")
+            }
+            guard let count = elementCount(entry.shape),
+                case let (size, false) = count.multipliedReportingOverflow(by: entry.type.byteCount)
+            else {
+                throw CheckpointError(
+                    path: path, cause: .malformed, place: "tensor \(entry.name)", found: "shape \(entry.shape)",
+                    expected: "a shape whose size in bytes can be counted")
+            }
+            result.append((entry, size))
+        }
+        return result
+    }
+
+    private func headerText(_ layout: [(Entry, Int)]) -> String {
+        var members: [String] = []
+        if !metadata.isEmpty {
+            let pairs = metadata.sorted { $0.key < $1.key }.map { "\(quoted($0.key)):\(quoted($0.value))" }
+            members.append("\"__metadata__\":{\(pairs.joined(separator: ","))}")
+        }
+        var offset = 0
+        for (entry, size) in layout {
+            let shape = entry.shape.map(String.init).joined(separator: ",")
+            members.append(
+                "\(quoted(entry.name)):{\"dtype\":\"\(entry.type.rawValue)\",\"shape\":[\(shape)],"
+                    + "\"data_offsets\":[\(offset),\(offset + size)]}")
+            offset += size
+        }
+        return "{\(members.joined(separator: ","))}"
+    }
+
+    private func quoted(_ text: String) -> String {
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": result += "\\\""
+            case "\\": result += "\\\\"
+            case "\n": result += "\\n"
+            case "\t": result += "\\t"
+            case "\r": result += "\\r"
+            case _ where scalar.value < 0x20:
+                let digits = String(scalar.value, radix: 16)
+                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+        return result + "\""
+    }
+
+    private static func writeAll(_ bytes: UnsafeRawBufferPointer, _ descriptor: Int32, _ path: String)
+        -> CheckpointError?
+    {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let written = Glibc.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+            if written < 0 {
+                if errno == EINTR { continue }
+                return .system("write", path)
+            }
+            rest = rest.dropFirst(written)
+        }
+        return nil
+    }
+}
