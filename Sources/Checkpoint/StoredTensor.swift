@@ -78,6 +78,16 @@ public struct StoredTensor: @unchecked Sendable {
         self.strides = nil
     }
 
+    private init(_ other: StoredTensor, shape: [Int], count: Int, bytes range: Range<Int>) {
+        self.name = other.name
+        self.elementType = other.elementType
+        self.shape = shape
+        self.count = count
+        self.memory = other.memory
+        self.bytes = UnsafeRawBufferPointer(rebasing: other.bytes[range])
+        self.strides = nil
+    }
+
     private static func isRowMajor(shape: [Int], strides: [Int]) -> Bool {
         var expected = 1
         for (extent, stride) in zip(shape, strides).reversed() where extent != 1 {
@@ -96,6 +106,15 @@ public struct StoredTensor: @unchecked Sendable {
     public func reshaped(_ shape: [Int]) -> StoredTensor? {
         guard elementCount(shape) == count else { return nil }
         return strides == nil ? StoredTensor(self, name: name, shape: shape) : gathered().reshaped(shape)
+    }
+
+    /// Entry `index` of the first dimension, or nil: one row of a vocabulary, without reading the others.
+    public func entry(_ index: Int) -> StoredTensor? {
+        guard let extent = shape.first, index >= 0, index < extent else { return nil }
+        guard strides == nil else { return gathered().entry(index) }
+        let size = count / extent
+        let range = index * size * elementType.byteCount..<(index + 1) * size * elementType.byteCount
+        return StoredTensor(self, shape: Array(shape.dropFirst()), count: size, bytes: range)
     }
 
     /// Calls `body` with the elements, row-major without gaps, not necessarily aligned. A strided view is gathered
