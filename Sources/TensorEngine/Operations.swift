@@ -124,6 +124,21 @@ extension Engine {
         return y
     }
 
+    /// Tensors of one shape `[1, ...]` as the entries of one batch.
+    public func stacked(_ tensors: [Tensor]) throws(EngineError) -> Tensor {
+        guard let first = tensors.first,
+            tensors.allSatisfy({ $0.shape == first.shape && $0.shape.first == 1 && $0.elementType == first.elementType })
+        else {
+            throw .shapes(operation: "stack", found: tensors.map(\.shape), expected: "equal shapes [1, ...]")
+        }
+        let y = try empty([tensors.count] + first.shape.dropFirst(), first.elementType)
+        let size = first.count * first.elementType.byteCount
+        for (index, tensor) in tensors.enumerated() {
+            (y.bytes + index * size).copyMemory(from: tensor.bytes, byteCount: size)
+        }
+        return y
+    }
+
     /// The entries of the first dimension that `indices` name, in that order and as often.
     public func gathered(_ x: Tensor, _ indices: [Int]) throws(EngineError) -> Tensor {
         let y = try empty([indices.count] + x.shape.dropFirst(), x.elementType)

@@ -40,9 +40,8 @@ final class Denoiser {
         }
         encoderIndex = index
         encoderCount = kinds.count
-        // Each context has its own product, so that a prompt's keys do not depend on what stands beside it.
-        let keys = try [negative, prompt].map { context throws(EngineError) in try model.unet.textKeys(context) }
-        encoderText = model.unet.joined(keys, kinds.map { $0 ? 1 : 0 }, engine: model.engine)
+        let contexts = try model.engine.stacked(kinds.map { $0 ? prompt : negative })
+        encoderText = try model.unet.textKeys(contexts)
         decoderText = try model.unet.gathered(encoderText, index)
     }
 
