@@ -1,0 +1,229 @@
+import Foundation
+
+extension ScheduleConfiguration {
+    /// Reads diffusers' `scheduler_config.json`.
+    ///
+    /// A known key with a value of the wrong type or an option we do not have is an error; an unknown key is not, for
+    /// every release of diffusers adds some.
+    ///
+    /// - Parameters:
+    ///   - json: the file's bytes.
+    ///   - path: its name, for errors.
+    /// - Returns: the configuration, and the keys that were ignored, sorted.
+    /// - Throws: ``ScheduleError`` naming the file, the key, what was found and what was expected.
+    public static func read(
+        json: Data, path: String
+    ) throws(ScheduleError) -> (configuration: ScheduleConfiguration, unknownKeys: [String]) {
+        let document: ScheduleDocument
+        do {
+            document = try JSONDecoder().decode(ScheduleDocument.self, from: json)
+        } catch {
+            throw ScheduleError(path: path, field: "the file", problem: "is not a JSON object: \(error)")
+        }
+        do {
+            return try document.read()
+        } catch {
+            throw ScheduleError(path: path, field: error.field, problem: error.problem)
+        }
+    }
+}
+
+/// The keys of a scheduler's configuration, each with whatever value it has.
+private struct ScheduleDocument: Decodable {
+    var values: [String: Value]
+
+    init(from decoder: any Decoder) throws {
+        values = try decoder.singleValueContainer().decode([String: Value].self)
+    }
+
+    /// Any JSON value.
+    enum Value: Decodable, CustomStringConvertible {
+        case null
+        case bool(Bool)
+        case number(Double)
+        case text(String)
+        case list([Value])
+        case object([String: Value])
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            if container.decodeNil() {
+                self = .null
+            } else if let bool = try? container.decode(Bool.self) {
+                self = .bool(bool)
+            } else if let number = try? container.decode(Double.self) {
+                self = .number(number)
+            } else if let text = try? container.decode(String.self) {
+                self = .text(text)
+            } else if let list = try? container.decode([Value].self) {
+                self = .list(list)
+            } else {
+                self = .object(try container.decode([String: Value].self))
+            }
+        }
+
+        var description: String {
+            switch self {
+            case .null: "null"
+            case .bool(let bool): "\(bool)"
+            case .number(let number): "\(number)"
+            case .text(let text): "'\(text)'"
+            case .list(let list): "a list of \(list.count)"
+            case .object: "an object"
+            }
+        }
+    }
+
+    /// Options of diffusers we have no sampler for, with the values that leave them off.
+    private static let absentOptions: [(key: String, off: [String])] = [
+        ("thresholding", ["false"]), ("use_beta_sigmas", ["false"]), ("use_lu_lambdas", ["false"]),
+        ("use_flow_sigmas", ["false"]), ("use_dynamic_shifting", ["false"]), ("interpolation_type", ["'linear'"]),
+        ("timestep_type", ["'discrete'"]), ("variance_type", ["'fixed_small'", "'fixed_large'"]), ("solver_p", []),
+        ("shift_terminal", []),
+    ]
+
+    /// Keys that change nothing while the options above are off.
+    private static let inertKeys = [
+        "_diffusers_version", "dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type",
+    ]
+
+    func read() throws(ScheduleError) -> (configuration: ScheduleConfiguration, unknownKeys: [String]) {
+        guard let sampler: SamplerKind = try choice("_class_name") else {
+            throw ScheduleError(
+                field: "_class_name", problem: "is missing; expected one of \(Self.names(of: SamplerKind.self))")
+        }
+        var configuration = ScheduleConfiguration()
+        configuration.sampler = sampler
+        // What a file leaves out has the default of its class in diffusers, not ours.
+        let isLatent = sampler == .lcm || sampler == .heun
+        configuration.betaStart = try number("beta_start") ?? (isLatent ? 0.00085 : 0.0001)
+        configuration.betaEnd = try number("beta_end") ?? (isLatent ? 0.012 : 0.02)
+        configuration.betaSchedule = try choice("beta_schedule") ?? (sampler == .lcm ? .scaledLinear : .linear)
+        configuration.numTrainTimesteps = try integer("num_train_timesteps") ?? 1000
+        configuration.trainedBetas = try numbers("trained_betas")
+        configuration.rescaleBetasZeroSNR = try bool("rescale_betas_zero_snr") ?? false
+        configuration.predictionType = try choice("prediction_type") ?? .epsilon
+        configuration.timestepSpacing = try choice("timestep_spacing")
+        configuration.stepsOffset = try integer("steps_offset") ?? 0
+        configuration.setAlphaToOne = try bool("set_alpha_to_one")
+        configuration.clipSample = try bool("clip_sample")
+        configuration.clipSampleRange = try number("clip_sample_range") ?? 1
+        configuration.useKarrasSigmas = try bool("use_karras_sigmas") ?? false
+        configuration.useExponentialSigmas = try bool("use_exponential_sigmas") ?? false
+        configuration.sigmaMin = try number("sigma_min")
+        configuration.sigmaMax = try number("sigma_max")
+        configuration.finalSigma = try choice("final_sigmas_type") ?? .zero
+        configuration.solverOrder = try integer("solver_order") ?? 2
+        configuration.algorithmType = try choice("algorithm_type") ?? .dpmSolverPlusPlus
+        configuration.solverType = try choice("solver_type")
+        configuration.lowerOrderFinal = try bool("lower_order_final") ?? true
+        configuration.eulerAtFinal = try bool("euler_at_final") ?? false
+        configuration.lambdaMinClipped = try lambda("lambda_min_clipped") ?? -.infinity
+        configuration.predictX0 = try bool("predict_x0") ?? true
+        configuration.disableCorrector = try integers("disable_corrector") ?? []
+        configuration.originalInferenceSteps = try integer("original_inference_steps") ?? 50
+        configuration.timestepScaling = try number("timestep_scaling") ?? 10
+        try refuseAbsentOptions(sampler)
+        try configuration.validate()
+        return (configuration, unknownKeys)
+    }
+
+    private static let knownKeys = [
+        "_class_name", "beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "trained_betas",
+        "rescale_betas_zero_snr", "prediction_type", "timestep_spacing", "steps_offset", "set_alpha_to_one",
+        "clip_sample",
+        "clip_sample_range", "use_karras_sigmas", "use_exponential_sigmas", "sigma_min", "sigma_max",
+        "final_sigmas_type",
+        "solver_order", "algorithm_type", "solver_type", "lower_order_final", "euler_at_final", "lambda_min_clipped",
+        "predict_x0", "disable_corrector", "original_inference_steps", "timestep_scaling", "skip_prk_steps",
+    ]
+
+    private var unknownKeys: [String] {
+        let known = Set(Self.knownKeys + Self.inertKeys + Self.absentOptions.map(\.key))
+        return values.keys.filter { !known.contains($0) }.sorted()
+    }
+
+    private func refuseAbsentOptions(_ sampler: SamplerKind) throws(ScheduleError) {
+        for (key, off) in Self.absentOptions {
+            guard let value = present(key), !off.contains(value.description) else { continue }
+            let allowed = (["null"] + off).joined(separator: " or ")
+            throw ScheduleError(field: key, problem: "is \(value); this option is not supported, expected \(allowed)")
+        }
+        if sampler == .pndm, try bool("skip_prk_steps") != true {
+            throw ScheduleError(
+                field: "skip_prk_steps",
+                problem: "is not true; PNDM's Runge-Kutta steps are not supported (Stable Diffusion does without)")
+        }
+    }
+
+    private func present(_ key: String) -> Value? {
+        if case .null? = values[key] { return nil }
+        return values[key]
+    }
+
+    private func wrong(_ key: String, _ value: Value, _ expected: String) -> ScheduleError {
+        ScheduleError(field: key, problem: "is \(value); expected \(expected)")
+    }
+
+    private func bool(_ key: String) throws(ScheduleError) -> Bool? {
+        guard let value = present(key) else { return nil }
+        guard case .bool(let bool) = value else { throw wrong(key, value, "true or false") }
+        return bool
+    }
+
+    private func number(_ key: String) throws(ScheduleError) -> Double? {
+        guard let value = present(key) else { return nil }
+        guard case .number(let number) = value else { throw wrong(key, value, "a number") }
+        return number
+    }
+
+    private func integer(_ key: String) throws(ScheduleError) -> Int? {
+        guard let value = present(key) else { return nil }
+        guard case .number(let number) = value, let integer = Int(exactly: number) else {
+            throw wrong(key, value, "a whole number")
+        }
+        return integer
+    }
+
+    private func numbers(_ key: String) throws(ScheduleError) -> [Double]? {
+        guard let value = present(key) else { return nil }
+        guard case .list(let list) = value else { throw wrong(key, value, "a list of numbers") }
+        var numbers: [Double] = []
+        for element in list {
+            guard case .number(let number) = element else { throw wrong(key, element, "numbers only") }
+            numbers.append(number)
+        }
+        return numbers
+    }
+
+    private func integers(_ key: String) throws(ScheduleError) -> [Int]? {
+        guard let numbers = try numbers(key) else { return nil }
+        let integers = numbers.compactMap(Int.init(exactly:))
+        guard integers.count == numbers.count else {
+            throw ScheduleError(field: key, problem: "has a number that is not whole")
+        }
+        return integers
+    }
+
+    /// JSON has no infinity; diffusers writes `-Infinity`, which Python alone reads, or the text "-inf".
+    private func lambda(_ key: String) throws(ScheduleError) -> Double? {
+        guard case .text(let text)? = present(key) else { return try number(key) }
+        guard let number = Double(text), !number.isNaN else { throw wrong(key, .text(text), "a number or '-inf'") }
+        return number
+    }
+
+    private func choice<Choice: RawRepresentable & CaseIterable>(
+        _ key: String
+    ) throws(ScheduleError) -> Choice? where Choice.RawValue == String {
+        guard let value = present(key) else { return nil }
+        guard case .text(let text) = value, let choice = Choice(rawValue: text) else {
+            throw wrong(key, value, "one of \(Self.names(of: Choice.self))")
+        }
+        return choice
+    }
+
+    private static func names<Choice: RawRepresentable & CaseIterable>(of choices: Choice.Type) -> String
+    where Choice.RawValue == String {
+        choices.allCases.map(\.rawValue).joined(separator: ", ")
+    }
+}
