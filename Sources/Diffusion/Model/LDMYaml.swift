@@ -119,21 +119,18 @@ extension ModelConfiguration {
         autoencoder.residualBlocks = first.numResBlocks
         autoencoder.latentChannels = first.zChannels
 
-        betaStart = parameters.linearStart ?? betaStart
-        betaEnd = parameters.linearEnd ?? betaEnd
-        trainingTimesteps = parameters.timesteps ?? trainingTimesteps
+        schedule.betaStart = parameters.linearStart ?? schedule.betaStart
+        schedule.betaEnd = parameters.linearEnd ?? schedule.betaEnd
+        schedule.numTrainTimesteps = parameters.timesteps ?? schedule.numTrainTimesteps
         latentScale = parameters.scaleFactor ?? latentScale
         latentSize = parameters.imageSize ?? latentSize
-        guard (8...1024).contains(latentSize), (1...100_000).contains(trainingTimesteps), 0 < betaStart,
-            betaStart <= betaEnd, betaEnd < 1
-        else {
-            throw failure(
-                "model.params", "image_size \(latentSize), timesteps \(trainingTimesteps), betas \(betaStart) to \(betaEnd)",
-                "image_size 8...1024, timesteps 1...100000, 0 < linear_start <= linear_end < 1")
+        guard (8...1024).contains(latentSize) else {
+            throw failure("model.params.image_size", "\(latentSize)", "8...1024")
         }
+        do { try schedule.validate() } catch { throw failure("model.params.\(error.field)", error.problem, "a schedule") }
         switch parameters.parameterization ?? "eps" {
-        case "eps": prediction = .epsilon
-        case "v": prediction = .v
+        case "eps": schedule.predictionType = .epsilon
+        case "v": schedule.predictionType = .vPrediction
         case let other: throw failure("model.params.parameterization", other, "eps or v")
         }
     }

@@ -2,26 +2,14 @@ import Checkpoint
 
 /// Geometry and conventions of a latent diffusion model: all that its weights alone do not say, or not surely.
 public struct ModelConfiguration: Sendable, Equatable {
-    /// What the U-Net predicts (Salimans & Ho 2022 for v).
-    public enum Prediction: String, Sendable {
-        /// The noise.
-        case epsilon
-        /// sqrt(abar) eps - sqrt(1 - abar) x0.
-        case v = "v_prediction"
-    }
-
     /// The denoiser.
     public var unet = UNetConfiguration.stableDiffusion2
     /// The autoencoder.
     public var autoencoder = AutoencoderConfiguration.stableDiffusion
     /// The text encoder.
     public var text = TextEncoderConfiguration.openCLIPViTH
-    /// What the U-Net predicts.
-    public var prediction = Prediction.epsilon
-    /// First and last beta of the training schedule (scaled linear: equal steps in their square roots).
-    public var betaStart = 0.00085, betaEnd = 0.012
-    /// Steps of the training schedule.
-    public var trainingTimesteps = 1000
+    /// Noise schedule, prediction type and default sampler.
+    public var schedule = ScheduleConfiguration()
     /// Latents are multiplied by this after encoding.
     public var latentScale: Float = 0.18215
     /// Side of the latents the model was trained on.

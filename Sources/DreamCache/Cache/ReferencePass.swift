@@ -1,6 +1,6 @@
 import Checkpoint
-import Crypto
 import Diffusion
+import Glibc
 import Raster
 import TensorEngine
 
@@ -85,12 +85,10 @@ public struct ReferencePass {
             case .paper: latent = posterior.mean.map { $0 * scale }
             case .official:
                 latent = posterior.mean.indices.map { i in
-                    (posterior.mean[i] + Float.exp(posterior.logVariance[i] / 2) * posteriorNoise[i]) * scale
+                    (posterior.mean[i] + exp(posterior.logVariance[i] / 2) * posteriorNoise[i]) * scale
                 }
             }
-            let abar = schedule.alphasCumprod[Self.timestep]
-            let (keep, add) = (Float(abar.squareRoot()), Float((1 - abar).squareRoot()))
-            let noisy = zip(latent, noise).map { keep * $0 + add * $1 }
+            let noisy = schedule.noised(latent, with: noise, at: Self.timestep)
 
             let latentSide = side / model.configuration.autoencoder.downscale
             let x = try model.latentTensor(noisy, height: latentSide, width: latentSide, count: 1)
@@ -115,8 +113,4 @@ public struct ReferencePass {
         func mixes(at site: InjectionSite) -> Bool { false }
         func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite) {}
     }
-}
-
-extension Float {
-    static func exp(_ x: Float) -> Float { Float(_exp(Double(x))) }
 }
