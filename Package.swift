@@ -24,7 +24,9 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
-        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: ["YAML", "CommandLineArguments"]),
+        .package(
+            url: "https://github.com/apple/swift-configuration", from: "1.4.0",
+            traits: ["YAML", "CommandLineArguments"]),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
@@ -44,7 +46,7 @@ let package = Package(
         .target(name: "COneDNN", dependencies: ["OneDNN"], cSettings: c, linkerSettings: [.linkedLibrary("dnnl")]),
         .target(
             name: "CImageCodecs", dependencies: ["PNG", "JPEG"], cSettings: c,
-            linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg")]),
+            linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg"), .linkedLibrary("z")]),
         .target(name: "CLinux", cSettings: c),
 
         // The model.
@@ -56,7 +58,8 @@ let package = Package(
             resources: [.copy("Resources")], swiftSettings: swift),
         .target(
             name: "DreamCache",
-            dependencies: ["Diffusion", "Raster", .product(name: "Crypto", package: "swift-crypto")], swiftSettings: swift),
+            dependencies: ["Diffusion", "Raster", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: swift),
 
         // The spool.
         .target(
@@ -78,10 +81,12 @@ let package = Package(
             ], swiftSettings: swift),
         .executableTarget(
             name: "dreamcached",
-            dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: swift),
+            dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: swift),
         .executableTarget(
             name: "dreamcache",
-            dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: swift),
+            dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: swift),
 
         .target(
             name: "Golden", dependencies: ["Checkpoint", "TensorEngine"], path: "Tests/Golden", swiftSettings: swift),
@@ -89,7 +94,8 @@ let package = Package(
         .testTarget(name: "RasterTests", dependencies: ["Raster"], swiftSettings: swift),
         .testTarget(name: "TensorEngineTests", dependencies: ["TensorEngine"], swiftSettings: swift),
         .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "Golden"], swiftSettings: swift),
-        .testTarget(name: "DreamCacheTests", dependencies: ["DreamCache", "Golden"], swiftSettings: swift),
+        .testTarget(
+            name: "DreamCacheTests", dependencies: ["DreamCache", "Checkpoint", "Golden"], swiftSettings: swift),
         .testTarget(name: "SpoolTests", dependencies: ["Spool"], swiftSettings: swift),
         .testTarget(
             name: "EndToEndTests", dependencies: ["Service", "dreamcached", "dreamcache"], swiftSettings: swift),

@@ -39,7 +39,8 @@ public final class Engine {
     /// A float32 tensor of the given values.
     public func tensor(_ values: [Float], shape: [Int]) throws(EngineError) -> Tensor {
         guard values.count == shape.reduce(1, *) else {
-            throw .shapes(operation: "tensor", found: [[values.count], shape], expected: "as many values as the shape holds")
+            throw .shapes(
+                operation: "tensor", found: [[values.count], shape], expected: "as many values as the shape holds")
         }
         let tensor = try empty(shape)
         tensor.floats.update(from: values, count: values.count)
@@ -108,10 +109,12 @@ public final class Engine {
     /// Adds a linear map or a convolution of `x` to `sum` (float32, of the result's shape), in its memory.
     public func product(_ x: Tensor, _ weights: Weights, accumulateInto sum: Tensor) throws(EngineError) {
         let shape = try productShape(x, weights, bias: nil, type: .float32, accumulate: true)
-        guard sum.count == outputShape(x, shape).reduce(1, *), sum.channels == weights.outputs, sum.elementType == .float32
+        guard sum.count == outputShape(x, shape).reduce(1, *), sum.channels == weights.outputs,
+            sum.elementType == .float32
         else {
             throw .shapes(
-                operation: "\(weights.kind)", found: [sum.shape, outputShape(x, shape)], expected: "equal shapes to add")
+                operation: "\(weights.kind)", found: [sum.shape, outputShape(x, shape)], expected: "equal shapes to add"
+            )
         }
         try run(x, weights, bias: nil, shape, into: sum)
     }

@@ -117,7 +117,8 @@ extension Engine {
     /// `[..., a]` and `[..., b]` to `[..., a + b]`, float32.
     public func concatenated(_ a: Tensor, _ b: Tensor) throws(EngineError) -> Tensor {
         guard a.shape.dropLast() == b.shape.dropLast(), a.elementType == .float32, b.elementType == .float32 else {
-            throw .shapes(operation: "concatenate", found: [a.shape, b.shape], expected: "equal sizes but the channels")
+            throw .shapes(
+                operation: "concatenate", found: [a.shape, b.shape], expected: "equal sizes but the channels")
         }
         let y = try empty(a.shape.dropLast() + [a.channels + b.channels])
         kernels_concat_rows(a.floats, Int64(a.channels), b.floats, Int64(b.channels), y.floats, Int64(a.rows))
@@ -127,7 +128,8 @@ extension Engine {
     /// Tensors of one shape `[1, ...]` as the entries of one batch.
     public func stacked(_ tensors: [Tensor]) throws(EngineError) -> Tensor {
         guard let first = tensors.first,
-            tensors.allSatisfy({ $0.shape == first.shape && $0.shape.first == 1 && $0.elementType == first.elementType })
+            tensors.allSatisfy({ $0.shape == first.shape && $0.shape.first == 1 && $0.elementType == first.elementType }
+            )
         else {
             throw .shapes(operation: "stack", found: tensors.map(\.shape), expected: "equal shapes [1, ...]")
         }
@@ -165,7 +167,9 @@ extension Engine {
 
     /// Multi-head attention, softmax(q k^T / sqrt(head size)) v: q `[n, queries, c]`, k and v `[n or 1, keys, c]`, where a
     /// first dimension of 1 is one memory for the whole batch. The result is `[n, queries, c]` in the type of products.
-    public func attention(q: Columns, k: Columns, v: Columns, heads: Int, causal: Bool = false) throws(EngineError) -> Tensor {
+    public func attention(q: Columns, k: Columns, v: Columns, heads: Int, causal: Bool = false) throws(EngineError)
+        -> Tensor
+    {
         let (a, b, c) = (q.tensor.shape, k.tensor.shape, v.tensor.shape)
         guard a.count == 3, b.count == 3, c.count == 3, b.dropLast() == c.dropLast(), b[0] == a[0] || b[0] == 1,
             q.width == k.width, q.width == v.width, heads > 0, q.width % heads == 0,

@@ -41,7 +41,8 @@ import Testing
             let time = try #require(try model.unet.timeEmbeddings([Double(timestep)]).first)
             let features = try model.unet.encode(x, time: time, text: text)
             let output = try model.unet.decode(features, time: time, text: text)
-            #expect(relativeError(try #require(model.predictions(output).first), golden["eps.plain.\(timestep)"]) < 1e-4)
+            #expect(
+                relativeError(try #require(model.predictions(output).first), golden["eps.plain.\(timestep)"]) < 1e-4)
         }
     }
 

@@ -39,9 +39,11 @@ public final class Autoencoder {
         let second: ResidualBlock
 
         init(_ scope: ParameterScope, channels: Int, engine: Engine) throws(EngineError) {
-            first = try ResidualBlock(scope["block_1"], .autoencoder, inputs: channels, outputs: channels, engine: engine)
+            first = try ResidualBlock(
+                scope["block_1"], .autoencoder, inputs: channels, outputs: channels, engine: engine)
             attention = try AttentionBlock(scope["attn_1"], channels: channels, engine: engine)
-            second = try ResidualBlock(scope["block_2"], .autoencoder, inputs: channels, outputs: channels, engine: engine)
+            second = try ResidualBlock(
+                scope["block_2"], .autoencoder, inputs: channels, outputs: channels, engine: engine)
         }
 
         func callAsFunction(_ x: Tensor) throws(EngineError) -> Tensor { try second(try attention(try first(x))) }

@@ -127,7 +127,9 @@ extension ModelConfiguration {
         guard (8...1024).contains(latentSize) else {
             throw failure("model.params.image_size", "\(latentSize)", "8...1024")
         }
-        do { try schedule.validate() } catch { throw failure("model.params.\(error.field)", error.problem, "a schedule") }
+        do { try schedule.validate() } catch {
+            throw failure("model.params.\(error.field)", error.problem, "a schedule")
+        }
         switch parameters.parameterization ?? "eps" {
         case "eps": schedule.predictionType = .epsilon
         case "v": schedule.predictionType = .vPrediction

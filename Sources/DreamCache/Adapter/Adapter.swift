@@ -77,13 +77,20 @@ public final class SubjectMemory: InjectionTap {
     private let keysValues: [InjectionSite: Tensor]
 
     /// Keys and values of one or several subjects' caches; their tokens stand one after another.
-    public init(_ caches: [FeatureCache], adapter: Adapter, engine: Engine) throws(DreamCacheError) {
+    public convenience init(_ caches: [FeatureCache], adapter: Adapter, engine: Engine) throws(DreamCacheError) {
+        try self.init(tokens: { site in caches.flatMap { $0.tokens(at: site) } }, adapter: adapter, engine: engine)
+    }
+
+    /// - Parameter cached: the cached tokens at a site, `[tokens, channels]`.
+    init(
+        tokens cached: (InjectionSite) -> [Float], adapter: Adapter, engine: Engine
+    ) throws(DreamCacheError) {
         self.engine = engine
         self.adapter = adapter
         keysValues = try onEngine { () throws(EngineError) in
             var keysValues: [InjectionSite: Tensor] = [:]
             for (site, weights) in adapter.sites {
-                let tokens = caches.flatMap { $0.tokens(at: site) }
+                let tokens = cached(site)
                 let memory = try engine.tensor(tokens, shape: [1, tokens.count / site.channels, site.channels])
                 keysValues[site] = try engine.product(memory, weights.toKV, to: engine.activationType)
             }

@@ -118,7 +118,9 @@ public struct FeatureCache: Sendable {
             }
         }
         var hash = SHA256()
-        do { try writer.forEachDataPiece { hash.update(bufferPointer: $0) } } catch { throw .diffusion(.checkpoint(error)) }
+        do { try writer.forEachDataPiece { hash.update(bufferPointer: $0) } } catch {
+            throw .diffusion(.checkpoint(error))
+        }
         writer.metadata[Key.data.rawValue] = hexadecimal(hash.finalize())
         return writer
     }

@@ -1,0 +1,82 @@
+import Crypto
+import Diffusion
+import Foundation
+
+/// One image to generate.
+public struct ImageRequest: Sendable {
+    /// What to show.
+    public var prompt: String
+    /// What to steer away from.
+    public var negativePrompt = ""
+    /// How strongly text and cache steer.
+    public var guidance = Guidance()
+    /// Denoising steps.
+    public var steps = 50
+    /// DDIM's share of fresh noise, 0 to 1.
+    public var eta = 0.0
+    /// The sampler, by diffusers' class name or a short one; nil is the model's own.
+    public var scheduler: String?
+    /// Seed of the generator that draws the initial latent and, after it, the step noise.
+    public var seed: UInt64
+    /// Seed of a generator of its own for the step noise.
+    public var noiseSeed: UInt64?
+    /// Size in pixels, multiples of 8; nil is the model's own.
+    public var width: Int?
+    public var height: Int?
+    /// The caches of the subjects to show; none for the plain model.
+    public var caches: [FeatureCache] = []
+
+    /// A request with the authors' settings.
+    public init(prompt: String, seed: UInt64) {
+        self.prompt = prompt
+        self.seed = seed
+    }
+}
+
+/// How far an image's denoising is: enough to go on with it and end with the same bytes.
+public struct DenoisingState: Sendable {
+    /// The latent before the next step, `[channels, h, w]`.
+    var latent: [Float]
+    /// What the sampler remembers, and which step is next.
+    var sampler: Sampler.State
+    /// The generator of the step noise.
+    var generator: TorchGenerator
+
+    /// Steps done.
+    public var step: Int { sampler.position }
+
+    private struct Document: Codable {
+        var latent: Data
+        var sampler: Sampler.State
+        var generator: Data
+    }
+
+    /// The state as bytes; whoever keeps them guards them against damage.
+    public func encoded() -> [UInt8] {
+        let document = Document(
+            latent: latent.withUnsafeBytes { Data($0) }, sampler: sampler, generator: Data(generator.state))
+        let encoder = PropertyListEncoder()
+        encoder.outputFormat = .binary
+        // Encoding plain data cannot fail; an empty state would be refused on decoding.
+        return (try? encoder.encode(document)).map { [UInt8]($0) } ?? []
+    }
+
+    /// The state of `encoded()`, or nil where the bytes are none: the image then begins anew.
+    public init?(decoding bytes: [UInt8], latentCount: Int) {
+        guard let document = try? PropertyListDecoder().decode(Document.self, from: Data(bytes)),
+            document.latent.count == latentCount * MemoryLayout<Float>.size,
+            let generator = try? TorchGenerator(state: [UInt8](document.generator))
+        else { return nil }
+        latent = [Float](unsafeUninitializedCapacity: latentCount) { buffer, count in
+            count = document.latent.copyBytes(to: UnsafeMutableRawBufferPointer(buffer)) / MemoryLayout<Float>.size
+        }
+        sampler = document.sampler
+        self.generator = generator
+    }
+
+    init(latent: [Float], sampler: Sampler.State, generator: TorchGenerator) {
+        self.latent = latent
+        self.sampler = sampler
+        self.generator = generator
+    }
+}
