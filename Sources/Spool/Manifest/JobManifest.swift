@@ -1,0 +1,207 @@
+/// A job as its author wrote it, with every default filled in.
+///
+/// The document is JSON; `JobManifest.schema` describes it once for the parser, the JSON Schema and the defaults.
+public struct JobManifest: Sendable, Equatable {
+    /// Version of the document's format; 1 today.
+    public var schemaVersion: Int
+    /// The subjects to show, in order; empty only where the caller supplies the cache itself.
+    public var subjects: [SubjectUse]
+    /// One set of images a prompt.
+    public var prompts: [String]
+    /// What to steer away from.
+    public var negativePrompt: String
+    /// Weight of the text guidance.
+    public var guidanceScale: Double
+    /// Weight of the image guidance for subjects that have none of their own.
+    public var imageScale: Double
+    /// Denoising steps an image.
+    public var inferenceSteps: Int
+    /// Images a prompt.
+    public var imagesPerPrompt: Int
+    /// Seed of the first image; nil lets the spool choose one when it accepts the job.
+    public var seed: Int?
+    /// Seed of a generator of its own for the step noise; nil continues the latent's generator.
+    public var noiseSeed: Int?
+    /// Share of fresh noise a step (DDIM's eta), 0 to 1.
+    public var eta: Double
+    /// The sampler.
+    public var scheduler: Scheduler
+    /// Width in pixels, a multiple of 8; nil means the model's own.
+    public var width: Int?
+    /// Height in pixels, a multiple of 8; nil means the model's own.
+    public var height: Int?
+    /// Name of a configured model; nil means the default one.
+    public var model: String?
+    /// How the subjects' caches are made.
+    public var cache: CacheSettings
+    /// What the set's files are like.
+    public var output: OutputSettings
+    /// -100 to 100; higher runs first.
+    public var priority: Int
+    /// Two manifests with one key are one job.
+    public var idempotencyKey: String?
+}
+
+/// A subject in a job.
+public struct SubjectUse: Sendable, Equatable {
+    /// Name of the subject: that of its folder under `drop/references`.
+    public var name: String
+    /// Its own image guidance scale; nil means the job's.
+    public var imageScale: Double?
+    /// Names of the reference files to use; nil means all.
+    public var references: [String]?
+
+    /// A use of a subject.
+    public init(name: String, imageScale: Double? = nil, references: [String]? = nil) {
+        self.name = name
+        self.imageScale = imageScale
+        self.references = references
+    }
+}
+
+/// How references become a cache.
+public struct CacheSettings: Sendable, Equatable {
+    /// Whether the paper's or the authors' script's way is followed.
+    public enum Mode: String, Sendable, CaseIterable {
+        /// The posterior's mean, under an empty prompt.
+        case paper
+        /// A sample of the posterior, under the negative prompt.
+        case official
+    }
+
+    /// How an image that is not square becomes one.
+    public enum Fit: String, Sendable, CaseIterable {
+        /// Padded with white.
+        case pad
+        /// Squashed.
+        case squash
+    }
+
+    /// The mode; nil means the configured one.
+    public var mode: Mode?
+    /// Seed of the generator each reference's noise is drawn from; nil means the configured one.
+    public var seed: Int?
+    /// The prompt the reference pass runs under; nil means the mode's own.
+    public var prompt: String?
+    /// The fit; nil means the configured one.
+    public var fit: Fit?
+
+    /// Settings; what is nil is left to the configuration.
+    public init(mode: Mode? = nil, seed: Int? = nil, prompt: String? = nil, fit: Fit? = nil) {
+        self.mode = mode
+        self.seed = seed
+        self.prompt = prompt
+        self.fit = fit
+    }
+}
+
+/// What the files of a set are like.
+public struct OutputSettings: Sendable, Equatable {
+    /// File format of the images.
+    public enum Format: String, Sendable, CaseIterable {
+        /// Lossless.
+        case png
+        /// Lossy, with `quality`.
+        case jpeg
+
+        /// The file name's extension, without the dot.
+        public var fileExtension: String { self == .png ? "png" : "jpg" }
+    }
+
+    /// How much an image tells of how it was made.
+    public enum Metadata: String, Sendable, CaseIterable {
+        /// Everything.
+        case full
+        /// That it was made by an algorithm, and no more.
+        case minimal
+        /// Nothing.
+        case none
+    }
+
+    /// The format.
+    public var format: Format
+    /// JPEG quality, 1 to 100.
+    public var quality: Int
+    /// What is written into the images.
+    public var metadata: Metadata
+    /// Whether a contact sheet `grid.png` (or `.jpg`) is added.
+    public var grid: Bool
+
+    /// Settings.
+    public init(format: Format = .png, quality: Int = 95, metadata: Metadata = .full, grid: Bool = false) {
+        self.format = format
+        self.quality = quality
+        self.metadata = metadata
+        self.grid = grid
+    }
+}
+
+/// A sampler, by diffusers' class name. Which of them a renderer can carry out is for the renderer to say.
+public enum Scheduler: String, Sendable, CaseIterable {
+    case ddim = "DDIMScheduler"
+    case pndm = "PNDMScheduler"
+    case euler = "EulerDiscreteScheduler"
+    case eulerAncestral = "EulerAncestralDiscreteScheduler"
+    case dpmSolverMultistep = "DPMSolverMultistepScheduler"
+    case unipcMultistep = "UniPCMultistepScheduler"
+    case lcm = "LCMScheduler"
+
+    /// Other spellings a manifest may use: short names, and AUTOMATIC1111's.
+    public var aliases: [String] {
+        switch self {
+        case .ddim: ["ddim", "DDIM"]
+        case .pndm: ["pndm", "PNDM", "plms", "PLMS"]
+        case .euler: ["euler", "Euler"]
+        case .eulerAncestral: ["euler_a", "Euler a"]
+        case .dpmSolverMultistep: ["dpm++_2m", "DPM++ 2M"]
+        case .unipcMultistep: ["unipc", "UniPC"]
+        case .lcm: ["lcm", "LCM"]
+        }
+    }
+
+    /// The sampler of that diffusers name or alias.
+    public init?(named name: String) {
+        guard let match = Self.allCases.first(where: { $0.rawValue == name || $0.aliases.contains(name) }) else {
+            return nil
+        }
+        self = match
+    }
+}
+
+/// One image of a job.
+public struct ImagePlan: Sendable, Equatable {
+    /// Position in the set, from 0; also the number in the file's name.
+    public let index: Int
+    /// Its prompt.
+    public let prompt: String
+    /// Its seed: the job's plus `index`.
+    public let seed: Int
+
+    /// A plan.
+    public init(index: Int, prompt: String, seed: Int) {
+        self.index = index
+        self.prompt = prompt
+        self.seed = seed
+    }
+}
+
+extension JobManifest {
+    /// Number of images in the set.
+    public var imageCount: Int { prompts.count * imagesPerPrompt }
+
+    /// The images of the set: all of the first prompt, then all of the second, and so on; image i has seed `seed` + i.
+    public func images(seed: Int) -> [ImagePlan] {
+        (0..<imageCount).map { index in
+            ImagePlan(index: index, prompt: prompts[index / imagesPerPrompt], seed: seed + index)
+        }
+    }
+
+    /// The name of an image's file in the set: `0000.png`.
+    public func fileName(image index: Int) -> String {
+        let digits = String(index)
+        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "." + output.format.fileExtension
+    }
+
+    /// The name of the contact sheet's file.
+    public var gridFileName: String { "grid." + output.format.fileExtension }
+}

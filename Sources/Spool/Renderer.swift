@@ -1,0 +1,195 @@
+/// What the spool asks of whatever makes the pictures.
+///
+/// Every method but `check` is called on one dedicated thread, the same for the life of the daemon, never two at once,
+/// and may take minutes; `check` is called on the spool's own thread and must answer at once. Methods call `progress`
+/// at every step, model loading included (the systemd watchdog is fed by it), and ask `shouldStop` as often; when that
+/// says true they throw `RendererError.stopped` within a step.
+public protocol Renderer: AnyObject, Sendable {
+    /// Refuses a manifest this renderer can never carry out (an unknown model, a scheduler it lacks).
+    ///
+    /// - Throws: `.rejected` with the JSON path of the field.
+    func check(_ manifest: JobManifest) throws(RendererError)
+
+    /// A string naming everything a cache depends on besides the references' bytes: base model hash, preprocessing,
+    /// timestep, prompt, seed. Equal strings and equal references mean an equal `.dcache`.
+    ///
+    /// - Parameter model: a model's configured name, or nil for the default one.
+    func cacheIdentity(model: String?, settings: CacheSettings) throws(RendererError) -> String
+
+    /// Decodes and encodes references and writes a `.dcache` to `request.output`; the spool syncs and publishes it.
+    func encode(
+        _ request: EncodeRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError)
+
+    /// Renders one image of a job to `request.output`.
+    ///
+    /// The bytes written must be a function of the request alone, resumed from a checkpoint or not.
+    func render(
+        _ request: RenderRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> RenderedImage
+
+    /// Writes the contact sheet of a finished set to `request.output`.
+    func makeGrid(_ request: GridRequest) throws(RendererError)
+}
+
+/// Why a renderer could not do what was asked. The case decides what becomes of the job.
+public enum RendererError: Error, Sendable, Equatable {
+    /// The request itself is at fault and would fail again: a damaged image, an unknown model.
+    /// `field` is a JSON path of the manifest or a file's name. The job fails, or the references are rejected.
+    case rejected(field: String?, message: String)
+    /// The model a request names cannot be used (missing, damaged, misconfigured). The job fails; references wait.
+    case unavailable(message: String)
+    /// It may work another time. Consumes an attempt; tried again after a pause.
+    case transient(message: String)
+    /// The machine, not the job: disk full, I/O error, no descriptors. Consumes no attempt.
+    case environment(message: String)
+    /// `shouldStop` said so. Consumes no attempt.
+    case stopped
+}
+
+/// How far the current piece of work is.
+public struct RenderProgress: Sendable, Equatable {
+    /// What is being done, in a word or two: `loading`, `encoding`, `denoising`, `decoding`.
+    public var phase: String
+    /// Steps done of it.
+    public var step: Int
+    /// Steps in all; 0 when unknown.
+    public var steps: Int
+
+    /// Progress of a phase.
+    public init(phase: String, step: Int, steps: Int) {
+        self.phase = phase
+        self.step = step
+        self.steps = steps
+    }
+}
+
+/// References to encode into one `.dcache`.
+public struct EncodeRequest: Sendable, Equatable {
+    /// The subject's name, for the cache's metadata.
+    public let subject: String
+    /// Absolute paths of the ingested copies, which nobody else can change, in the order that fixes their index; a
+    /// mask `NAME_mask.png` stands beside its image and is not listed.
+    public let references: [String]
+    /// SHA-256 of each reference's bytes, lower-case hexadecimal, in the same order.
+    public let digests: [String]
+    /// The model's configured name, or nil for the default one.
+    public let model: String?
+    /// How to encode.
+    public let settings: CacheSettings
+    /// Absolute path of the file to write; it does not exist yet.
+    public let output: String
+
+    /// A request.
+    public init(
+        subject: String, references: [String], digests: [String], model: String?, settings: CacheSettings, output: String
+    ) {
+        self.subject = subject
+        self.references = references
+        self.digests = digests
+        self.model = model
+        self.settings = settings
+        self.output = output
+    }
+}
+
+/// One subject's cache as a job uses it.
+public struct CacheUse: Sendable, Equatable {
+    /// The subject's name.
+    public let subject: String
+    /// The subject's own image guidance scale.
+    public let imageScale: Double
+    /// Absolute path of the `.dcache`.
+    public let path: String
+
+    /// A use of a cache.
+    public init(subject: String, imageScale: Double, path: String) {
+        self.subject = subject
+        self.imageScale = imageScale
+        self.path = path
+    }
+}
+
+/// One image to render.
+public struct RenderRequest: Sendable {
+    /// The job's id, for logs and metadata; nil when there is no spool.
+    public let job: String?
+    /// The job's manifest.
+    public let manifest: JobManifest
+    /// Which image of it: index, prompt and seed.
+    public let image: ImagePlan
+    /// The subjects' caches, in the manifest's order.
+    public let caches: [CacheUse]
+    /// Absolute path of the file to write, in the manifest's output format; it does not exist yet.
+    public let output: String
+    /// Where to keep what is needed to go on with this image after an interruption.
+    public let checkpoint: CheckpointSlot
+
+    /// A request.
+    public init(
+        job: String?, manifest: JobManifest, image: ImagePlan, caches: [CacheUse], output: String,
+        checkpoint: CheckpointSlot = .none
+    ) {
+        self.job = job
+        self.manifest = manifest
+        self.image = image
+        self.caches = caches
+        self.output = output
+        self.checkpoint = checkpoint
+    }
+}
+
+/// A place for one image's unfinished state. The bytes are the renderer's own; the spool adds their identity and CRC.
+public struct CheckpointSlot: Sendable {
+    /// The last state saved for this very image, or nil; one that is damaged or of another image counts as none.
+    public let load: @Sendable () -> [UInt8]?
+    /// Whether enough time has passed since the last save for the next to be worth its cost.
+    public let isDue: @Sendable () -> Bool
+    /// Keeps a state durably, with the number of steps done, in place of the one before. A failure to keep it is
+    /// logged by the spool and costs nothing but the work since the last one.
+    public let save: @Sendable (_ state: [UInt8], _ step: Int) -> Void
+
+    /// A slot.
+    public init(
+        load: @escaping @Sendable () -> [UInt8]?, isDue: @escaping @Sendable () -> Bool,
+        save: @escaping @Sendable (_ state: [UInt8], _ step: Int) -> Void
+    ) {
+        self.load = load
+        self.isDue = isDue
+        self.save = save
+    }
+
+    /// No place: nothing is ever due, nothing is kept.
+    public static let none = CheckpointSlot(load: { nil }, isDue: { false }, save: { _, _ in })
+}
+
+/// What a renderer reports of an image it has written.
+public struct RenderedImage: Sendable, Equatable {
+    /// Time spent, in seconds, by part (`denoise`, `decode`, `write`), for `result.json`.
+    public var seconds: [String: Double]
+    /// Whatever else belongs into `result.json`: model hash, adapter hash, version.
+    public var metadata: [String: String]
+
+    /// A report.
+    public init(seconds: [String: Double] = [:], metadata: [String: String] = [:]) {
+        self.seconds = seconds
+        self.metadata = metadata
+    }
+}
+
+/// A contact sheet to make of a finished set.
+public struct GridRequest: Sendable, Equatable {
+    /// The job's manifest.
+    public let manifest: JobManifest
+    /// Absolute paths of the images, in order.
+    public let images: [String]
+    /// Absolute path of the file to write, in the manifest's output format.
+    public let output: String
+
+    /// A request.
+    public init(manifest: JobManifest, images: [String], output: String) {
+        self.manifest = manifest
+        self.images = images
+        self.output = output
+    }
+}
