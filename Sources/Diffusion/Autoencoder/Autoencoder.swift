@@ -25,7 +25,9 @@ public struct AutoencoderConfiguration: Sendable, Equatable {
 public final class Autoencoder {
     /// Mean and logarithm of the variance of the posterior, each `[latentChannels, h, w]`.
     public struct Posterior: Sendable {
+        /// Means.
         public let mean: [Float]
+        /// Logarithms of the variances, between -30 and 20.
         public let logVariance: [Float]
     }
 

@@ -20,8 +20,9 @@ public struct ImageRequest: Sendable {
     public var seed: UInt64
     /// Seed of a generator of its own for the step noise.
     public var noiseSeed: UInt64?
-    /// Size in pixels, multiples of 8; nil is the model's own.
+    /// Width in pixels; nil is the model's own.
     public var width: Int?
+    /// Height in pixels; nil is the model's own.
     public var height: Int?
     /// The caches of the subjects to show; none for the plain model.
     public var caches: [FeatureCache] = []

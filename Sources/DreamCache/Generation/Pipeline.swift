@@ -29,8 +29,9 @@ public final class Pipeline {
     public let model: StableDiffusion
     /// The adapter, if one was given.
     public let adapter: Adapter?
-    /// SHA-256 of the base model's file and of the adapter's.
+    /// SHA-256 of the base model's file.
     public let modelHash: String
+    /// SHA-256 of the adapter's file.
     public let adapterHash: String?
     private let trainingSchedule: TrainingSchedule
     // What the last request computed and the next may need again: keys and values of its caches, states of its prompts,
