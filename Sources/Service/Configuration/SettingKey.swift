@@ -1,0 +1,68 @@
+/// A key of the configuration. `*` in a name stands for a name the user chooses.
+struct SettingKey: Sendable {
+    let name: String
+    let expected: String
+    let accepts: @Sendable (String) -> Bool
+
+    private static func choice(_ name: String, _ values: [String]) -> SettingKey {
+        SettingKey(name: name, expected: "one of \(values.joined(separator: ", "))") { values.contains($0) }
+    }
+    private static func number(_ name: String, _ range: ClosedRange<Double>, unit: String) -> SettingKey {
+        SettingKey(name: name, expected: "a number of \(unit) from \(range.lowerBound) to \(range.upperBound)") { text in
+            Double(text).map(range.contains) ?? false
+        }
+    }
+    private static func integer(_ name: String, _ range: ClosedRange<Int>, unit: String) -> SettingKey {
+        SettingKey(name: name, expected: "a whole number of \(unit) from \(range.lowerBound) to \(range.upperBound)") {
+            Int($0).map(range.contains) ?? false
+        }
+    }
+    private static func text(_ name: String, _ expected: String) -> SettingKey {
+        SettingKey(name: name, expected: expected) { !$0.isEmpty }
+    }
+
+    private static let day = 86_400.0
+    private static let seconds = "seconds"
+
+    /// Every key there is: the check of the file and the reading of the values both go by this list.
+    static let all: [SettingKey] = [
+        text("spool.path", "a path"),
+        number("spool.settle_seconds", 0...3600, unit: seconds),
+        number("spool.incomplete_seconds", 0...day, unit: seconds),
+        number("spool.rescan_seconds", 1...3600, unit: seconds),
+        number("spool.status_seconds", 0.1...60, unit: seconds),
+        number("spool.checkpoint_seconds", 0...3600, unit: seconds),
+        integer("spool.max_attempts", 1...100, unit: "attempts"),
+        number("spool.backoff_seconds", 0...3600, unit: seconds),
+        number("spool.max_backoff_seconds", 0...day, unit: seconds),
+        number("spool.subject_limit_seconds", 0...365 * day, unit: seconds),
+        integer("spool.min_free_megabytes", 0...1_000_000, unit: "megabytes"),
+        choice("spool.watch", ["auto", "inotify", "poll"]),
+        number("retention.outputs_days", 0...36_500, unit: "days"),
+        number("retention.failed_days", 0...36_500, unit: "days"),
+        number("retention.receipts_days", 0...36_500, unit: "days"),
+        number("retention.rejected_days", 0...36_500, unit: "days"),
+        number("retention.unreferenced_days", 0...36_500, unit: "days"),
+        text("model", "the name of a model under models"),
+        text("models.*.checkpoint", "a path"),
+        text("models.*.yaml", "a path"),
+        text("models.*.adapter", "a path"),
+        choice("compute", ["auto", "onednn-bf16", "onednn-fp32", "openblas"]),
+        integer("threads", 0...1024, unit: "threads (0: one a core)"),
+        choice("log_level", ["trace", "debug", "info", "notice", "warning", "error", "critical"]),
+        choice("cache.mode", ["paper", "official"]),
+        integer("cache.seed", 0...(1 << 53 - 1), unit: "seed"),
+        SettingKey(name: "cache.prompt", expected: "a prompt") { _ in true },
+        choice("cache.fit", ["pad", "squash"]),
+        choice("cache.element_type", ["F16", "F32"]),
+    ]
+
+    /// The key that a concrete name, such as `models.sd21.adapter`, belongs to.
+    static func matching(_ name: String) -> SettingKey? {
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+        return all.first { key in
+            let pattern = key.name.split(separator: ".")
+            return pattern.count == parts.count && zip(pattern, parts).allSatisfy { $0 == "*" || $0 == $1 }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+import Checkpoint
+import Configuration
+import DreamCache
+import Foundation
+import Logging
+import Raster
+import Spool
+import TensorEngine
+
+/// The configuration of daemon and command line: command line over environment (`DREAMCACHE_...`) over file over default.
+public struct Settings: Sendable {
+    /// Where the file lies when nobody names one, in the order they are tried.
+    public static let defaultFiles = ["/etc/dreamcache/dreamcached.yaml", "etc/dreamcached.yaml"]
+
+    /// The file that was read, if any.
+    public var file: String?
+    /// The spool.
+    public var spool: SpoolConfiguration
+    /// Models by name.
+    public var models: [String: ModelFiles]
+    /// The model of a manifest that names none.
+    public var defaultModel: String?
+    /// Who does the products; chosen by the CPU where the configuration says `auto`.
+    public var compute: ComputePath
+    /// Threads that work; 0 is one a core.
+    public var threads: Int
+    /// What is logged.
+    public var logLevel: Logger.Level
+    /// How references become caches where a manifest does not say.
+    public var cache: CacheOptions
+
+    /// Reads the configuration.
+    ///
+    /// - Parameters:
+    ///   - path: the file, which must exist; nil tries ``defaultFiles`` and is content with none.
+    ///   - overrides: keys and values of the command line.
+    /// - Throws: `SettingsError` naming file and line, variable or option.
+    public init(
+        file path: String?, overrides: [String: String] = [:],
+        environment: [String: String] = ProcessInfo.processInfo.environment
+    ) throws(SettingsError) {
+        let found = path ?? Self.defaultFiles.first { FileManager.default.fileExists(atPath: $0) }
+        let file: SettingsFile? = if let found { try SettingsFile(path: found) } else { nil }
+        let values = LayeredValues(file: file, overrides: overrides, environment: environment)
+        self.file = found
+
+        spool = SpoolConfiguration(root: Self.absolute(try values.string("spool.path") ?? "/var/spool/dreamcache"))
+        spool.settleTime = try values.number("spool.settle_seconds") ?? spool.settleTime
+        spool.incompleteLimit = try values.number("spool.incomplete_seconds") ?? spool.incompleteLimit
+        spool.rescanInterval = try values.number("spool.rescan_seconds") ?? spool.rescanInterval
+        spool.statusInterval = try values.number("spool.status_seconds") ?? spool.statusInterval
+        spool.checkpointInterval = try values.number("spool.checkpoint_seconds") ?? spool.checkpointInterval
+        spool.maximumAttempts = try values.integer("spool.max_attempts") ?? spool.maximumAttempts
+        spool.backoff = try values.number("spool.backoff_seconds") ?? spool.backoff
+        spool.maximumBackoff = try values.number("spool.max_backoff_seconds") ?? spool.maximumBackoff
+        spool.subjectLimit = try values.number("spool.subject_limit_seconds") ?? spool.subjectLimit
+        spool.minimumFreeBytes = try values.integer("spool.min_free_megabytes").map { $0 << 20 } ?? spool.minimumFreeBytes
+        switch try values.string("spool.watch") {
+        case "inotify": spool.polling = false
+        case "poll": spool.polling = true
+        default: spool.polling = nil
+        }
+        func seconds(_ key: String) throws(SettingsError) -> Double? { try values.number(key).map { $0 * 86_400 } }
+        spool.retention.outputs = try seconds("retention.outputs_days")
+        spool.retention.failed = try seconds("retention.failed_days")
+        spool.retention.receipts = try seconds("retention.receipts_days")
+        spool.retention.rejected = try seconds("retention.rejected_days")
+        spool.retention.unreferenced = try seconds("retention.unreferenced_days")
+
+        models = [:]
+        let folder = URL(fileURLWithPath: found ?? ".").deletingLastPathComponent().path
+        let names = Set((file?.names(under: "models") ?? []) + values.overriddenNames(under: "models"))
+        for name in names.sorted() {
+            guard let checkpoint = try values.string("models.\(name).checkpoint") else {
+                throw SettingsError(
+                    source: found ?? "command line", key: "models.\(name).checkpoint", found: "nothing", expected: "a path")
+            }
+            // Paths in the file are relative to the file.
+            func path(_ text: String) -> String { Self.absolute(text, relativeTo: folder) }
+            models[name] = ModelFiles(
+                checkpoint: path(checkpoint), yaml: try values.string("models.\(name).yaml").map(path),
+                adapter: try values.string("models.\(name).adapter").map(path))
+        }
+        defaultModel = try values.string("model") ?? (models.count == 1 ? models.keys.first : nil)
+        if let defaultModel, models[defaultModel] == nil {
+            throw SettingsError(
+                source: values.source(of: "model"), key: "model", found: defaultModel,
+                expected: models.isEmpty ? "a model under models" : "one of \(models.keys.sorted().joined(separator: ", "))")
+        }
+
+        compute = try values.string("compute").flatMap(ComputePath.init(rawValue:)) ?? .best
+        threads = try values.integer("threads") ?? 0
+        logLevel = try values.string("log_level").flatMap(Logger.Level.init(rawValue:)) ?? .info
+
+        cache = CacheOptions()
+        cache.mode = try values.string("cache.mode").flatMap(CacheOptions.Mode.init(rawValue:)) ?? cache.mode
+        cache.seed = try values.integer("cache.seed").map(UInt64.init) ?? cache.seed
+        cache.prompt = try values.string("cache.prompt")
+        cache.fit = try values.string("cache.fit").flatMap(Raster.Fit.init(rawValue:)) ?? cache.fit
+        cache.elementType =
+            try values.string("cache.element_type").flatMap(StoredElementType.init(rawValue:)) ?? cache.elementType
+    }
+
+    private static func absolute(_ path: String, relativeTo folder: String? = nil) -> String {
+        let base = folder.map { URL(fileURLWithPath: $0, isDirectory: true) }
+        return URL(fileURLWithPath: path, relativeTo: base).standardizedFileURL.path
+    }
+}
+
+/// The layers of the configuration, read through swift-configuration; a value is checked against its key's rule, whichever
+/// layer it comes from.
+private struct LayeredValues {
+    private let reader: ConfigReader
+    private let file: SettingsFile?
+    private let overrides: [String: String]
+    private let environment: [String: String]
+
+    init(file: SettingsFile?, overrides: [String: String], environment: [String: String]) {
+        func provider(_ name: String, _ values: [String: String]) -> InMemoryProvider {
+            InMemoryProvider(
+                name: name,
+                values: Dictionary(
+                    uniqueKeysWithValues: values.map {
+                        (AbsoluteConfigKey($0.split(separator: ".").map(String.init)), ConfigValue(stringLiteral: $1))
+                    }))
+        }
+        reader = ConfigReader(providers: [
+            provider("command line", overrides),
+            EnvironmentVariablesProvider(environmentVariables: environment).prefixKeys(with: "dreamcache"),
+            provider("file", file?.values.mapValues(\.text) ?? [:]),
+        ])
+        self.file = file
+        self.overrides = overrides
+        self.environment = environment
+    }
+
+    /// Names the command line puts directly under a section.
+    func overriddenNames(under section: String) -> [String] {
+        overrides.keys.filter { $0.hasPrefix(section + ".") }
+            .compactMap { $0.dropFirst(section.count + 1).split(separator: ".").first.map(String.init) }
+    }
+
+    func string(_ key: String) throws(SettingsError) -> String? {
+        guard let text = reader.string(forKey: ConfigKey(key.split(separator: ".").map(String.init))) else { return nil }
+        guard let rule = SettingKey.matching(key), rule.accepts(text) else {
+            throw SettingsError(
+                source: source(of: key), key: key, found: "'\(text)'",
+                expected: SettingKey.matching(key)?.expected ?? "a known key")
+        }
+        return text
+    }
+
+    func number(_ key: String) throws(SettingsError) -> Double? { try string(key).flatMap(Double.init) }
+    func integer(_ key: String) throws(SettingsError) -> Int? { try string(key).flatMap { Int($0) } }
+
+    /// Where the value of a key comes from, for a message.
+    func source(of key: String) -> String {
+        let variable = "DREAMCACHE_" + key.uppercased().replacingOccurrences(of: ".", with: "_")
+        if overrides[key] != nil { return "command line" }
+        if environment[variable] != nil { return "environment variable \(variable)" }
+        if let file, let value = file.values[key] { return "\(file.path):\(value.line)" }
+        return file?.path ?? "default"
+    }
+}

@@ -1,0 +1,98 @@
+import DreamCache
+import Foundation
+import Raster
+import Spool
+
+/// What an image tells of how it was made: the `parameters` line that image tools know (AUTOMATIC1111's format), with one
+/// more entry, `DreamCache: {json}`, from which `dreamcache replay` makes a manifest again. Never an absolute path.
+public struct ImageDocument {
+    /// The manifest of this one image, and what it was run on.
+    public let json: JSON
+    /// The text under `parameters`.
+    public let parameters: String
+
+    init(request: RenderRequest, pipeline: Pipeline, modelName: String, size: (width: Int, height: Int)) {
+        let manifest = request.manifest
+        json = .object([
+            "version": .string(Version.current),
+            "manifest": manifest.singleImage(request.image, model: modelName, size: size),
+            "image": .integer(request.image.index),
+            "model_sha256": .string(pipeline.modelHash),
+            "adapter_sha256": pipeline.adapterHash.map(JSON.string),
+        ])
+        let imageScale =
+            request.caches.isEmpty
+            ? "" : ", Image CFG scale: " + request.caches.map { JSON.number($0.imageScale).text(pretty: false) }.joined(separator: " ")
+        parameters =
+            request.image.prompt + "\nNegative prompt: \(manifest.negativePrompt)\nSteps: \(manifest.inferenceSteps)"
+            + ", Sampler: \(manifest.scheduler.label), CFG scale: \(JSON.number(manifest.guidanceScale).text(pretty: false))"
+            + imageScale + ", Seed: \(request.image.seed), Size: \(size.width)x\(size.height)"
+            + ", Model hash: \(pipeline.modelHash.prefix(10)), Model: \(modelName), Version: DreamCache \(Version.current)"
+            + ", DreamCache: " + json.text(pretty: false)
+    }
+
+    /// Reads the entry `DreamCache: {json}` out of a `parameters` text.
+    public static func json(in parameters: String) -> JSON? {
+        guard let range = parameters.range(of: "DreamCache: {", options: .backwards) else { return nil }
+        let text = parameters[parameters.index(before: range.upperBound)...]
+        return try? JSONReader.read(Array(text.utf8))
+    }
+
+    /// What goes into the file at a given level of openness.
+    func metadata(_ level: OutputSettings.Metadata) -> ImageMetadata {
+        let xmp = XMP.generatedImage(creatorTool: "DreamCache for Linux \(Version.current)")
+        return switch level {
+        case .full: ImageMetadata(parameters: parameters, xmp: xmp)
+        case .minimal: ImageMetadata(xmp: xmp)
+        case .none: ImageMetadata()
+        }
+    }
+}
+
+extension JobManifest {
+    /// The manifest that makes this one image again.
+    func singleImage(_ image: ImagePlan, model: String, size: (width: Int, height: Int)) -> JSON {
+        let uses = subjects.map { subject in
+            JSON.object([
+                "name": .string(subject.name), "image_scale": .number(subject.imageScale ?? imageScale),
+                "references": subject.references.map { .array($0.map(JSON.string)) },
+            ])
+        }
+        let cache = JSON.object([
+            "mode": cache.mode.map { .string($0.rawValue) }, "seed": cache.seed.map(JSON.integer),
+            "prompt": cache.prompt.map(JSON.string), "fit": cache.fit.map { .string($0.rawValue) },
+        ])
+        return .object([
+            "schema_version": .integer(schemaVersion),
+            "subjects": uses.isEmpty ? nil : .array(uses),
+            "prompt": .string(image.prompt),
+            "negative_prompt": .string(negativePrompt),
+            "guidance_scale": .number(guidanceScale),
+            "image_scale": .number(imageScale),
+            "num_inference_steps": .integer(inferenceSteps),
+            "seed": .integer(image.seed),
+            "noise_seed": noiseSeed.map(JSON.integer),
+            "eta": .number(eta),
+            "scheduler": .string(scheduler.rawValue),
+            "width": .integer(size.width),
+            "height": .integer(size.height),
+            "model": .string(model),
+            "cache": cache.members?.isEmpty == false ? cache : nil,
+        ])
+    }
+}
+
+extension Scheduler {
+    /// The sampler's name in AUTOMATIC1111's `Sampler:` entry.
+    var label: String {
+        switch self {
+        case .ddim: "DDIM"
+        case .pndm: "PLMS"
+        case .euler: "Euler"
+        case .eulerAncestral: "Euler a"
+        case .dpmSolverMultistep: "DPM++ 2M"
+        case .unipcMultistep: "UniPC"
+        case .lcm: "LCM"
+        }
+    }
+}
