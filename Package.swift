@@ -44,7 +44,7 @@ let package = Package(
         .target(name: "COneDNN", dependencies: ["OneDNN"], cSettings: c, linkerSettings: [.linkedLibrary("dnnl")]),
         .target(
             name: "CImageCodecs", dependencies: ["PNG", "JPEG"], cSettings: c,
-            linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg")]),
+            linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg"), .linkedLibrary("z")]),
         .target(name: "CLinux", cSettings: c),
 
         // The model.
