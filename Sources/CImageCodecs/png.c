@@ -1,0 +1,161 @@
+#include "CImageCodecs.h"
+
+#include <png.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+// The program's own ceiling on one side; callers have stricter limits of their own.
+enum { MAXIMUM_SIDE = 1 << 20, MAXIMUM_CHUNK = 8 << 20, MAXIMUM_CHUNKS = 1000 };
+
+typedef struct {
+    const uint8_t *bytes;
+    size_t count;
+    size_t position;
+    uint8_t *output;
+    size_t output_count;
+    size_t output_capacity;
+    image_result result;
+    char *message;
+} png_state;
+
+static void set_message(char *message, const char *text) {
+    strncpy(message, text, IMAGE_MESSAGE_SIZE - 1);
+    message[IMAGE_MESSAGE_SIZE - 1] = 0;
+}
+
+static void on_error(png_structp png, png_const_charp text) {
+    png_state *state = png_get_error_ptr(png);
+    if (state->result == IMAGE_OK) state->result = IMAGE_CORRUPT;
+    set_message(state->message, text);
+    png_longjmp(png, 1);
+}
+
+// Warnings concern ancillary chunks, such as a colour profile with a wrong checksum, which do not change the pixels.
+static void on_warning(png_structp png, png_const_charp text) {
+    (void)png;
+    (void)text;
+}
+
+static void on_read(png_structp png, png_bytep target, size_t count) {
+    png_state *state = png_get_io_ptr(png);
+    if (count > state->count - state->position) {
+        state->result = IMAGE_TRUNCATED;
+        png_error(png, "the data ends inside a chunk");
+    }
+    memcpy(target, state->bytes + state->position, count);
+    state->position += count;
+}
+
+static void on_write(png_structp png, png_bytep source, size_t count) {
+    png_state *state = png_get_io_ptr(png);
+    if (count > state->output_capacity - state->output_count) {
+        size_t capacity = state->output_capacity * 2 + count + 4096;
+        uint8_t *grown = realloc(state->output, capacity);
+        if (!grown) {
+            state->result = IMAGE_NO_MEMORY;
+            png_error(png, "out of memory");
+        }
+        state->output = grown;
+        state->output_capacity = capacity;
+    }
+    memcpy(state->output + state->output_count, source, count);
+    state->output_count += count;
+}
+
+static void on_flush(png_structp png) { (void)png; }
+
+image_result image_decode_png(
+    const uint8_t *bytes, size_t count, image_allocator allocate, void *context, char message[IMAGE_MESSAGE_SIZE]) {
+    png_state state = {.bytes = bytes, .count = count, .message = message};
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &state, on_error, on_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
+    png_bytep *volatile rows = NULL;
+    if (!info) {
+        png_destroy_read_struct(&png, NULL, NULL);
+        return IMAGE_NO_MEMORY;
+    }
+    if (setjmp(png_jmpbuf(png))) {
+        png_destroy_read_struct(&png, &info, NULL);
+        free(rows);
+        return state.result;
+    }
+    png_set_read_fn(png, &state, on_read);
+    png_set_user_limits(png, MAXIMUM_SIDE, MAXIMUM_SIDE);
+    png_set_chunk_malloc_max(png, MAXIMUM_CHUNK);
+    png_set_chunk_cache_max(png, MAXIMUM_CHUNKS);
+    // Colour profiles and texts are not used: better never parsed.
+    static const png_byte unused[] = "iCCP\0tEXt\0zTXt\0iTXt\0eXIf\0sPLT";
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, unused, sizeof unused / 5);
+    png_read_info(png, info);
+    png_set_expand(png);
+    png_set_strip_16(png);
+    png_set_gray_to_rgb(png);
+    png_set_interlace_handling(png);
+    png_read_update_info(png, info);
+
+    uint32_t width = png_get_image_width(png, info);
+    uint32_t height = png_get_image_height(png, info);
+    uint32_t channels = png_get_channels(png, info);
+    size_t stride = png_get_rowbytes(png, info);
+    if (stride != (size_t)width * channels || channels < 3) {
+        state.result = IMAGE_UNSUPPORTED;
+        png_error(png, "pixels that are neither RGB nor RGBA");
+    }
+    uint8_t *pixels = allocate(context, width, height, channels);
+    if (!pixels) {
+        state.result = IMAGE_REFUSED;
+        png_error(png, "refused");
+    }
+    rows = malloc(height * sizeof *rows);
+    if (!rows) {
+        state.result = IMAGE_NO_MEMORY;
+        png_error(png, "out of memory");
+    }
+    for (uint32_t y = 0; y < height; y++) rows[y] = pixels + y * stride;
+    png_read_image(png, rows);
+    png_read_end(png, NULL);
+    png_destroy_read_struct(&png, &info, NULL);
+    free(rows);
+    return IMAGE_OK;
+}
+
+image_result image_encode_png(
+    const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t channels, uint8_t **output, size_t *output_count,
+    char message[IMAGE_MESSAGE_SIZE]) {
+    png_state state = {.message = message};
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &state, on_error, on_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
+    if (!info) {
+        png_destroy_write_struct(&png, NULL);
+        return IMAGE_NO_MEMORY;
+    }
+    if (setjmp(png_jmpbuf(png))) {
+        png_destroy_write_struct(&png, &info);
+        free(state.output);
+        return state.result;
+    }
+    png_set_write_fn(png, &state, on_write, on_flush);
+    png_set_user_limits(png, MAXIMUM_SIDE, MAXIMUM_SIDE);
+    png_set_IHDR(
+        png, info, width, height, 8, channels == 4 ? PNG_COLOR_TYPE_RGBA : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+        PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_write_info(png, info);
+    for (uint32_t y = 0; y < height; y++) png_write_row(png, pixels + (size_t)y * width * channels);
+    png_write_end(png, NULL);
+    png_destroy_write_struct(&png, &info);
+    *output = state.output;
+    *output_count = state.output_count;
+    return IMAGE_OK;
+}
+
+image_result image_inflate(const uint8_t *bytes, size_t count, uint8_t *output, size_t *output_count) {
+    uLongf held = *output_count;
+    uLong used = count;
+    int status = uncompress2(output, &held, bytes, &used);
+    *output_count = held;
+    // Z_BUF_ERROR: more output than room, or an incomplete stream.
+    return status == Z_OK ? IMAGE_OK : status == Z_MEM_ERROR ? IMAGE_NO_MEMORY : IMAGE_CORRUPT;
+}
+
+uint32_t image_crc32(const uint8_t *bytes, size_t count) { return crc32_z(0, bytes, count); }

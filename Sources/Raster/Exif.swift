@@ -1,0 +1,113 @@
+/// The two fields of EXIF that matter here, read leniently: a damaged block is as none, since pixels do not need it.
+/// TIFF 6.0 section 2 (directories) and CIPA DC-008 (tags).
+struct Exif: Equatable {
+    /// Tag 0x0112, 1 to 8.
+    var orientation: Int?
+    /// Tag 0x9286.
+    var userComment: String?
+
+    /// Bytes before the TIFF header in a JPEG's APP1 segment.
+    static let jpegPrefix = Array("Exif\0\0".utf8)
+
+    /// Reads a TIFF block.
+    init(_ block: ArraySlice<UInt8>) {
+        guard let tiff = TIFF(block), let first = tiff.u32(4), let directory = tiff.directory(at: first) else { return }
+        if let entry = directory.first(where: { $0.tag == 0x0112 && $0.type == 3 }),
+            let value = tiff.u16(entry.valueAt),
+            (1...8).contains(value)
+        {
+            orientation = value
+        }
+        guard let pointer = directory.first(where: { $0.tag == 0x8769 }), let offset = tiff.u32(pointer.valueAt),
+            let exif = tiff.directory(at: offset),
+            let comment = exif.first(where: { $0.tag == 0x9286 && $0.type == 7 }),
+            comment.count >= 8, let start = tiff.u32(comment.valueAt),
+            let value = tiff.slice(start, comment.count)
+        else { return }
+        userComment = Self.text(of: value, isBigEndian: tiff.isBigEndian)
+    }
+
+    /// Eight bytes name the encoding of what follows.
+    private static func text(of comment: ArraySlice<UInt8>, isBigEndian: Bool) -> String? {
+        let content = comment.dropFirst(8)
+        if !comment.starts(with: "UNICODE\0".utf8) {
+            return String(decoding: content.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        var bytes = content
+        var isBigEndian = isBigEndian
+        if bytes.starts(with: [0xfe, 0xff]) { (isBigEndian, bytes) = (true, bytes.dropFirst(2)) }
+        if bytes.starts(with: [0xff, 0xfe]) { (isBigEndian, bytes) = (false, bytes.dropFirst(2)) }
+        let units = stride(from: bytes.startIndex, to: bytes.endIndex - 1, by: 2).map { index in
+            let (first, second) = (UInt16(bytes[index]), UInt16(bytes[index + 1]))
+            return isBigEndian ? first << 8 | second : second << 8 | first
+        }
+        return String(decoding: units, as: UTF16.self)
+    }
+
+    /// An EXIF block, big-endian, that holds a user comment as UNICODE (UTF-16): what front ends of Stable Diffusion
+    /// write into JPEG files and look for in them.
+    static func block(userComment: String) -> [UInt8] {
+        let value = Array("UNICODE\0".utf8) + userComment.utf16.flatMap { [UInt8($0 >> 8), UInt8($0 & 0xff)] }
+        let header = Array("MM".utf8) + bigEndian(42, 2) + bigEndian(8, 4)
+        // Two directories of one entry each, 18 bytes, at 8 and 26; the comment follows at 44.
+        let image = directory(tag: 0x8769, type: 4, count: 1, value: 26)
+        let exif = directory(tag: 0x9286, type: 7, count: value.count, value: 44)
+        return header + image + exif + value
+    }
+
+    private static func directory(tag: Int, type: Int, count: Int, value: Int) -> [UInt8] {
+        [(1, 2), (tag, 2), (type, 2), (count, 4), (value, 4), (0, 4)].flatMap { bigEndian($0.0, $0.1) }
+    }
+}
+
+/// `count` bytes of a number, most significant first.
+func bigEndian(_ value: Int, _ count: Int) -> [UInt8] {
+    (0..<count).reversed().map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+}
+
+/// Bounded reads of a TIFF block.
+private struct TIFF {
+    struct Entry {
+        let tag: Int
+        let type: Int
+        let count: Int
+        /// The position of the value, or of its offset when it is longer than four bytes.
+        let valueAt: Int
+    }
+
+    let bytes: ArraySlice<UInt8>
+    let isBigEndian: Bool
+
+    init?(_ bytes: ArraySlice<UInt8>) {
+        self.bytes = bytes
+        if bytes.starts(with: [0x4d, 0x4d, 0, 42]) {
+            isBigEndian = true
+        } else if bytes.starts(with: [0x49, 0x49, 42, 0]) {
+            isBigEndian = false
+        } else {
+            return nil
+        }
+    }
+
+    func slice(_ offset: Int, _ count: Int) -> ArraySlice<UInt8>? {
+        guard offset >= 0, count >= 0, offset <= bytes.count, count <= bytes.count - offset else { return nil }
+        return bytes[bytes.startIndex + offset..<bytes.startIndex + offset + count]
+    }
+
+    func u16(_ offset: Int) -> Int? { number(offset, 2) }
+    func u32(_ offset: Int) -> Int? { number(offset, 4) }
+
+    private func number(_ offset: Int, _ count: Int) -> Int? {
+        guard let slice = slice(offset, count) else { return nil }
+        return isBigEndian ? slice.reduce(0) { $0 << 8 | Int($1) } : slice.reversed().reduce(0) { $0 << 8 | Int($1) }
+    }
+
+    func directory(at offset: Int) -> [Entry]? {
+        guard let count = u16(offset), slice(offset + 2, count * 12) != nil else { return nil }
+        return (0..<count).compactMap { index in
+            let at = offset + 2 + index * 12
+            guard let tag = u16(at), let type = u16(at + 2), let count = u32(at + 4) else { return nil }
+            return Entry(tag: tag, type: type, count: count, valueAt: at + 8)
+        }
+    }
+}

@@ -1,0 +1,77 @@
+import Raster
+import Testing
+
+@Suite struct ResamplingTests {
+    @Test(arguments: Index.shared.resizes)
+    func resizingIsPillows(entry: Index.Resize) {
+        let source = noise(seed: entry.seed, width: entry.width, height: entry.height, channels: entry.channels)
+        let result = source.resized(width: entry.newWidth, height: entry.newHeight)
+        #expect(result.width == entry.newWidth && result.height == entry.newHeight)
+        #expect(difference(result.pixels, Index.pixels(entry.offset, entry.count)) == "")
+    }
+
+    @Test(arguments: Index.shared.fits)
+    func fittingIsPillows(entry: Index.Fit) throws {
+        let source = noise(seed: entry.seed, width: entry.width, height: entry.height, channels: entry.channels)
+        let mode = try #require(Raster.Fit(rawValue: entry.mode))
+        let result = source.fitted(toSquare: entry.side, mode: mode)
+        #expect(result.width == entry.side && result.height == entry.side && result.channels == 3)
+        #expect(difference(result.pixels, Index.pixels(entry.offset, entry.count)) == "")
+    }
+
+    @Test func aLuminanceMaskBecomesAlpha() throws {
+        let image = noise(seed: 1, width: 3, height: 1, channels: 3)
+        let mask = Raster(width: 3, height: 1, channels: 3, pixels: [255, 255, 255, 0, 0, 0, 255, 0, 0])
+        let masked = try image.masked(by: mask, path: "mask.png")
+        // Red's luminance is 0.299.
+        #expect([masked.pixels[3], masked.pixels[7], masked.pixels[11]] == [255, 0, 76])
+        let white = masked.compositedOnWhite().pixels
+        #expect(white[0..<3] == image.pixels[0..<3])
+        #expect(white[3..<6] == [255, 255, 255])
+        let exact = 255 - Double(255 - image.pixels[6]) * 76 / 255
+        #expect(white[6] == UInt8(exact.rounded()))
+        let half = Raster(width: 3, height: 1, channels: 4, pixels: [UInt8](repeating: 128, count: 12))
+        #expect(try half.masked(by: half, path: "m").pixels[3] == 32)
+    }
+
+    @Test func aMaskOfAnotherSizeIsAnError() throws {
+        let image = noise(seed: 1, width: 3, height: 2, channels: 3)
+        let error = try #require(throws: RasterError.self) {
+            try image.masked(by: noise(seed: 1, width: 2, height: 3, channels: 3), path: "a_mask.png")
+        }
+        #expect(error.description == "a_mask.png: mask size: found 2x3, expected 3x2, the image's")
+        #expect(Raster.maskName(for: "photo.of.cat.jpg") == "photo.of.cat_mask.png")
+        #expect(Raster.maskName(for: ".hidden") == ".hidden_mask.png")
+    }
+
+    @Test func compositingRoundsToNearestForEveryAlpha() {
+        for value in stride(from: 0, through: 255, by: 5) {
+            for alpha in 0...255 {
+                let pixel = Raster(width: 1, height: 1, channels: 4, pixels: [UInt8(value), 0, 255, UInt8(alpha)])
+                let exact = Double(value * alpha + 255 * (255 - alpha)) / 255
+                #expect(pixel.compositedOnWhite().pixels[0] == UInt8(exact.rounded()))
+            }
+        }
+    }
+
+    @Test func croppingKeepsToTheImage() {
+        let image = noise(seed: 1, width: 4, height: 3, channels: 3)
+        let part = image.cropped(columns: 1..<3, rows: 2..<3)
+        #expect(part?.pixels == Array(image.pixels[27..<33]))
+        #expect(image.cropped(columns: 1..<5, rows: 0..<1) == nil)
+        #expect(image.cropped(columns: -1..<2, rows: 0..<1) == nil)
+        #expect(image.cropped(columns: 1..<1, rows: 0..<1) == nil)
+    }
+
+    @Test func aGridHoldsItsImagesInOrder() throws {
+        let images = (0..<3).map { noise(seed: $0, width: 4, height: $0 == 1 ? 2 : 4, channels: $0 == 2 ? 4 : 3) }
+        let grid = try #require(Raster.grid(images, columns: 2, spacing: 1, background: (1, 2, 3)))
+        #expect(grid.width == 11 && grid.height == 11)
+        #expect(grid.cropped(columns: 1..<5, rows: 1..<5) == images[0])
+        #expect(grid.cropped(columns: 6..<10, rows: 2..<4) == images[1])
+        #expect(grid.cropped(columns: 1..<5, rows: 6..<10) == images[2].compositedOnWhite())
+        #expect(grid.cropped(columns: 6..<11, rows: 6..<11) == Raster(width: 5, height: 5, color: (1, 2, 3)))
+        #expect(Raster.grid([], columns: 2) == nil)
+        #expect(Raster.grid(images, columns: 9)?.width == 12)
+    }
+}
