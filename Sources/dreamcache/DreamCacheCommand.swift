@@ -20,6 +20,10 @@ struct DreamCacheCommand: ParsableCommand {
             CommandGroup(name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self]),
             CommandGroup(
                 name: "Files and machine:",
-                subcommands: [InspectCommand.self, ReplayCommand.self, DoctorCommand.self, SchemaCommand.self]),
+                subcommands: [
+                    InspectCommand.self, ReplayCommand.self, DoctorCommand.self, SchemaCommand.self,
+                    RandomModelCommand.self,
+                    BenchCommand.self,
+                ]),
         ])
 }

@@ -33,7 +33,7 @@ public final class Pipeline {
     public let modelHash: String
     /// SHA-256 of the adapter's file.
     public let adapterHash: String?
-    private let trainingSchedule: TrainingSchedule
+    let trainingSchedule: TrainingSchedule
     // What the last request computed and the next may need again: keys and values of its caches, states of its prompts,
     // and all that its denoiser prepared.
     private var lastSubject: (hashes: [String], memory: SubjectMemory)?
@@ -49,24 +49,35 @@ public final class Pipeline {
     /// Loads a model.
     ///
     /// - Parameters:
+    ///   - files: where it is.
+    ///   - path: who computes.
     ///   - modelHash: the SHA-256 of the base model's file where the caller knows it; it is computed otherwise.
     /// - Throws: `DreamCacheError` listing what does not fit.
-    public init(
+    public convenience init(
         files: ModelFiles, path: ComputePath, modelHash: String? = nil
     ) throws(DreamCacheError) {
         let engine = try onEngine { () throws(EngineError) in try Engine(path: path) }
         let model = try onModel { () throws(DiffusionError) in
             try StableDiffusion.load(checkpoint: files.checkpoint, yaml: files.yaml, engine: engine)
         }
-        self.model = model
+        var adapter: Adapter?
+        var adapterHash: String?
         if let path = files.adapter {
             adapter = try Adapter(path: path, for: model.unet, engine: engine)
             adapterHash = try sha256(ofFile: path)
-        } else {
-            adapter = nil
-            adapterHash = nil
         }
-        self.modelHash = if let modelHash { modelHash } else { try sha256(ofFile: files.checkpoint) }
+        let hash = if let modelHash { modelHash } else { try sha256(ofFile: files.checkpoint) }
+        try self.init(model: model, adapter: adapter, modelHash: hash, adapterHash: adapterHash)
+    }
+
+    /// A pipeline of parts already made, such as those of a random model.
+    public init(
+        model: StableDiffusion, adapter: Adapter?, modelHash: String, adapterHash: String?
+    ) throws(DreamCacheError) {
+        self.model = model
+        self.adapter = adapter
+        self.modelHash = modelHash
+        self.adapterHash = adapterHash
         do { trainingSchedule = try TrainingSchedule(model.configuration.schedule) } catch { throw .schedule(error) }
     }
 
