@@ -191,6 +191,10 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
         #expect(throws: ScheduleError.self) { try sampler.restore(state("ddim", after: 2), count: 10) }
         #expect(throws: ScheduleError.self) { try sampler.restore(state("pndm", after: 2), count: 10) }
         try sampler.restore(state("unipc", after: 2), count: 10)
+        // No sampler keeps what it has no more use for.
+        #expect(try state("pndm", after: 1).savedSample != nil)
+        #expect(try state("pndm", after: 2).savedSample == nil)
+        #expect(try state("ddim", after: 2).history.isEmpty)
         for text in [
             #"{"position":0}"#, #"{"position":0,"history":["AAA="]}"#, #"{"position":"0","history":[]}"#,
             #"{"position":0,"history":["!"]}"#,
@@ -278,6 +282,14 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
                     ("beta_end", 10, 0, 1, { $0.betaEnd = 1 }),
                     ("trained_betas", 10, 0, 1, { $0.trainedBetas = [0.1] }),
                     ("trained_betas", 10, 0, 1, { $0.trainedBetas = Array(repeating: -1, count: 1000) }),
+                    (
+                        "trained_betas", 10, 0, 1,
+                        { ($0.sampler, $0.trainedBetas) = (.euler, Array(repeating: 0.99, count: 1000)) }
+                    ),
+                    (
+                        "beta_schedule", 10, 0, 1,
+                        { ($0.sampler, $0.betaStart, $0.useKarrasSigmas) = (.heun, 1e-300, true) }
+                    ),
                     ("clip_sample_range", 10, 0, 1, { $0.clipSampleRange = 0 }),
                     ("solver_order", 10, 0, 1, { $0.solverOrder = 4 }),
                     ("sigma_min", 10, 0, 1, { $0.sigmaMin = -1 }),
@@ -302,6 +314,7 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
             #expect(error?.field == example.field, "\(error?.description ?? "")")
         }
         #expect(throws: ScheduleError.self) { try ScheduleConfiguration().selecting("dpm fast") }
+        #expect(throws: ScheduleError.self) { try ScheduleConfiguration().selecting("ddim karras") }
     }
 
     /// Every count of steps either runs with finite numbers or is refused, for every sampler and spacing.

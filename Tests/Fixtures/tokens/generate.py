@@ -21,7 +21,7 @@ TEXTS = [
     "\u039f\u0394\u039f\u03a3 \u03a3 \u03a3\u039f\u03a6\u039f\u03a3 \u0391\u03a3. \u0391\u03a3\u0301 \u0391\u03a3b a.\u03a3",
     "x\u200by\u200cz\u200d\u2060\ufeff", "\u202eright\u202c to left", "\u0000nul\u0001\u001b[31mred\u001b[0m \u001b[1;2", "tab\tvt\u000bff\u000ccr\rnel\u0085ls\u2028ps\u2029.",
     "\u00a0nbsp\u2003em\u3000ideographic", "\uff21\uff22\uff23 \uff11\uff12 \uff76\uff9e\uff80\uff76\uff85 \uffe5 \uffe1", "\u0133sland \u0132 \u01c6 \u01c4 \u01c8 \u01cb \u01f2 \u0149 \ufb00\ufb01\ufb02\ufb03\ufb04\ufb05\ufb06",
-    "\u2018a\u2019 \u201ab\u201b \u201cc\u201d \u201ed\u201f \u02bc \u2032 \u00ab\u00bb", "\u0093quoted\u0094 caf\u0080", "&amp; &lt;b&gt; &quot;q&quot; &#39;s &#x27;s", "<b>&amp;</b>\n&amp;amp;",
+    "\u2018a\u2019 \u201ab\u201b \u201cc\u201d \u201ed\u201f \u02bc \u2032 \u00ab\u00bb", "\u0093quoted\u0094 caf\u0080", "&amp; &lt;b&gt; &quot;q&quot; &#39;s &#x27;s", "<b>&amp;</b>\n&amp;amp;", "&ldquo;a&rdquo;\n<b> &ldquo;c&rdquo;\n&ldquo;d&rdquo;",
     "&eacute; &EACUTE; &Eacute; &NTILDE; &SZLIG; &AMPERE; &FRAC12;", "&notit; &notin; &noti &copy2024 &copy; &COPY &hellip;", "&#128; &#150; &#0; &#13; &#xD800; &#x110000; &#1114112; &#99999999999999999999; &#11; &#xfffe; &#xfdd0;",
     "&;&#;&#x;&x &#12ab; &&amp;& a&b &ampamp; &amp;amp;amp;lt;", "&#8220;curly&#8221; &ldquo;named&rdquo; &#xFB01;", "&Tab;&NewLine;&nbsp;x&ThinSpace;y&ZeroWidthSpace;z", "&NotEqualTilde; &bne; &fjlig; &ThickSpace;.",
     "<start_of_text>a<end_of_text>", "<|startoftext|>a<|endoftext|>b", "!!<|endoftext|>!!", "<START_OF_TEXT> <end_of_text", "a<end_of_text>b!<end_of_text>",
