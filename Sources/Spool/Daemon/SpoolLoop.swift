@@ -46,6 +46,7 @@ final class SpoolLoop {
 
     var nextScan = 0.0
     private var nextSpaceCheck = 0.0
+    private var nextSweep = 0.0
     /// Why nothing new is accepted, or nil.
     var pressure: String?
     /// Why the last scan was cut short, or nil.
@@ -101,6 +102,7 @@ final class SpoolLoop {
         if now >= nextSpaceCheck { checkSpace() }
         if now >= nextScan, stopDeadline == nil { try scan() }
         if !deferred.isEmpty, now >= nextDeferred { try retryDeferred() }
+        if now >= nextSweep { sweep() }
         try feed(.tick)
         if let stopDeadline, now >= stopDeadline, !hasExited {
             // The renderer has not heard; its job goes back to the queue without it.
@@ -175,6 +177,14 @@ final class SpoolLoop {
             current?.record.lastError = message
         }
         try feed(.failed(error))
+    }
+
+    /// Removes what failing operations have left in `lib/tmp`; between two pieces of work nothing there is in use.
+    private func sweep() {
+        guard machine.work == nil else { return }
+        nextSweep = now + configuration.rescanInterval
+        guard let names = try? store.system.list(SpoolLayout.temporary) else { return }
+        for name in names { store.discard(SpoolLayout.temporary.appending(name)) }
     }
 
     // MARK: - Drops
@@ -661,9 +671,7 @@ final class SpoolLoop {
         guard var record = subjects[subject], let done = encoding,
             let index = record.generations.firstIndex(where: { $0.number == done.number })
         else { return }
-        record.generations[index].state = .ready(cache: key)
-        try store.publish(record.json, at: SpoolLayout.subject(subject), replacing: true)
-        subjects[subject] = record
+        // The record comes last: while it says "pending", a crash has all of this done again.
         let link = store.temporary("link")
         try store.system.makeSymbolicLink(link, target: "../\(SpoolLayout.cache(key))")
         try store.move(link, to: SpoolLayout.cacheLink(subject), replacing: true)
@@ -674,6 +682,9 @@ final class SpoolLoop {
             receipt.time = stamp
             try receipts.write(receipt)
         }
+        record.generations[index].state = .ready(cache: key)
+        try store.publish(record.json, at: SpoolLayout.subject(subject), replacing: true)
+        subjects[subject] = record
         logger.info("references encoded", metadata: ["subject": "\(subject)", "generation": "\(done.number)"])
         // A newer generation may have come meanwhile.
         announce(record)
