@@ -17,6 +17,12 @@ struct DreamCacheCommand: ParsableCommand {
             """,
         version: Version.current,
         groupedSubcommands: [
+            CommandGroup(
+                name: "Queue:",
+                subcommands: [
+                    SubmitCommand.self, WaitCommand.self, StatusCommand.self, ListCommand.self, WatchCommand.self,
+                    CancelCommand.self, RetryCommand.self, VerifyCommand.self,
+                ]),
             CommandGroup(name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self]),
             CommandGroup(
                 name: "Files and machine:",

@@ -127,7 +127,7 @@ extension ModelConfiguration {
     ) throws(DiffusionError) {
         let encoder = LDMNames.autoencoder + "encoder."
         autoencoder.channels = try shape(encoder + "conv_in.weight", 4)[0]
-        autoencoder.latentChannels = try shape(LDMNames.autoencoder + "post_quant_conv.weight", 4)[1]
+        autoencoder.latentChannels = try shape(LDMNames.autoencoder + "decoder.conv_in.weight", 4)[1]
         autoencoder.channelMultipliers = []
         autoencoder.residualBlocks = 0
         while let conv = store.shape(
