@@ -658,7 +658,7 @@ final class SpoolLoop {
         }
     }
 
-    private func publishCache(_ key: String, _ temporary: FilePath?) throws(SpoolError) {
+    private func publishCache(_ key: String, _ temporary: SpoolPath?) throws(SpoolError) {
         guard let temporary else { return }
         defer { store.discard(temporary) }
         try store.syncFile(temporary)

@@ -1,5 +1,4 @@
 import Logging
-import SystemPackage
 
 /// References: from a claimed folder or image to `lib/references/<digest>/` and a generation of their subject.
 extension Intake {
@@ -51,8 +50,8 @@ extension Intake {
             return .reject("found \(paths.count) files, expected at most \(configuration.references.files)")
         }
         for path in paths {
-            let name = isFolder ? path.lastComponent.map(DropName.key) ?? "" : claim.key
-            if isFolder, path.lastComponent?.string.hasPrefix(".") == true || Self.litter.contains(name) { continue }
+            let name = isFolder ? path.lastName.map(DropName.key) ?? "" : claim.key
+            if isFolder, path.lastName?.string.hasPrefix(".") == true || Self.litter.contains(name) { continue }
             guard let status = try system.statusIfAny(path) else { continue }
             if status.kind == .folder {
                 unused.append(name)
