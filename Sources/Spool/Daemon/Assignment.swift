@@ -49,7 +49,13 @@ enum Assignment: Sendable {
     }
 
     private func expect(_ path: SpoolPath, _ system: SystemCalls) throws(RendererError) {
-        guard let status = try? system.statusIfAny(path), status.kind == .regular, status.size > 0 else {
+        let status: SystemCalls.FileStatus?
+        do throws(SpoolError) {
+            status = try system.statusIfAny(path)
+        } catch {
+            throw .environment(message: "\(error)")
+        }
+        guard let status, status.kind == .regular, status.size > 0 else {
             throw .transient(message: "the renderer left no file at \(path)")
         }
     }

@@ -44,7 +44,12 @@ extension Intake {
     ) throws(SpoolError) -> Collected {
         var files: [ReferenceSet.File] = []
         var unused: [String] = []
-        let names = isFolder ? try listIfAny(claim.path) : []
+        var names: [SpoolPath.Name] = []
+        do throws(SpoolError) {
+            if isFolder { names = try system.list(claim.path) }
+        } catch where Self.isForeign(error) {
+            return .reject("found a folder that cannot be read (\(error.errno.map { "\($0)" } ?? "")), expected one the daemon may read")
+        }
         let paths = isFolder ? names.map { claim.path.appending($0) } : [claim.path]
         guard paths.count <= configuration.references.files else {
             return .reject("found \(paths.count) files, expected at most \(configuration.references.files)")
