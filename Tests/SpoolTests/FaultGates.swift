@@ -79,7 +79,8 @@ struct Scenario {
 
     let root: String
     let clock = TestClock()
-    let random = TestRandom()
+    /// Another daemon draws other numbers than the one before it.
+    let random = TestRandom(UInt64.random(in: 1...UInt64.max))
 
     /// A spool with the drops made and no daemon yet.
     init() throws {
@@ -92,11 +93,14 @@ struct Scenario {
         try spool.dropManifest(Self.manifest)
     }
 
+    /// A spool that some earlier run, or a power cut, has left.
+    init(root: String) { self.root = root }
+
     func remove() { Files.remove(root) }
 
     /// A daemon on it.
-    func daemon(_ gate: FaultGate) throws -> TestSpool {
-        try TestSpool(root: root, gate: gate.gate, script: Self.script, clock: clock, random: random) {
+    func daemon(_ gate: SystemGate) throws -> TestSpool {
+        try TestSpool(root: root, gate: gate, script: Self.script, clock: clock, random: random) {
             $0.environmentPause = 3
             $0.pressureInterval = 2
             $0.rescanInterval = 10
@@ -116,7 +120,7 @@ struct Scenario {
     func run(_ gate: FaultGate, mendAfter: Int? = nil) throws -> Ending {
         let spool: TestSpool
         do {
-            spool = try daemon(gate)
+            spool = try daemon(gate.gate)
             try spool.start()
         } catch let error as SpoolError {
             return gate.isDead ? .killed : .gaveUp(error.code)

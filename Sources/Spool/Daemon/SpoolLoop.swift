@@ -30,6 +30,8 @@ final class SpoolLoop {
     /// The job in `active`, as its folder holds it.
     var current: Job?
     var subjects: [String: SubjectRecord] = [:]
+    /// The attempts of the job in `active` as they were before this one.
+    private var attemptsBefore = JobRecord.Attempts()
     /// The generation being encoded.
     private var encoding: SubjectRecord.Generation?
     let workerState = WorkerState()
@@ -355,6 +357,11 @@ final class SpoolLoop {
             .work(.job(let id, _)), .commit(.job(let id, _)):
             if current?.id == id { current = nil }
             try feed(.storageFailed(id))
+            // The machine may have counted on this to succeed and let the job go, as to its publication.
+            if machine.jobs[id] == nil {
+                deferred.append(.settle(id, attemptsBefore))
+                nextDeferred = now + configuration.environmentPause
+            }
         case .work(.encode):
             let isLasting = error.code == .damaged || error.errno == .noSuchFileOrDirectory
             let message = error.description
@@ -414,6 +421,7 @@ final class SpoolLoop {
 
     private func begin(_ id: JobID, _ attempts: JobRecord.Attempts) throws(SpoolError) {
         var job = try jobs.load(id, .queued)
+        attemptsBefore = job.record.attempts
         job.record.attempts = attempts
         if job.record.caches.isEmpty {
             for subject in job.manifest.subjects {
@@ -658,7 +666,7 @@ final class SpoolLoop {
         }
     }
 
-    private func publishCache(_ key: String, _ temporary: FilePath?) throws(SpoolError) {
+    private func publishCache(_ key: String, _ temporary: SpoolPath?) throws(SpoolError) {
         guard let temporary else { return }
         defer { store.discard(temporary) }
         try store.syncFile(temporary)

@@ -57,7 +57,7 @@ struct Intake {
 
     /// Notes an event.
     mutating func notice(_ event: WatchEvent) {
-        guard case .movedIn(let folder, let name) = event, let name = FilePath.Component(name) else { return }
+        guard case .movedIn(let folder, let name) = event, let name = SpoolPath.Name(name) else { return }
         trackers[folder]?.wasMovedIn(name)
     }
 
@@ -127,7 +127,7 @@ struct Intake {
         return claims
     }
 
-    private mutating func isComplete(_ name: FilePath.Component, in folder: DropFolder) throws(SpoolError) -> Bool {
+    private mutating func isComplete(_ name: SpoolPath.Name, in folder: DropFolder) throws(SpoolError) -> Bool {
         let path = SpoolLayout.drop(folder).appending(name)
         guard let status = try system.statusIfAny(path) else { return false }
         // Links, pipes and devices never become anything else.
@@ -153,7 +153,7 @@ struct Intake {
     }
 
     private mutating func rest(
-        _ name: FilePath.Component, _ folder: DropFolder, _ status: SystemCalls.FileStatus
+        _ name: SpoolPath.Name, _ folder: DropFolder, _ status: SystemCalls.FileStatus
     ) throws(SpoolError) -> Double {
         let path = SpoolLayout.drop(folder).appending(name)
         var lines = [line(name, status)]
@@ -169,12 +169,12 @@ struct Intake {
         return trackers[folder]?.rest(of: name, fingerprint: fingerprint, now: clock.monotonic()) ?? 0
     }
 
-    private func line(_ name: FilePath.Component, _ status: SystemCalls.FileStatus) -> String {
+    private func line(_ name: SpoolPath.Name, _ status: SystemCalls.FileStatus) -> String {
         "\(name.string) \(status.inode) \(status.size) \(status.modified)"
     }
 
     /// The names in a folder that its owner may take away at any moment.
-    func listIfAny(_ path: FilePath) throws(SpoolError) -> [FilePath.Component] {
+    func listIfAny(_ path: SpoolPath) throws(SpoolError) -> [SpoolPath.Name] {
         do throws(SpoolError) {
             return try system.list(path)
         } catch  where Self.isForeign(error) {
@@ -191,7 +191,7 @@ struct Intake {
     }
 
     /// Whether more bytes could not make a manifest any better: it is whole, or wrong before its end.
-    private func isFinal(manifest path: FilePath) throws(SpoolError) -> Bool {
+    private func isFinal(manifest path: SpoolPath) throws(SpoolError) -> Bool {
         var bytes: [UInt8] = []
         let refusal = try system.readForeign(path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
         switch refusal {
@@ -208,7 +208,7 @@ struct Intake {
         }
     }
 
-    private func isWhole(_ path: FilePath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
+    private func isWhole(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
         let files = status.kind == .folder ? try listIfAny(path).map { path.appending($0) } : [path]
         for file in files.prefix(configuration.references.files) {
             guard let status = try system.statusIfAny(file), status.kind == .regular else { continue }
@@ -221,7 +221,7 @@ struct Intake {
     }
 
     /// Reads and examines an image; a file that cannot be read counts as refused.
-    func examine(_ path: FilePath) throws(SpoolError) -> Result<(ImageFile, [UInt8]), ImageFile.Fault> {
+    func examine(_ path: SpoolPath) throws(SpoolError) -> Result<(ImageFile, [UInt8]), ImageFile.Fault> {
         var bytes: [UInt8] = []
         let refusal = try system.readForeign(path, limit: configuration.references.fileBytes) {
             bytes.append(contentsOf: $0)
@@ -277,7 +277,7 @@ struct Intake {
         check: (JobManifest) throws(RendererError) -> Void
     ) throws(SpoolError) {
         var answers: [(Claim, Receipt)] = []
-        var drafts: [(draft: DurableStore.Draft, destination: FilePath)] = []
+        var drafts: [(draft: DurableStore.Draft, destination: SpoolPath)] = []
         var accepted: [Job] = []
         defer { for (draft, _) in drafts { store.discard(draft.path) } }
         for claim in claims {
