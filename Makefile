@@ -8,7 +8,8 @@
 
 SHELL := /bin/bash
 PREFIX ?= /usr
-PACKAGES := libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
+# The libraries; systemd for systemd-analyze, with which the tests judge the unit.
+PACKAGES := systemd libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SOURCES := Package.swift Sources Tests
 RELEASE := .build/release

@@ -44,7 +44,7 @@ public struct Settings: Sendable {
         let values = LayeredValues(file: file, overrides: overrides, environment: environment)
         self.file = found
 
-        spool = SpoolConfiguration(root: Self.absolute(try values.string("spool.path") ?? "/var/spool/dreamcache"))
+        spool = SpoolConfiguration(root: Self.absolute(try values.string("spool.path") ?? "/var/lib/dreamcache/spool"))
         spool.settleTime = try values.number("spool.settle_seconds") ?? spool.settleTime
         spool.incompleteLimit = try values.number("spool.incomplete_seconds") ?? spool.incompleteLimit
         spool.rescanInterval = try values.number("spool.rescan_seconds") ?? spool.rescanInterval
