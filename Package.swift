@@ -99,7 +99,8 @@ let package = Package(
             name: "DreamCacheTests", dependencies: ["DreamCache", "Checkpoint", "Golden"], swiftSettings: swift),
         .testTarget(name: "SpoolTests", dependencies: ["Spool"], swiftSettings: swift),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "dreamcache"], swiftSettings: swift),
+            name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "dreamcache"],
+            swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6]
 )
