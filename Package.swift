@@ -104,3 +104,12 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// `make fuzz` sets this; an ordinary build does not know the target.
+if Context.environment["DREAMCACHE_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "Fuzz", dependencies: ["Checkpoint", "DreamCache", "Raster", "Spool"], path: "Tests/Fuzz",
+            swiftSettings: swift + [.unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
+}
