@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -38,12 +40,20 @@ int clinux_is_locked(int descriptor) {
     return lock.l_type != F_UNLCK;
 }
 
+const int clinux_o_path = O_PATH;
+
+int clinux_sync_filesystem(int descriptor) { return syncfs(descriptor); }
+
+int clinux_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
 int clinux_set_close_on_exec(int descriptor) {
     int flags = fcntl(descriptor, F_GETFD);
     return flags < 0 ? -1 : fcntl(descriptor, F_SETFD, flags | FD_CLOEXEC);
 }
 
-int clinux_filesystem(int descriptor, struct clinux_filesystem *result) {
+int clinux_read_filesystem(int descriptor, struct clinux_filesystem *result) {
     struct statfs s;
     if (fstatfs(descriptor, &s) < 0) return -1;
     *result = (struct clinux_filesystem){

@@ -35,8 +35,8 @@ public struct Checkpoint: Sendable {
         self.dataRange = dataRange
     }
 
-    /// Opens and checks a checkpoint. The file must not be changed in place while the result or any of its tensors
-    /// lives: see the errors of a mapping shortened by someone else, which no program can catch cleanly (SIGBUS).
+    /// Opens and checks a checkpoint. While the result or any of its tensors lives, the file must be replaced by
+    /// rename only, never changed in place: reading a page that someone cut off raises SIGBUS.
     /// - Throws: `CheckpointError` naming what was found and what was expected.
     public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
         // Without O_NONBLOCK a FIFO dropped in a model's place would hang the program in open().

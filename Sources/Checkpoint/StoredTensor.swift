@@ -11,6 +11,9 @@ public enum StoredElementType: String, Sendable, CaseIterable {
     case u8 = "U8"
     case bool = "BOOL"
 
+    /// Whether elements are floating-point numbers.
+    public var isFloat: Bool { [.f64, .f32, .f16, .bf16].contains(self) }
+
     /// Bytes of one element.
     public var byteCount: Int {
         switch self {
@@ -262,7 +265,7 @@ func float(fromHalf bits: UInt16) -> Float {
 
 extension StoredElementType {
     /// Converts floats to this type, rounded to nearest even; nil for a type that is not a float.
-    func encoded(_ values: UnsafeBufferPointer<Float>) -> [UInt8]? {
+    public func encoded(_ values: UnsafeBufferPointer<Float>) -> [UInt8]? {
         switch self {
         case .f32: return Array(UnsafeRawBufferPointer(values))
         case .f64: return values.map(Double.init).withUnsafeBytes(Array.init)

@@ -82,7 +82,8 @@ public struct EncodeRequest: Sendable, Equatable {
 
     /// A request.
     public init(
-        subject: String, references: [String], digests: [String], model: String?, settings: CacheSettings, output: String
+        subject: String, references: [String], digests: [String], model: String?, settings: CacheSettings,
+        output: String
     ) {
         self.subject = subject
         self.references = references

@@ -6,6 +6,8 @@ import COneDNN
 public final class Engine {
     /// The path this engine was made for.
     public let path: ComputePath
+    /// Where the cost of every operation is noted, if anywhere.
+    public var profile: EngineProfile?
     let pool = BufferPool()
     private let backend: any ProductBackend
 
@@ -50,7 +52,9 @@ public final class Engine {
     /// A copy of its own memory.
     public func copy(_ x: Tensor) throws(EngineError) -> Tensor {
         let y = try empty(x.shape, x.elementType)
-        y.bytes.copyMemory(from: x.bytes, byteCount: x.count * x.elementType.byteCount)
+        try measured("copy \(x.shape)") {
+            y.bytes.copyMemory(from: x.bytes, byteCount: x.count * x.elementType.byteCount)
+        }
         return y
     }
 
@@ -71,9 +75,11 @@ public final class Engine {
     public func converted(_ x: Tensor, to type: ElementType) throws(EngineError) -> Tensor {
         if x.elementType == type { return x }
         let y = try empty(x.shape, type)
-        switch type {
-        case .bfloat16: kernels_f32_to_bf16(x.floats, y.bytes.assumingMemoryBound(to: UInt16.self), Int64(x.count))
-        case .float32: kernels_bf16_to_f32(x.bytes.assumingMemoryBound(to: UInt16.self), y.floats, Int64(x.count))
+        try measured("convert \(x.shape)") {
+            switch type {
+            case .bfloat16: kernels_f32_to_bf16(x.floats, y.bytes.assumingMemoryBound(to: UInt16.self), Int64(x.count))
+            case .float32: kernels_bf16_to_f32(x.bytes.assumingMemoryBound(to: UInt16.self), y.floats, Int64(x.count))
+            }
         }
         return y
     }
@@ -124,7 +130,9 @@ public final class Engine {
     ) throws(EngineError) {
         let source = try converted(x, to: shape.source)
         let bias = (bias ?? weights.bias).map { UnsafePointer($0.floats) }
-        try backend.run(shape, source: source.bytes, weights: weights, bias: bias, destination: y.bytes)
+        try measured(shape.name, flops: shape.flops) { () throws(EngineError) in
+            try backend.run(shape, source: source.bytes, weights: weights, bias: bias, destination: y.bytes)
+        }
     }
 
     private func productShape(

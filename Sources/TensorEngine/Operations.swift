@@ -60,9 +60,12 @@ extension Engine {
         let n = Int64(x.shape[0])
         let pixels = n == 0 ? 0 : Int64(x.rows) / n
         let scratch = try Storage(byteCount: kernels_group_norm_scratch_bytes(n, pixels, Int64(c)), pool: pool)
-        kernels_group_norm(
-            x.floats, norm.weight.floats, norm.bias.floats, epsilon, silu, y.bytes, activationType.kernels, n, pixels,
-            Int64(c), Int64(groups), scratch.pointer)
+        try measured("group norm \(x.shape)") {
+            kernels_group_norm(
+                x.floats, norm.weight.floats, norm.bias.floats, epsilon, silu, y.bytes, activationType.kernels, n,
+                pixels,
+                Int64(c), Int64(groups), scratch.pointer)
+        }
         return y
     }
 
@@ -75,9 +78,11 @@ extension Engine {
         }
         let type = type ?? activationType
         let y = try empty(x.shape, type)
-        kernels_layer_norm(
-            x.floats, norm.weight.floats, norm.bias.floats, epsilon, y.bytes, type.kernels, Int64(x.rows),
-            Int64(x.channels))
+        try measured("layer norm \(x.shape)") {
+            kernels_layer_norm(
+                x.floats, norm.weight.floats, norm.bias.floats, epsilon, y.bytes, type.kernels, Int64(x.rows),
+                Int64(x.channels))
+        }
         return y
     }
 
@@ -100,7 +105,9 @@ extension Engine {
         }
         let c = x.channels / 2
         let y = try empty(x.shape.dropLast() + [c], activationType)
-        kernels_geglu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, Int64(x.rows), Int64(c))
+        try measured("geglu \(x.shape)") {
+            kernels_geglu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, Int64(x.rows), Int64(c))
+        }
         return y
     }
 
@@ -121,7 +128,9 @@ extension Engine {
                 operation: "concatenate", found: [a.shape, b.shape], expected: "equal sizes but the channels")
         }
         let y = try empty(a.shape.dropLast() + [a.channels + b.channels])
-        kernels_concat_rows(a.floats, Int64(a.channels), b.floats, Int64(b.channels), y.floats, Int64(a.rows))
+        try measured("concatenate \(y.shape)") {
+            kernels_concat_rows(a.floats, Int64(a.channels), b.floats, Int64(b.channels), y.floats, Int64(a.rows))
+        }
         return y
     }
 
@@ -167,9 +176,11 @@ extension Engine {
         let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
         let (oh, ow) = (height ?? 2 * h, width ?? 2 * w)
         let y = try empty([n, oh, ow, c], activationType)
-        kernels_upsample2(
-            small.bytes, y.bytes, Int64(n), Int64(h), Int64(w), Int64(oh), Int64(ow),
-            Int64(c * activationType.byteCount))
+        try measured("upsample \(y.shape)") {
+            kernels_upsample2(
+                small.bytes, y.bytes, Int64(n), Int64(h), Int64(w), Int64(oh), Int64(ow),
+                Int64(c * activationType.byteCount))
+        }
         return y
     }
 
@@ -196,7 +207,10 @@ extension Engine {
             queries: Int64(a[1]), keys: Int64(b[1]), causal: causal, type: activationType.kernels, scratch: nil)
         let scratch = try Storage(byteCount: kernels_attention_scratch_bytes(&shape), pool: pool)
         shape.scratch = scratch.pointer
-        kernels_attention(&shape)
+        let flops = 4 * Double(a[0] * a[1] * b[1]) * Double(q.width) * (causal ? 0.5 : 1)
+        try measured("attention \(a[0])x\(heads) heads, \(a[1]) x \(b[1]) x \(q.width / heads)", flops: flops) {
+            kernels_attention(&shape)
+        }
         return y
     }
 }

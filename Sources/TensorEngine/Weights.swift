@@ -73,6 +73,23 @@ struct ProductShape: Hashable {
     }
 }
 
+extension ProductShape {
+    /// For a profile.
+    var name: String {
+        switch kind {
+        case .linear: "linear [\(n), \(inputs)] -> \(outputs)"
+        case .convolution(let kernel, let stride, _, _):
+            "convolution \(kernel)x\(kernel)/\(stride) [\(n), \(h), \(w), \(inputs)] -> \(outputs)"
+        }
+    }
+
+    /// Multiplies and adds.
+    var flops: Double {
+        let (oh, ow) = outputSize
+        return 2 * Double(n * oh * ow) * Double(inputs * outputs * kind.kernel * kind.kernel)
+    }
+}
+
 /// Who does the products: oneDNN or OpenBLAS.
 protocol ProductBackend: AnyObject {
     /// `destination (+)= source * weights + bias`.

@@ -236,9 +236,9 @@ private func with(_ entry: ZipEntry, _ change: (inout ZipEntry) -> Void) -> ZipE
 
     @Test func safetensors() throws {
         let original = try fixtureBytes("Checkpoint/kinds.safetensors")
-        var random = TestRandom(state: 1)
+        var random = TestRandom(state: UInt64(1 + 100 * fuzzFactor))
         var accepted = 0
-        for _ in 0..<10_000 where run(random.mutated(original)) { accepted += 1 }
+        for _ in 0..<10_000 * fuzzFactor where run(random.mutated(original)) { accepted += 1 }
         // Most bytes are data or names, so that some mutants stay sound: the readers were reached.
         #expect(accepted > 100)
     }
@@ -246,16 +246,16 @@ private func with(_ entry: ZipEntry, _ change: (inout ZipEntry) -> Void) -> ZipE
     /// The pickle alone is mutated, in a zip whose checksum agrees.
     @Test(arguments: [(0, 2500), (1, 2500), (2, 20_000)]) func pickle(original: Int, count: Int) throws {
         let pickles = [try lightningPickle("lightning.ckpt"), try lightningPickle("protocol-4.pt"), Pickle.tensor()]
-        var random = TestRandom(state: 2)
+        var random = TestRandom(state: UInt64(2 + 100 * fuzzFactor))
         var accepted = 0
-        for _ in 0..<count where run(torch(random.mutated(pickles[original]))) { accepted += 1 }
+        for _ in 0..<count * fuzzFactor where run(torch(random.mutated(pickles[original]))) { accepted += 1 }
         #expect(accepted > (original == 2 ? 50 : -1))
     }
 
     @Test func zipStructure() throws {
         let original = torch(Pickle.tensor())
-        var random = TestRandom(state: 3)
-        for _ in 0..<10_000 { _ = run(random.mutated(original)) }
+        var random = TestRandom(state: UInt64(3 + 100 * fuzzFactor))
+        for _ in 0..<10_000 * fuzzFactor { _ = run(random.mutated(original)) }
     }
 
     private func lightningPickle(_ name: String) throws -> [UInt8] {

@@ -121,6 +121,9 @@ struct TestRandom: RandomNumberGenerator {
     }
 }
 
+/// How many times more mutants than usual the fuzz tests make, each time from another seed.
+let fuzzFactor = Int(ProcessInfo.processInfo.environment["DREAMCACHE_FUZZ_FACTOR"] ?? "") ?? 1
+
 extension TestRandom {
     /// One to four faults: a flipped bit, another byte, a cut, a doubled or removed piece, an extreme number.
     mutating func mutated(_ original: [UInt8]) -> [UInt8] {

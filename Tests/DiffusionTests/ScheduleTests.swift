@@ -148,4 +148,254 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
             #expect(toy.draws == run.draws)
         }
     }
+
+    /// Interrupted after any evaluation, stored as JSON and continued, a run ends with the same bytes.
+    @Test(arguments: SamplerKind.allCases)
+    func continuesAfterAnInterruption(kind: SamplerKind) throws {
+        var configuration = ScheduleConfiguration()
+        configuration.sampler = kind
+        configuration.solverOrder = 3
+        configuration.predictionType = .vPrediction
+        let fresh = try Sampler(configuration, steps: 6, eta: 0.7)
+        let toy = Toy(count: 10)
+
+        var whole = (sampler: fresh, toy: toy)
+        var expected = fresh.initialSample(noise: toy.start)
+        whole.toy.run(&whole.sampler, &expected, fresh.timesteps.indices)
+
+        for stop in 0...fresh.timesteps.count {
+            var first = (sampler: fresh, toy: toy)
+            var sample = fresh.initialSample(noise: toy.start)
+            first.toy.run(&first.sampler, &sample, 0..<stop)
+            let stored = try JSONEncoder().encode(first.sampler.state)
+
+            var second = (sampler: fresh, toy: first.toy)
+            try second.sampler.restore(JSONDecoder().decode(Sampler.State.self, from: stored), count: 10)
+            #expect(second.sampler.state == first.sampler.state)
+            second.toy.run(&second.sampler, &sample, stop..<fresh.timesteps.count)
+            #expect(sample.map(\.bitPattern) == expected.map(\.bitPattern), "stopped after \(stop)")
+        }
+    }
+
+    @Test func refusesAnotherRunsState() throws {
+        func state(_ name: String, after evaluations: Int, count: Int = 10) throws -> Sampler.State {
+            var sampler = try Sampler(ScheduleConfiguration().selecting(name), steps: 6)
+            var toy = Toy(count: count)
+            var sample = toy.start
+            toy.run(&sampler, &sample, 0..<evaluations)
+            return sampler.state
+        }
+        var sampler = try Sampler(ScheduleConfiguration().selecting("unipc"), steps: 4)
+        #expect(throws: ScheduleError.self) { try sampler.restore(state("unipc", after: 5), count: 10) }
+        #expect(throws: ScheduleError.self) { try sampler.restore(state("unipc", after: 2, count: 9), count: 10) }
+        #expect(throws: ScheduleError.self) { try sampler.restore(state("ddim", after: 2), count: 10) }
+        #expect(throws: ScheduleError.self) { try sampler.restore(state("pndm", after: 2), count: 10) }
+        try sampler.restore(state("unipc", after: 2), count: 10)
+        // No sampler keeps what it has no more use for.
+        #expect(try state("pndm", after: 1).savedSample != nil)
+        #expect(try state("pndm", after: 2).savedSample == nil)
+        #expect(try state("ddim", after: 2).history.isEmpty)
+        for text in [
+            #"{"position":0}"#, #"{"position":0,"history":["AAA="]}"#, #"{"position":"0","history":[]}"#,
+            #"{"position":0,"history":["!"]}"#,
+        ] {
+            #expect(throws: DecodingError.self) { try JSONDecoder().decode(Sampler.State.self, from: Data(text.utf8)) }
+        }
+    }
+
+    /// LDM's `make_ddim_timesteps('uniform')` and `make_ddim_sampling_parameters`, written out.
+    @Test(arguments: [10, 20, 50, 100], [0.0, 1.0])
+    func defaultIsTheAuthorsDDIM(steps: Int, eta: Double) throws {
+        let training = try TrainingSchedule(ScheduleConfiguration())
+        var sampler = try Sampler(ScheduleConfiguration(), steps: steps, eta: eta)
+        let stride = 1000 / steps
+        #expect(sampler.timesteps == (0..<steps).reversed().map { Float(1 + $0 * stride) })
+        #expect(sampler.initialNoiseScale == 1)
+        #expect(abs(training.alphasCumprod[1] - 0.9982954) < 1e-6)
+
+        var toy = Toy(count: 10)
+        var sample = toy.start
+        var expected = toy.start.map { Double($0) }
+        for index in sampler.timesteps.indices {
+            let timestep = 1 + (steps - 1 - index) * stride
+            let alpha = training.alphasCumprod[timestep]
+            let previous = training.alphasCumprod[max(0, timestep - stride)]
+            let sigma = eta * ((1 - previous) / (1 - alpha) * (1 - alpha / previous)).squareRoot()
+            let output = toy.model(sample, Float(timestep))
+            var noise: [Float] = []
+            sampler.step(modelOutput: output, at: index, sample: &sample) {
+                noise = toy.noise()
+                return noise
+            }
+            #expect(noise.isEmpty == (eta == 0))
+            for place in expected.indices {
+                let noiseless =
+                    (expected[place] - (1 - alpha).squareRoot() * Double(output[place])) / alpha.squareRoot()
+                expected[place] =
+                    previous.squareRoot() * noiseless + (1 - previous - sigma * sigma).squareRoot()
+                    * Double(output[place])
+                    + (noise.isEmpty ? 0 : sigma * Double(noise[place]))
+            }
+        }
+        #expect(relativeError(sample, expected.map { Float($0) }) < 5e-6)
+    }
+
+    @Test func noisesAsTheReferencePassDoes() throws {
+        let training = try TrainingSchedule(ScheduleConfiguration())
+        let noised = training.noised([1, 0, 2], with: [0, 1, -1], at: 1)
+        let alpha = training.alphasCumprod[1]
+        let (signal, spread) = (Float(alpha.squareRoot()), Float((1 - alpha).squareRoot()))
+        #expect(relativeError(noised, [signal, spread, 2 * signal - spread]) < 1e-6)
+    }
+
+    @Test(arguments: [
+        ("ddim", SamplerKind.ddim, false), ("PLMS", .pndm, false), ("Euler a", .eulerAncestral, false),
+        ("euler", .euler, false), ("DPM++ 2M Karras", .dpmSolverMultistep, true),
+        ("dpm++_2m", .dpmSolverMultistep, false),
+        ("UniPC", .uniPC, false), ("LCMScheduler", .lcm, false), ("heun_karras", .heun, true),
+    ])
+    func knowsTheNamesPeopleUse(name: String, kind: SamplerKind, karras: Bool) throws {
+        let chosen = try ScheduleConfiguration().selecting(name)
+        #expect(chosen.sampler == kind)
+        #expect(chosen.useKarrasSigmas == karras)
+        #expect(try ScheduleConfiguration().selecting("DPM++ 2M SDE Karras").algorithmType == .sdeDPMSolverPlusPlus)
+    }
+
+    @Test func refusesWhatCannotRun() throws {
+        let cases:
+            [(field: String, steps: Int, eta: Double, strength: Double, change: (inout ScheduleConfiguration) -> Void)] =
+                [
+                    ("num_inference_steps", 0, 0, 1, { _ in }),
+                    ("num_inference_steps", 1001, 0, 1, { _ in }),
+                    ("num_inference_steps", .max, 0, 1, { $0.sampler = .dpmSolverMultistep }),
+                    ("num_inference_steps", 51, 0, 1, { $0.sampler = .lcm }),
+                    ("steps_offset", 1000, 0, 1, { _ in }),
+                    ("steps_offset", 10, 0, 1, { $0.stepsOffset = -1 }),
+                    ("steps_offset", 10, 0, 1, { $0.stepsOffset = 500 }),
+                    ("eta", 10, -0.1, 1, { _ in }),
+                    ("eta", 10, .nan, 1, { _ in }),
+                    ("strength", 10, 0, 0, { _ in }),
+                    ("strength", 10, 0, 0.05, { _ in }),
+                    ("strength", 10, 0, .nan, { _ in }),
+                    ("num_train_timesteps", 10, 0, 1, { $0.numTrainTimesteps = .max }),
+                    ("beta_start", 10, 0, 1, { $0.betaStart = .nan }),
+                    ("beta_end", 10, 0, 1, { $0.betaEnd = 1 }),
+                    ("trained_betas", 10, 0, 1, { $0.trainedBetas = [0.1] }),
+                    ("trained_betas", 10, 0, 1, { $0.trainedBetas = Array(repeating: -1, count: 1000) }),
+                    (
+                        "trained_betas", 10, 0, 1,
+                        { ($0.sampler, $0.trainedBetas) = (.euler, Array(repeating: 0.99, count: 1000)) }
+                    ),
+                    (
+                        "beta_schedule", 10, 0, 1,
+                        { ($0.sampler, $0.betaStart, $0.useKarrasSigmas) = (.heun, 1e-300, true) }
+                    ),
+                    ("clip_sample_range", 10, 0, 1, { $0.clipSampleRange = 0 }),
+                    ("solver_order", 10, 0, 1, { $0.solverOrder = 4 }),
+                    ("sigma_min", 10, 0, 1, { $0.sigmaMin = -1 }),
+                    (
+                        "use_exponential_sigmas", 10, 0, 1,
+                        { ($0.useKarrasSigmas, $0.useExponentialSigmas) = (true, true) }
+                    ),
+                    ("prediction_type", 10, 0, 1, { ($0.sampler, $0.predictionType) = (.pndm, .sample) }),
+                    ("prediction_type", 10, 0, 1, { ($0.rescaleBetasZeroSNR, $0.timestepSpacing) = (true, .trailing) }),
+                    ("prediction_type", 10, 0, 1, { ($0.sampler, $0.lowerOrderFinal) = (.uniPC, false) }),
+                    (
+                        "final_sigmas_type", 10, 0, 1,
+                        { ($0.sampler, $0.algorithmType) = (.dpmSolverMultistep, .dpmSolver) }
+                    ),
+                ]
+        for example in cases {
+            var configuration = ScheduleConfiguration()
+            example.change(&configuration)
+            let error = #expect(throws: ScheduleError.self, "\(example.field)") {
+                try Sampler(configuration, steps: example.steps, eta: example.eta, strength: example.strength)
+            }
+            #expect(error?.field == example.field, "\(error?.description ?? "")")
+        }
+        #expect(throws: ScheduleError.self) { try ScheduleConfiguration().selecting("dpm fast") }
+        #expect(throws: ScheduleError.self) { try ScheduleConfiguration().selecting("ddim karras") }
+    }
+
+    /// Every count of steps either runs with finite numbers or is refused, for every sampler and spacing.
+    @Test(arguments: SamplerKind.allCases, TimestepSpacing.allCases)
+    func anyNumberOfStepsIsFiniteOrRefused(kind: SamplerKind, spacing: TimestepSpacing) throws {
+        var configuration = ScheduleConfiguration()
+        configuration.sampler = kind
+        configuration.timestepSpacing = spacing
+        for steps in Array(1...60) + [75, 99, 100, 250, 333, 500, 998, 999, 1000] {
+            guard let sampler = try? Sampler(configuration, steps: steps) else {
+                #expect(steps > (kind == .lcm ? 50 : 900), "\(steps) steps")
+                continue
+            }
+            #expect(sampler.timesteps.allSatisfy { $0 >= 0 && $0 < 1000 }, "\(steps) steps")
+            #expect(zip(sampler.timesteps, sampler.timesteps.dropFirst()).allSatisfy { $0 >= $1 }, "\(steps) steps")
+        }
+    }
+}
+
+@Suite struct ScheduleReaderTests {
+    private func read(_ text: String) throws -> (configuration: ScheduleConfiguration, unknownKeys: [String]) {
+        try ScheduleConfiguration.read(json: Data(text.utf8), path: "scheduler_config.json")
+    }
+
+    /// Stable Diffusion 2.1's own file, in what it says.
+    @Test func readsStableDiffusion() throws {
+        let read = try read(
+            """
+            {"_class_name": "DDIMScheduler", "_diffusers_version": "0.8.0", "beta_end": 0.012,
+             "beta_schedule": "scaled_linear", "beta_start": 0.00085, "clip_sample": false, "num_train_timesteps": 1000,
+             "prediction_type": "v_prediction", "set_alpha_to_one": false, "skip_prk_steps": true, "steps_offset": 1,
+             "trained_betas": null, "sparkle": 3}
+            """)
+        var expected = ScheduleConfiguration()
+        expected.predictionType = .vPrediction
+        #expect(read.configuration == expected)
+        #expect(read.unknownKeys == ["sparkle"])
+        // Another sampler keeps what the file says and takes its own default for what the file leaves open.
+        let euler = try Sampler(read.configuration.selecting("euler"), steps: 5)
+        #expect(euler.timesteps == [999, 749.25, 499.5, 249.75, 0])
+    }
+
+    @Test func namesTheKeyThatIsWrong() throws {
+        let cases: [(text: String, field: String, problem: String)] = [
+            ("", "the file", "not a JSON object"), ("[]", "the file", "not a JSON object"),
+            ("{}", "_class_name", "is missing"),
+            (
+                #"{"_class_name": "KDPM2DiscreteScheduler"}"#, "_class_name",
+                "'KDPM2DiscreteScheduler'; expected one of DDIM"
+            ),
+            (#"{"_class_name": "DDIMScheduler", "beta_start": "0.1"}"#, "beta_start", "is '0.1'; expected a number"),
+            (
+                #"{"_class_name": "DDIMScheduler", "beta_schedule": "sigmoid"}"#, "beta_schedule",
+                "'sigmoid'; expected one of"
+            ),
+            (#"{"_class_name": "DDIMScheduler", "clip_sample": 1}"#, "clip_sample", "is 1.0; expected true or false"),
+            (#"{"_class_name": "DDIMScheduler", "steps_offset": 1.5}"#, "steps_offset", "expected a whole number"),
+            (#"{"_class_name": "DDIMScheduler", "steps_offset": 1e300}"#, "steps_offset", "expected a whole number"),
+            (#"{"_class_name": "DDIMScheduler", "trained_betas": [0.1, "x"]}"#, "trained_betas", "is 'x'"),
+            (#"{"_class_name": "DDIMScheduler", "trained_betas": [0.1]}"#, "trained_betas", "has 1 numbers"),
+            (#"{"_class_name": "DDIMScheduler", "thresholding": true}"#, "thresholding", "not supported"),
+            (#"{"_class_name": "DDIMScheduler", "num_train_timesteps": 0}"#, "num_train_timesteps", "is 0"),
+            (#"{"_class_name": "PNDMScheduler"}"#, "skip_prk_steps", "Runge-Kutta"),
+            (
+                #"{"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}"#, "timestep_type",
+                "'discrete'"
+            ),
+            (
+                #"{"_class_name": "UniPCMultistepScheduler", "disable_corrector": [0.5]}"#, "disable_corrector",
+                "not whole"
+            ),
+            (
+                #"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": "low"}"#, "lambda_min_clipped",
+                "'low'"
+            ),
+        ]
+        for example in cases {
+            let error = #expect(throws: ScheduleError.self, "\(example.text)") { try read(example.text) }
+            #expect(error?.path == "scheduler_config.json")
+            #expect(error?.field == example.field, "\(error?.description ?? "")")
+            #expect(error?.problem.contains(example.problem) == true, "\(error?.description ?? "")")
+        }
+    }
 }

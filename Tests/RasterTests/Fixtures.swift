@@ -53,6 +53,9 @@ func noise(seed: UInt64, width: Int, height: Int, channels: Int) -> Raster {
     return Raster(width: width, height: height, channels: channels, pixels: Array(bytes.prefix(count)))
 }
 
+/// How many times more mutants than usual the fuzz tests make, each time from another seed.
+let fuzzFactor = Int(ProcessInfo.processInfo.environment["DREAMCACHE_FUZZ_FACTOR"] ?? "") ?? 1
+
 /// SplitMix64.
 struct TestRandom: RandomNumberGenerator {
     var state: UInt64

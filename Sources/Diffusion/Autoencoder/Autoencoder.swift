@@ -1,4 +1,5 @@
 import Checkpoint
+import Glibc
 import TensorEngine
 
 /// Geometry of an autoencoder, in the terms of LDM's `ddconfig`.
@@ -31,6 +32,11 @@ public final class Autoencoder {
         public let mean: [Float]
         /// Logarithms of the variances, between -30 and 20.
         public let logVariance: [Float]
+
+        /// mean + exp(logVariance / 2) * noise.
+        public func sample(_ noise: [Float]) -> [Float] {
+            mean.indices.map { mean[$0] + exp(logVariance[$0] / 2) * noise[$0] }
+        }
     }
 
     private struct Level {

@@ -37,7 +37,7 @@ extension ModelConfiguration {
                     CheckpointError(
                         path: path, cause: .unsupported, place: name,
                         found: store.shape(of: name).map { "shape \($0)" }
-                            ?? LDMCheckpoint.foreignKind(of: store.names) ?? "no such tensor",
+                            ?? FileKind.of(store.names) ?? "no such tensor",
                         expected: "a Stable Diffusion 1 or 2 checkpoint in LDM naming, or a diffusers folder"))
             }
             return shape
@@ -110,7 +110,7 @@ extension ModelConfiguration {
     ) throws(DiffusionError) {
         let encoder = LDMNames.autoencoder + "encoder."
         autoencoder.channels = try shape(encoder + "conv_in.weight", 4)[0]
-        autoencoder.latentChannels = try shape(LDMNames.autoencoder + "post_quant_conv.weight", 4)[1]
+        autoencoder.latentChannels = try shape(LDMNames.autoencoder + "decoder.conv_in.weight", 4)[1]
         autoencoder.channelMultipliers = []
         autoencoder.residualBlocks = 0
         while let conv = store.shape(

@@ -94,6 +94,19 @@ public final class StableDiffusion {
         return model
     }
 
+    /// The parts of a diffusers folder, or nil for a single file: folder and weight files of each, and what the one file is
+    /// called that holds them all.
+    public static func weightParts(
+        of path: String, variant: String? = nil
+    ) throws(DiffusionError) -> [(folder: String, files: [String], stem: String)]? {
+        guard DiffusersFolder.isFolder(path) else { return nil }
+        let folder = try DiffusersFolder(path: path, variant: variant)
+        return [
+            ("unet", folder.unet, "diffusion_pytorch_model"), ("vae", folder.autoencoder, "diffusion_pytorch_model"),
+            ("text_encoder", folder.text, "model"),
+        ].map { name, weights, stem in (name, weights.files.map { String($0.dropFirst(name.count + 1)) }, stem) }
+    }
+
     /// The weight files of a model, the path itself or those of a diffusers folder, sorted: what identifies it.
     public static func weightFiles(of path: String, variant: String? = nil) throws(DiffusionError) -> [String] {
         guard DiffusersFolder.isFolder(path) else { return [path] }

@@ -221,6 +221,9 @@ public struct ScheduleConfiguration: Sendable, Equatable {
             throw ScheduleError(
                 field: "scheduler", problem: "'\(name)' is not known; expected one of \(names.joined(separator: ", "))")
         }
+        if name.lowercased().hasSuffix("karras"), ![.euler, .heun, .dpmSolverMultistep, .uniPC].contains(kind) {
+            throw ScheduleError(field: "scheduler", problem: "'\(name)': \(kind.rawValue) has no Karras sigmas")
+        }
         chosen.sampler = kind
         return chosen
     }

@@ -24,6 +24,16 @@ struct Timetable: Sendable {
                 field: "num_inference_steps",
                 problem: "is \(steps); \(configuration.sampler.rawValue) with this configuration runs 1 to \(most)")
         }
+        // Betas may be such that abar is 0 or 1 in single precision; no sampler can step from there by sigmas.
+        if ![.ddim, .pndm, .lcm].contains(configuration.sampler),
+            let broken = training.sigmas.firstIndex(where: { $0 == 0 || !$0.isFinite })
+        {
+            throw ScheduleError(
+                field: configuration.trainedBetas == nil ? "beta_schedule" : "trained_betas",
+                problem:
+                    "gives abar \(training.alphasCumprod[broken]) at timestep \(broken); expected a number between 0 and 1"
+            )
+        }
         switch configuration.sampler {
         case .ddim, .pndm:
             timesteps = Self.spread(configuration, steps: steps).map { $0.rounded(.toNearestOrEven) }
@@ -63,7 +73,7 @@ struct Timetable: Sendable {
         if let outside = timesteps.first(where: { !range.contains($0) }) {
             throw ScheduleError(
                 field: "steps_offset",
-                problem: "\(configuration.stepsOffset) with \(steps) steps gives timestep \(Int(outside)); "
+                problem: "\(configuration.stepsOffset) with \(steps) steps gives timestep \(outside); "
                     + "the model knows 0 to \(Int(range.upperBound))")
         }
     }
@@ -107,9 +117,11 @@ struct Timetable: Sendable {
         }
     }
 
+    /// `numpy.arange(last, 0, -total / steps)`, whose difference is that of its first two numbers: a half is then rounded
+    /// as numpy's. For some counts (61, 103, 121, ...) numpy's list is one longer, down to timestep -1; ours is not.
     private static func trailing(total: Int, last: Int, steps: Int) -> [Double] {
-        let ratio = Double(total) / Double(steps)
-        return (0..<steps).map { (Double(last) - Double($0) * ratio).rounded(.toNearestOrEven) - 1 }
+        let difference = (Double(last) - Double(total) / Double(steps)) - Double(last)
+        return (0..<steps).map { (Double(last) + Double($0) * difference).rounded(.toNearestOrEven) - 1 }
     }
 
     /// LCM: of the steps it was distilled from, evenly chosen ones.

@@ -240,7 +240,6 @@ struct CharacterReferences: Sendable {
             return ["\u{FFFD}"]
         }
         switch number {
-        case 0x0D: return ["\r"]
         case 0x80...0x9F: return [windows1252(scalar)]
         case 0x01...0x08, 0x0B, 0x0E...0x1F, 0x7F, 0xFDD0...0xFDEF: return []
         default: return number & 0xFFFE == 0xFFFE ? [] : [scalar]

@@ -55,9 +55,13 @@ public struct Tokenizer: Sendable {
     public static func clip(
         cleaning: Cleaning = .openCLIP, padding: Padding = .zero
     ) throws(TokenizerError) -> Tokenizer {
-        let name = "clip-bpe-merges.txt"
-        return try Tokenizer(
-            merges: ModuleResource.bytes(of: name), source: name, cleaning: cleaning, padding: padding)
+        try clip(resource: "clip-bpe-merges.txt", cleaning: cleaning, padding: padding)
+    }
+
+    package static func clip(
+        resource name: String, cleaning: Cleaning = .openCLIP, padding: Padding = .zero
+    ) throws(TokenizerError) -> Tokenizer {
+        try Tokenizer(merges: ModuleResource.bytes(of: name), source: name, cleaning: cleaning, padding: padding)
     }
 
     /// A tokenizer whose vocabulary follows from its merges: 256 bytes, 256 final bytes, the merges, start, end.
@@ -171,7 +175,7 @@ public struct Tokenizer: Sendable {
     private func nextWord(in scalars: [Unicode.Scalar], at start: Int) -> (range: Range<Int>, special: Int32?) {
         if let (length, special) = specialToken(in: scalars, at: start) { return (start..<(start + length), special) }
         if scalars[start] == "'" {
-            for ending in Self.contractions where Self.matches(ending, in: scalars, at: start + 1) {
+            for ending in Self.contractions where matches(ending, in: scalars, at: start + 1) {
                 return (start..<(start + 1 + ending.count), nil)
             }
         }
@@ -195,7 +199,7 @@ public struct Tokenizer: Sendable {
     }
 
     private func specialToken(in scalars: [Unicode.Scalar], at start: Int) -> (length: Int, identifier: Int32)? {
-        for token in specialTokens where Self.matches(token.spelling, in: scalars, at: start) {
+        for token in specialTokens where matches(token.spelling, in: scalars, at: start) {
             return (token.spelling.count, token.identifier)
         }
         return nil
@@ -217,12 +221,12 @@ public struct Tokenizer: Sendable {
         Array($0.unicodeScalars)
     }
 
-    /// The text is in lower case already; of what ignoring case adds, only the long s is left.
-    private static func matches(_ literal: [Unicode.Scalar], in scalars: [Unicode.Scalar], at start: Int) -> Bool {
+    /// The text is in lower case already; of what open_clip's ignoring of case adds, only the long s is left.
+    private func matches(_ literal: [Unicode.Scalar], in scalars: [Unicode.Scalar], at start: Int) -> Bool {
         guard literal.count <= scalars.count - start else { return false }
         return literal.indices.allSatisfy { offset in
             let scalar = scalars[start + offset]
-            return (scalar == "\u{17F}" ? "s" : scalar) == literal[offset]
+            return (scalar == "\u{17F}" && cleaning == .openCLIP ? "s" : scalar) == literal[offset]
         }
     }
 

@@ -8,7 +8,8 @@ struct SettingKey: Sendable {
         SettingKey(name: name, expected: "one of \(values.joined(separator: ", "))") { values.contains($0) }
     }
     private static func number(_ name: String, _ range: ClosedRange<Double>, unit: String) -> SettingKey {
-        SettingKey(name: name, expected: "a number of \(unit) from \(range.lowerBound) to \(range.upperBound)") { text in
+        SettingKey(name: name, expected: "a number of \(unit) from \(range.lowerBound) to \(range.upperBound)") {
+            text in
             Double(text).map(range.contains) ?? false
         }
     }

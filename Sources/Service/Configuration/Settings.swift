@@ -54,7 +54,8 @@ public struct Settings: Sendable {
         spool.backoff = try values.number("spool.backoff_seconds") ?? spool.backoff
         spool.maximumBackoff = try values.number("spool.max_backoff_seconds") ?? spool.maximumBackoff
         spool.subjectLimit = try values.number("spool.subject_limit_seconds") ?? spool.subjectLimit
-        spool.minimumFreeBytes = try values.integer("spool.min_free_megabytes").map { $0 << 20 } ?? spool.minimumFreeBytes
+        spool.minimumFreeBytes =
+            try values.integer("spool.min_free_megabytes").map { $0 << 20 } ?? spool.minimumFreeBytes
         switch try values.string("spool.watch") {
         case "inotify": spool.polling = false
         case "poll": spool.polling = true
@@ -73,7 +74,8 @@ public struct Settings: Sendable {
         for name in names.sorted() {
             guard let checkpoint = try values.string("models.\(name).checkpoint") else {
                 throw SettingsError(
-                    source: found ?? "command line", key: "models.\(name).checkpoint", found: "nothing", expected: "a path")
+                    source: found ?? "command line", key: "models.\(name).checkpoint", found: "nothing",
+                    expected: "a path")
             }
             // Paths in the file are relative to the file.
             func path(_ text: String) -> String { Self.absolute(text, relativeTo: folder) }
@@ -85,7 +87,8 @@ public struct Settings: Sendable {
         if let defaultModel, models[defaultModel] == nil {
             throw SettingsError(
                 source: values.source(of: "model"), key: "model", found: defaultModel,
-                expected: models.isEmpty ? "a model under models" : "one of \(models.keys.sorted().joined(separator: ", "))")
+                expected: models.isEmpty
+                    ? "a model under models" : "one of \(models.keys.sorted().joined(separator: ", "))")
         }
 
         compute = try values.string("compute").flatMap(ComputePath.init(rawValue:)) ?? .best
@@ -141,7 +144,9 @@ private struct LayeredValues {
     }
 
     func string(_ key: String) throws(SettingsError) -> String? {
-        guard let text = reader.string(forKey: ConfigKey(key.split(separator: ".").map(String.init))) else { return nil }
+        guard let text = reader.string(forKey: ConfigKey(key.split(separator: ".").map(String.init))) else {
+            return nil
+        }
         guard let rule = SettingKey.matching(key), rule.accepts(text) else {
             throw SettingsError(
                 source: source(of: key), key: key, found: "'\(text)'",

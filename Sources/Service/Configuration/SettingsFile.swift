@@ -17,7 +17,8 @@ struct SettingsFile {
         let text: String
         do { text = try String(contentsOfFile: path, encoding: .utf8) } catch {
             throw SettingsError(
-                source: path, key: "file", found: (error as NSError).localizedDescription, expected: "a readable YAML file")
+                source: path, key: "file", found: (error as NSError).localizedDescription,
+                expected: "a readable YAML file")
         }
         let document: Node?
         do { document = try Yams.compose(yaml: text) } catch {
@@ -58,7 +59,8 @@ struct SettingsFile {
     func names(under section: String) -> [String] {
         Set(
             values.keys.compactMap { key in
-                key.hasPrefix(section + ".") ? key.dropFirst(section.count + 1).split(separator: ".").first.map(String.init) : nil
+                key.hasPrefix(section + ".")
+                    ? key.dropFirst(section.count + 1).split(separator: ".").first.map(String.init) : nil
             }
         ).sorted()
     }

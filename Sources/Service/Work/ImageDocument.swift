@@ -22,7 +22,9 @@ public struct ImageDocument {
         ])
         let imageScale =
             request.caches.isEmpty
-            ? "" : ", Image CFG scale: " + request.caches.map { JSON.number($0.imageScale).text(pretty: false) }.joined(separator: " ")
+            ? ""
+            : ", Image CFG scale: "
+                + request.caches.map { JSON.number($0.imageScale).text(pretty: false) }.joined(separator: " ")
         parameters =
             request.image.prompt + "\nNegative prompt: \(manifest.negativePrompt)\nSteps: \(manifest.inferenceSteps)"
             + ", Sampler: \(manifest.scheduler.label), CFG scale: \(JSON.number(manifest.guidanceScale).text(pretty: false))"

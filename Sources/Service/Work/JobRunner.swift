@@ -79,10 +79,13 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             let metadata = document.metadata(output.metadata)
             let bytes =
                 output.format == .png
-                ? try image.encodedPNG(metadata: metadata) : try image.encodedJPEG(quality: output.quality, metadata: metadata)
+                ? try image.encodedPNG(metadata: metadata)
+                : try image.encodedJPEG(quality: output.quality, metadata: metadata)
             try Self.write(bytes, to: request.output)
             let decoding = decodeStart ?? end
-            var facts = ["model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue]
+            var facts = [
+                "model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue,
+            ]
             facts["adapter_sha256"] = pipeline.adapterHash
             return RenderedImage(
                 seconds: [
@@ -120,7 +123,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             guard let files = settings.models[name] else {
                 throw .rejected(
                     field: "$.model",
-                    message: "'\(name)' is not configured; expected \(known.isEmpty ? "a model in the configuration" : "one of \(known)")")
+                    message:
+                        "'\(name)' is not configured; expected \(known.isEmpty ? "a model in the configuration" : "one of \(known)")"
+                )
             }
             return (name, files)
         }
@@ -191,7 +196,8 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 var picture = try Raster.decode(path: path)
                 let url = URL(fileURLWithPath: path)
                 let mask = url.deletingLastPathComponent().appendingPathComponent(
-                    Raster.maskName(for: url.lastPathComponent)).path
+                    Raster.maskName(for: url.lastPathComponent)
+                ).path
                 if FileManager.default.fileExists(atPath: mask) {
                     picture = try picture.masked(by: try Raster.decode(path: mask), path: mask)
                 }
@@ -206,7 +212,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         guard descriptor >= 0 else { throw failure("create") }
         var done = 0
         while done < bytes.count {
-            let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done) }
+            let count = bytes.withUnsafeBytes {
+                Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done)
+            }
             if count < 0, errno == EINTR { continue }
             guard count > 0 else {
                 let error = failure("write")

@@ -1,0 +1,52 @@
+# make setup   install what the build needs (apt; as root or with sudo)
+# make build   release build
+# make test    everything CI runs: formatter, debug build with warnings as errors, all tests
+# make demo    set everything up and do the main job once
+# make run     the daemon on ./spool with etc/dreamcached.yaml
+# make bench   speed of every part of a model of Stable Diffusion 2.1's size, with random weights
+# make install PREFIX=/usr DESTDIR=
+
+SHELL := /bin/bash
+PREFIX ?= /usr
+PACKAGES := libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+SOURCES := Package.swift Sources Tests
+RELEASE := .build/release
+
+.PHONY: setup build test lint format demo run bench install clean
+
+setup:
+	@missing=; for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+
+build: setup
+	swift build -c release
+
+lint:
+	swift format lint --strict --recursive $(SOURCES)
+
+format:
+	swift format --in-place --recursive $(SOURCES)
+
+test: setup lint
+	swift build --build-tests
+	swift test --skip-build
+
+demo: build
+	spool/examples/demo.sh $(RELEASE)
+
+run: build
+	$(RELEASE)/dreamcached --config etc/dreamcached.yaml --spool spool
+
+bench: build
+	$(RELEASE)/dreamcache bench
+
+install: build
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/dreamcached $(RELEASE)/dreamcache
+	mkdir -p $(DESTDIR)$(PREFIX)/share/dreamcache
+	install -m644 -t $(DESTDIR)$(PREFIX)/share/dreamcache $(RELEASE)/dreamcache_Diffusion.resources/Resources/*
+	install -Dm644 etc/dreamcached.yaml $(DESTDIR)/etc/dreamcache/dreamcached.yaml
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/dreamcached.service
+
+clean:
+	rm -rf .build

@@ -1,0 +1,114 @@
+import Checkpoint
+import DreamCache
+import Foundation
+import Raster
+import Spool
+import TensorEngine
+
+/// A description of one file for a person and for a program.
+public struct FileDescription {
+    /// For programs.
+    public let json: JSON
+    /// For people: one fact a line.
+    public let text: String
+
+    /// Describes a `.dcache`, a checkpoint, an adapter or an image, told apart by content.
+    /// - Throws: the error of the reader that knows the kind.
+    public init(path: String) throws {
+        let head = try FileHandle(forReadingFrom: URL(fileURLWithPath: path)).read(upToCount: 8) ?? Data()
+        if head.starts(with: [0x89, 0x50, 0x4E, 0x47]) || head.starts(with: [0xFF, 0xD8]) {
+            self = try Self.image(path)
+            return
+        }
+        let file = try Checkpoint.open(path)
+        let isCache = file.metadata[FeatureCache.Key.formatVersion.rawValue] != nil
+        let isAdapter = file.tensors.keys.contains { $0.contains(".attn_mem.") }
+        let kind = isCache ? "DreamCache features" : isAdapter ? "DreamCache adapter" : "checkpoint"
+        if isCache { _ = try FeatureCache.open(path) }
+        let tensors = file.tensors.values.sorted { $0.name < $1.name }
+        let numbers = tensors.reduce(0) { $0 + $1.count }
+        let metadata = file.metadata.sorted { $0.key < $1.key }
+        json = .object([
+            "kind": .string(kind), "format": .string(file.format.rawValue), "numbers": .integer(numbers),
+            "metadata": JSON(.object(metadata.map { .init($0.key, .string($0.value)) })),
+            "tensors": .array(
+                tensors.map {
+                    .object([
+                        "name": .string($0.name), "type": .string($0.elementType.rawValue),
+                        "shape": .array($0.shape.map(JSON.integer)),
+                    ])
+                }),
+        ])
+        var lines = ["\(kind) (\(file.format.rawValue)): \(tensors.count) tensors, \(numbers) numbers"]
+        lines += metadata.map { "  \($0.key): \($0.value)" }
+        lines += tensors.map { "  \($0.name) \($0.elementType.rawValue) \($0.shape)" }
+        text = lines.joined(separator: "\n")
+    }
+
+    private init(json: JSON, text: String) {
+        self.json = json
+        self.text = text
+    }
+
+    private static func image(_ path: String) throws -> FileDescription {
+        let metadata = try ImageMetadata.read(path: path)
+        let raster = try Raster.decode(path: path)
+        let document = metadata.parameters.flatMap { ImageDocument.json(in: $0) }
+        let json = JSON.object([
+            "kind": .string("image"), "width": .integer(raster.width), "height": .integer(raster.height),
+            "parameters": metadata.parameters.map(JSON.string), "dreamcache": document,
+            "declares_ai_generated": .bool(metadata.xmp?.contains("trainedAlgorithmicMedia") ?? false),
+        ])
+        let text = "image: \(raster.width)x\(raster.height)\n" + (metadata.parameters ?? "no parameters")
+        return FileDescription(json: json, text: text)
+    }
+
+    /// The manifest that makes an image again.
+    /// - Throws: where the image cannot be read or carries none.
+    public static func manifest(ofImage path: String) throws -> JSON {
+        let metadata = try ImageMetadata.read(path: path)
+        guard let manifest = metadata.parameters.flatMap({ ImageDocument.json(in: $0) })?["manifest"] else {
+            throw RasterError(
+                path: path, cause: .metadata, place: "text parameters",
+                found: metadata.parameters == nil ? "none" : "no DreamCache entry",
+                expected: "an image made by DreamCache with output.metadata full")
+        }
+        return manifest
+    }
+}
+
+/// A `.dcache` by its metadata.
+public struct CacheDescription {
+    /// For programs.
+    public let json: JSON
+
+    /// Opens and verifies a `.dcache`.
+    public init(path: String) throws {
+        let cache = try FeatureCache.open(path)
+        json = .object([
+            "path": .string(path), "references": .integer(cache.referenceCount),
+            "metadata": JSON(
+                .object(cache.metadata.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) })),
+        ])
+    }
+}
+
+/// Whether a model loads, and what it is.
+public struct ModelSummary {
+    /// Whether it loads.
+    public let isWell: Bool
+    /// What it is, or why it does not load.
+    public let text: String
+
+    /// Loads a model to look at it.
+    public static func load(_ files: ModelFiles, compute: ComputePath) -> ModelSummary {
+        do {
+            let pipeline = try Pipeline(files: files, path: compute)
+            return ModelSummary(
+                isWell: true,
+                text:
+                    "\(pipeline.imageSize)x\(pipeline.imageSize) pixels, \(pipeline.adapter == nil ? "no adapter" : "adapter"), "
+                    + "SHA-256 \(pipeline.modelHash)")
+        } catch { return ModelSummary(isWell: false, text: "\(error)") }
+    }
+}

@@ -1,0 +1,67 @@
+import ArgumentParser
+import Foundation
+import Service
+
+/// Which configuration, and which spool.
+struct ConfigurationOptions: ParsableArguments {
+    @Option(help: "Configuration file; /etc/dreamcache/dreamcached.yaml or etc/dreamcached.yaml when not given.")
+    var config: String?
+
+    @Option(help: "Path of the spool, in place of the configured one.")
+    var spool: String?
+
+    /// The configuration with further values of the command line on top. Ends the program with 78 if it cannot be used.
+    func settings(_ overrides: [String: String] = [:]) throws -> Settings {
+        var overrides = overrides
+        overrides["spool.path"] = spool
+        do { return try Settings(file: config, overrides: overrides) } catch {
+            throw Failure(code: .configuration, message: "\(error)")
+        }
+    }
+}
+
+/// Which model, and how it is run; for the commands that work in the foreground.
+struct ModelOptions: ParsableArguments {
+    @Option(help: "Name of a configured model, or the path of a checkpoint.")
+    var model: String?
+
+    @Option(help: "LDM yaml of the checkpoint given by --model.")
+    var yaml: String?
+
+    @Option(help: "Adapter for the checkpoint given by --model.")
+    var adapter: String?
+
+    @Option(help: "Who computes: auto, onednn-bf16, onednn-fp32 or openblas.")
+    var compute: String?
+
+    @Option(help: "Threads that compute; one a core when not given.")
+    var threads: Int?
+
+    /// What these options say, as configuration. A path becomes a model named after its file.
+    func overrides() throws -> [String: String] {
+        var overrides: [String: String] = [:]
+        overrides["compute"] = compute
+        overrides["threads"] = threads.map(String.init)
+        guard let model else {
+            guard yaml == nil, adapter == nil else { throw ValidationError("--yaml and --adapter need --model PATH") }
+            return overrides
+        }
+        if model.contains("/") || FileManager.default.fileExists(atPath: model) {
+            let name = Self.name(ofFile: model)
+            overrides["model"] = name
+            overrides["models.\(name).checkpoint"] = Self.absolute(model)
+            overrides["models.\(name).yaml"] = yaml.map(Self.absolute)
+            overrides["models.\(name).adapter"] = adapter.map(Self.absolute)
+        } else {
+            overrides["model"] = model
+        }
+        return overrides
+    }
+
+    private static func absolute(_ path: String) -> String { URL(fileURLWithPath: path).path }
+
+    private static func name(ofFile path: String) -> String {
+        let base = URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent
+        return String(base.map { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == "_") ? $0 : "-" })
+    }
+}

@@ -1,0 +1,35 @@
+import ArgumentParser
+import DreamCache
+
+/// The command line. Exit codes: 0 done, 1 failed, 3 quarantined, 4 rejected, 5 unknown job, 64 usage, 75 daemon down or
+/// timed out, 78 bad configuration.
+@main
+struct DreamCacheCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "dreamcache",
+        abstract: "Personalised images from a few photos of a subject, on a CPU.",
+        discussion: """
+            Jobs run in the daemon, dreamcached, which watches a spool; submit, wait, status and list speak with it \
+            through the spool alone. render and cache do the same work in the foreground, without a daemon.
+
+            Exit codes: 0 done, 1 failed, 3 quarantined, 4 rejected, 5 unknown job, 64 usage, 75 daemon down or timed \
+            out, 78 bad configuration.
+            """,
+        version: Version.current,
+        groupedSubcommands: [
+            CommandGroup(
+                name: "Queue:",
+                subcommands: [
+                    SubmitCommand.self, WaitCommand.self, StatusCommand.self, ListCommand.self, WatchCommand.self,
+                    CancelCommand.self, RetryCommand.self, VerifyCommand.self,
+                ]),
+            CommandGroup(name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self]),
+            CommandGroup(
+                name: "Files and machine:",
+                subcommands: [
+                    InspectCommand.self, ReplayCommand.self, DoctorCommand.self, SchemaCommand.self,
+                    RandomModelCommand.self,
+                    BenchCommand.self,
+                ]),
+        ])
+}

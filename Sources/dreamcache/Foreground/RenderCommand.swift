@@ -1,0 +1,72 @@
+import ArgumentParser
+import Foundation
+import Service
+import Spool
+
+/// One manifest, without a daemon.
+struct RenderCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "render", abstract: "Run one manifest in the foreground, without a daemon.",
+        discussion: """
+            The subject's cache comes from --cache, is made from --references, or is the spool's own of the manifest's \
+            subject. A manifest without a subject, with neither, is run on the plain model.
+            """)
+
+    @Argument(help: "The manifest, a JSON file; - reads standard input.")
+    var manifest: String
+
+    @Option(help: "Folder for the set of images; it must not exist yet.")
+    var out: String
+
+    @Option(help: "Folder of photos of the subject, or one photo.")
+    var references: String?
+
+    @Option(help: "A .dcache of the subject.")
+    var cache: String?
+
+    @OptionGroup var cacheOptions: CacheOptionGroup
+    @OptionGroup var modelOptions: ModelOptions
+    @OptionGroup var configuration: ConfigurationOptions
+
+    @Flag(help: "Print result.json when done.")
+    var json = false
+
+    func validate() throws {
+        if references != nil, cache != nil { throw ValidationError("--references and --cache exclude each other") }
+    }
+
+    func run() throws {
+        try Terminal.run {
+            Interruption.listen()
+            var overrides = try modelOptions.overrides()
+            if let threads = modelOptions.threads { overrides["threads"] = String(threads) }
+            let run = ForegroundRun(try configuration.settings(overrides))
+            let bytes: [UInt8]
+            do { bytes = try ForegroundRun.read(manifest) } catch {
+                throw Failure(code: .rejected, message: "\(manifest): \(error.localizedDescription)")
+            }
+            var parsed: JobManifest
+            do { parsed = try JobManifest.parse(bytes, subjectRequired: false) } catch {
+                throw Failure(code: .rejected, message: "\(manifest):\n\(error)")
+            }
+            let given = try cacheOptions.settings()
+            parsed.cache = CacheSettings(
+                mode: given.mode ?? parsed.cache.mode, seed: given.seed ?? parsed.cache.seed,
+                prompt: given.prompt ?? parsed.cache.prompt, fit: given.fit ?? parsed.cache.fit)
+            let source: ForegroundRun.CacheSource =
+                if let references { .references(references) } else if let cache { .file(cache) } else { .spool }
+            let result = try run.render(parsed, caches: source, output: out, progress: Self.show)
+            Terminal.endProgress()
+            if json { Terminal.result(result) } else { Terminal.result(out) }
+        }
+    }
+
+    /// One line of progress, in place.
+    static func show(image: Int, images: Int, _ progress: RenderProgress) {
+        let place = images > 1 ? "image \(image + 1)/\(images) " : ""
+        let bar =
+            progress.steps > 0
+            ? " \(Terminal.bar(progress.step, of: progress.steps)) \(progress.step)/\(progress.steps)" : ""
+        Terminal.progress(place + progress.phase + bar)
+    }
+}

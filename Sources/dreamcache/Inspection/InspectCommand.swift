@@ -1,0 +1,45 @@
+import ArgumentParser
+import Foundation
+import Service
+import Spool
+
+/// What is in a file.
+struct InspectCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "inspect", abstract: "Describe a .dcache, a checkpoint, an adapter or a generated image.")
+
+    @Argument(help: "The file; its kind is told by its content.")
+    var file: String
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        try Terminal.run {
+            do {
+                let description = try FileDescription(path: file)
+                if json { Terminal.result(description.json) } else { Terminal.result(description.text) }
+            } catch { throw Failure(code: .failed, message: "\(error)") }
+        }
+    }
+}
+
+/// An image back to the manifest it was made from.
+struct ReplayCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "replay", abstract: "Print the manifest that makes a generated image again.")
+
+    @Argument(help: "A PNG or JPEG made by DreamCache with full metadata.")
+    var image: String
+
+    @Flag(help: "Accepted for uniformity: the output is JSON in any case.")
+    var json = false
+
+    func run() throws {
+        try Terminal.run {
+            do { Terminal.result(try FileDescription.manifest(ofImage: image)) } catch {
+                throw Failure(code: .failed, message: "\(error)")
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import ArgumentParser
+import Foundation
+import Glibc
+import Spool
+
+/// How a command ends when it does not do what it was asked.
+struct Failure: Error, CustomStringConvertible {
+    /// The exit codes scripts rely on.
+    enum Code: Int32 {
+        case failed = 1
+        case quarantined = 3
+        case rejected = 4
+        case unknownJob = 5
+        case temporary = 75
+        case configuration = 78
+    }
+
+    let code: Code
+    let message: String
+
+    var description: String { message }
+}
+
+/// Standard output is for results, standard error for everything else.
+enum Terminal {
+    /// A line of a result.
+    static func result(_ line: String) { print(line) }
+
+    /// A result for programs.
+    static func result(_ json: JSON) { print(json.text()) }
+
+    /// A remark.
+    static func note(_ line: String) { write(line + "\n") }
+
+    /// Shows progress in place on a terminal; says nothing to a file or a pipe.
+    static func progress(_ line: String) {
+        guard isatty(STDERR_FILENO) == 1 else { return }
+        write("\r\u{1B}[K" + line)
+    }
+
+    /// Ends a line of progress.
+    static func endProgress() {
+        guard isatty(STDERR_FILENO) == 1 else { return }
+        write("\r\u{1B}[K")
+    }
+
+    private static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+
+    /// A bar such as `[####------]`.
+    static func bar(_ done: Int, of total: Int, width: Int = 20) -> String {
+        let filled = total > 0 ? min(width, done * width / total) : 0
+        return "[" + String(repeating: "#", count: filled) + String(repeating: "-", count: width - filled) + "]"
+    }
+
+    /// Runs a command's work; a `Failure` is printed and becomes the exit code.
+    static func run(_ work: () throws -> Void) throws {
+        do { try work() } catch let failure as Failure {
+            endProgress()
+            note("dreamcache: \(failure.message)")
+            throw ExitCode(failure.code.rawValue)
+        }
+    }
+}
+
+/// Set by the first SIGINT or SIGTERM; the second ends the program at once.
+enum Interruption {
+    private nonisolated(unsafe) static var signalled: sig_atomic_t = 0
+
+    /// Whether to stop.
+    static var isRequested: Bool { signalled != 0 }
+
+    /// Starts listening.
+    static func listen() {
+        for number in [SIGINT, SIGTERM] {
+            signal(number) { number in
+                if Interruption.signalled != 0 { _exit(128 + number) }
+                Interruption.signalled = 1
+            }
+        }
+    }
+}

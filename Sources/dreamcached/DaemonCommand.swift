@@ -1,0 +1,82 @@
+import ArgumentParser
+import DreamCache
+import Foundation
+import Logging
+import Service
+import Spool
+import TensorEngine
+
+/// The daemon: reads its configuration, opens the spool, and works until it is told to stop.
+@main
+struct DaemonCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "dreamcached",
+        abstract: "Watch a spool, turn dropped photos into caches and dropped manifests into sets of images.",
+        discussion: """
+            Stays in the foreground and logs to standard error, as systemd wants it.
+
+            Signals: SIGTERM and SIGINT stop claiming, checkpoint the image at work and end with 0 within 20 seconds; a \
+            second one ends at once. SIGHUP checks the configuration anew and takes it over; if it is wrong the old one \
+            stays.
+
+            Exit codes: 0 stopped, 64 usage, 74 the storage can no longer be trusted, 75 the spool is locked by another \
+            daemon, 78 bad configuration or spool layout.
+            """,
+        version: Version.current)
+
+    @Option(help: "Configuration file; /etc/dreamcache/dreamcached.yaml or etc/dreamcached.yaml when not given.")
+    var config: String?
+
+    @Option(help: "Path of the spool, in place of the configured one.")
+    var spool: String?
+
+    func run() throws {
+        let settings: Settings
+        do { settings = try load() } catch {
+            FileHandle.standardError.write(Data("dreamcached: \(error)\n".utf8))
+            throw ExitCode(78)
+        }
+        LoggingSystem.bootstrap { StructuredLog(label: $0, level: settings.logLevel) }
+        let logger = Logger(label: "daemon")
+        logger.notice(
+            "starting",
+            metadata: [
+                "version": "\(Version.current)", "spool": "\(settings.spool.root)",
+                "compute": "\(settings.compute.rawValue)",
+                "models": "\(settings.models.keys.sorted().joined(separator: " "))",
+            ])
+
+        let notifier = SystemNotifier.fromEnvironment()
+        let runner = JobRunner(settings)
+        let daemon = SpoolDaemon(
+            configuration: settings.spool, renderer: runner, watcher: .inotify,
+            hooks: .systemd(notifier), logger: Logger(label: "spool"))
+        SignalThread.start(
+            stop: {
+                logger.notice("stopping")
+                daemon.requestStop()
+            },
+            reload: {
+                notifier.sendReloading()
+                do {
+                    let settings = try self.load()
+                    runner.reload(settings)
+                    daemon.reload(configuration: settings.spool)
+                    logger.notice("configuration reloaded")
+                } catch {
+                    logger.error("configuration not reloaded, the old one stays", metadata: ["error": "\(error)"])
+                }
+                notifier.send("READY=1")
+            })
+        do throws(SpoolError) { try daemon.run() } catch {
+            logger.critical("ending", metadata: ["error": "\(error)"])
+            throw ExitCode(error.exitCode)
+        }
+    }
+
+    private func load() throws(SettingsError) -> Settings {
+        var overrides: [String: String] = [:]
+        overrides["spool.path"] = spool
+        return try Settings(file: config, overrides: overrides)
+    }
+}
