@@ -77,7 +77,7 @@ import Testing
         for (index, site) in model.unet.sites.enumerated() {
             features[site] = channelsLast(data["cache.mean.memory_layer_\(index)"], channels: site.channels)
         }
-        let memory = try SubjectMemory(tokens: { features[$0] ?? [] }, adapter: adapter, engine: model.engine)
+        let memory = try SubjectMemory(tokens: { [features[$0] ?? []] }, adapter: adapter, engine: model.engine)
         let text = try model.unet.textKeys(try model.encode(prompt: Self.prompt))
         let x = try model.latentTensor(data["xT"], height: 16, width: 16, count: 1)
         for timestep in [1, 481, 981] {
