@@ -88,7 +88,7 @@ let package = Package(
         .testTarget(name: "TensorEngineTests", dependencies: ["TensorEngine"], swiftSettings: swift),
         .testTarget(name: "DiffusionTests", dependencies: ["Diffusion"], swiftSettings: swift),
         .testTarget(name: "DreamCacheTests", dependencies: ["DreamCache"], swiftSettings: swift),
-        .testTarget(name: "SpoolTests", dependencies: ["Spool"], swiftSettings: swift),
+        .testTarget(name: "SpoolTests", dependencies: ["Spool", "CLinux"], swiftSettings: swift),
         .testTarget(
             name: "EndToEndTests", dependencies: ["Service", "dreamcached", "dreamcache"], swiftSettings: swift),
     ],

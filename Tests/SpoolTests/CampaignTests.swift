@@ -129,7 +129,8 @@ import Testing
     private static func isRefused(_ scenario: Scenario) throws -> Bool {
         let client = try SpoolClient(root: scenario.root)
         for drop in ["dog", "job.json"] {
-            guard let receipt = try client.receipt(of: drop), receipt.state == .rejected, let kept = receipt.keptAt else {
+            guard let receipt = try client.receipt(of: drop), receipt.state == .rejected, let kept = receipt.keptAt
+            else {
                 continue
             }
             return Files.exists(scenario.root + "/" + kept) && receipt.message.contains("cannot be read")
@@ -169,7 +170,9 @@ import Testing
             let faults = try cut.faults() + (ending == .finished ? [] : ["\(ending)"])
             return faults.map { "cut after call \(index), \(recording.recorded[index]): \($0)" }
         }
-        print("campaign power cut: \(snapshots.count * repetitions) states of \(snapshots.count) moments, \(found.count) faults")
+        print(
+            "campaign power cut: \(snapshots.count * repetitions) states of \(snapshots.count) moments, \(found.count) faults"
+        )
         #expect(found.prefix(10) == [])
     }
 

@@ -161,7 +161,9 @@ struct Scenario {
         }
         if !Files.exists(out + "grid.png") { faults.append("no contact sheet") }
         let receipt = try client.receipt(of: "job.json")
-        if receipt?.id != job.id || receipt?.state != .accepted { faults.append("receipt: \(String(describing: receipt))") }
+        if receipt?.id != job.id || receipt?.state != .accepted {
+            faults.append("receipt: \(String(describing: receipt))")
+        }
         if try client.receipt(of: "dog")?.state != .accepted { faults.append("the references' receipt") }
         if !Files.exists(root + "/cache/dog.dcache") { faults.append("no cache") }
         return faults

@@ -1,4 +1,3 @@
-
 /// Where everything is, relative to the spool's root.
 public enum SpoolLayout {
     /// Version of the layout, the content of `lib/VERSION`.
