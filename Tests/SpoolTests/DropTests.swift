@@ -173,6 +173,50 @@ import Testing
         }
     }
 
+    // The same three, with no daemon running while it happens: the start-up scan goes by the same rule.
+
+    @Test(arguments: ways) func wholeWhileStopped(_ way: Way) throws {
+        let spool = try TestSpool { $0.rescanInterval = 5 }
+        try spool.start()
+        spool.crash()
+        try way.drop(spool, Self.photos, 0...2)
+        spool.crash()
+        try spool.start()
+        _ = try spool.daemon.turn()
+        #expect(Self.isTaken(spool) == way.name.hasSuffix(".ready"))
+        try spool.settle(turns: 25)
+        #expect(Self.isTaken(spool))
+    }
+
+    @Test(arguments: ways) func pausedWhileStopped(_ way: Way) throws {
+        let spool = try TestSpool { $0.rescanInterval = 5 }
+        try spool.start()
+        spool.crash()
+        var cut = Self.photos
+        if way.isOpen { cut[1].1 = Array(cut[1].1.dropLast(2)) }
+        try way.drop(spool, cut, 0...1)
+        spool.crash()
+        try spool.start()
+        try spool.settle(turns: 25)
+        #expect(!Self.isTaken(spool), "taken early")
+        try way.drop(spool, Self.photos, 0...2)
+        try spool.settle(turns: 25)
+        #expect(Self.isTaken(spool))
+    }
+
+    @Test(arguments: ways) func cutOffWhileStopped(_ way: Way) throws {
+        let spool = try TestSpool { $0.rescanInterval = 5 }
+        try spool.start()
+        spool.crash()
+        var cut = Self.photos
+        if way.isOpen { cut[1].1 = Array(cut[1].1.dropLast(2)) }
+        try way.drop(spool, cut, 0...1)
+        spool.crash()
+        try spool.start()
+        try spool.settle(turns: 90)
+        #expect(!Self.isTaken(spool))
+    }
+
     // MARK: - Manifests
 
     @Test func aManifestWrittenSlowlyIsTakenWhenItIsWhole() throws {

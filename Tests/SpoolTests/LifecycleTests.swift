@@ -386,6 +386,53 @@ import Testing
         #expect(spool.names("lib/jobs/active") == [])
     }
 
+    @Test func withoutAWatcherDropsAreFoundByPolling() throws {
+        let spool = try TestSpool { configuration in
+            configuration.rescanInterval = 3600
+            configuration.polling = true
+        }
+        try runReal(spool, watcher: .inotify) { _ in
+            while try spool.client.status() == nil { usleep(1000) }
+            let drop = try spool.client.submit(manifest: Array(#"{"subject": "a"}"#.utf8))
+            guard case .rejected = try spool.client.wait(for: drop, timeout: 10) else {
+                Issue.record("not refused")
+                return
+            }
+            #expect(try spool.client.status()?["watching"]?.string == "polling")
+        }
+    }
+
+    /// A renderer that hangs must let the watchdog bite; one that reports must not.
+    @Test func theWatchdogIsFedByProgressAlone() throws {
+        let release = Mailslot()
+        let isReached = Mutex(false)
+        let alive = Mutex(0)
+        let spool = try TestSpool(
+            script: .init(onStep: { _, step in
+                guard step == 1 else { return }
+                isReached.withLock { $0 = true }
+                release.wait()
+            }), worker: .thread(name: "slow"), hooks: DaemonHooks(alive: { alive.withLock { $0 += 1 } }))
+        func turns(_ count: Int) throws -> Int {
+            let before = alive.withLock { $0 }
+            for _ in 0..<count {
+                spool.clock.advance(2)
+                _ = try spool.daemon.turn()
+            }
+            return alive.withLock { $0 } - before
+        }
+        try spool.start()
+        #expect(try turns(10) == 10, "an idle daemon is well")
+        try spool.dropReferences("dog")
+        try spool.dropManifest(Self.job)
+        while !isReached.withLock({ $0 }) { _ = try turns(1) }
+        _ = try turns(1)
+        #expect(try turns(10) == 0, "a renderer that hangs is not")
+        release.post()
+        while spool.names("out") == [] { _ = try turns(1) }
+        #expect(try turns(10) == 10)
+    }
+
     @Test func aWaitWithoutADaemonEnds() throws {
         let spool = try TestSpool()
         try spool.start()

@@ -113,9 +113,9 @@ final class SpoolLoop {
         }
         if now >= nextRetention {
             nextRetention = now + 3600
-            Retention(store: store, jobs: jobs, limits: configuration.retention, wall: clock.wall(), logger: logger)
-                .run(
-                    subjects: subjects, unfinished: Array(machine.jobs.keys))
+            let retention = Retention(
+                store: store, jobs: jobs, limits: configuration.retention, wall: clock.wall(), logger: logger)
+            retention.run(subjects: subjects, unfinished: Array(machine.jobs.keys))
         }
         status.update(self)
     }
