@@ -97,7 +97,7 @@ let package = Package(
         .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "Golden"], swiftSettings: swift),
         .testTarget(
             name: "DreamCacheTests", dependencies: ["DreamCache", "Checkpoint", "Golden"], swiftSettings: swift),
-        .testTarget(name: "SpoolTests", dependencies: ["Spool"], swiftSettings: swift),
+        .testTarget(name: "SpoolTests", dependencies: ["Spool", "CLinux"], swiftSettings: swift),
         .testTarget(
             name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "dreamcache"],
             swiftSettings: swift),

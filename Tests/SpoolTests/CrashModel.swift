@@ -25,11 +25,12 @@ struct CrashModel {
         var changes: [Change]
         var isDurable = false
         var folders: Set<Int> {
-            Set(changes.map { change in
-                switch change {
-                case .link(let folder, _, _), .unlink(let folder, _): folder
-                }
-            })
+            Set(
+                changes.map { change in
+                    switch change {
+                    case .link(let folder, _, _), .unlink(let folder, _): folder
+                    }
+                })
         }
     }
 
@@ -101,7 +102,8 @@ struct CrashModel {
         case .sync(let path):
             guard let index = node(path), case .file(let written, _) = nodes[index] else { return }
             nodes[index] = .file(written: written, durable: written)
-            for position in operations.indices where operations[position].changes.contains(where: { links($0, index) }) {
+            for position in operations.indices where operations[position].changes.contains(where: { links($0, index) })
+            {
                 operations[position].isDurable = true
             }
         case .syncDirectory(let path):
@@ -112,7 +114,9 @@ struct CrashModel {
         case .syncFileSystem:
             for position in operations.indices { operations[position].isDurable = true }
             for index in nodes.indices {
-                if case .file(let written, _) = nodes[index] { nodes[index] = .file(written: written, durable: written) }
+                if case .file(let written, _) = nodes[index] {
+                    nodes[index] = .file(written: written, durable: written)
+                }
             }
         case .rename(let from, let to, let replacing):
             guard let source = place(from), let index = live[source.folder]?[source.name], let target = place(to),

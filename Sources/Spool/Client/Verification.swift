@@ -1,4 +1,3 @@
-
 /// The oracle: whether every accepted manifest is in exactly one state, `out/` holds a set if and only if it was
 /// published, every hash matches, nothing is unlisted and nothing is left over.
 public struct Verification {

@@ -38,7 +38,7 @@ struct StatusKeeper {
             lastTicks = ticks
             loop.hooks.alive()
         }
-        guard now >= nextWrite else { return }
+        guard now >= nextWrite || loop.hasExited else { return }
         nextWrite = now + loop.configuration.statusInterval
         var active: JSON?
         if let job = loop.current {

@@ -1,4 +1,3 @@
-
 /// Tells when a drop has come to rest, pure: looks at it go in, the time it has not changed for comes out.
 struct DropTracker: Sendable {
     private struct Sighting: Sendable {

@@ -281,7 +281,7 @@ struct Intake {
         var accepted: [Job] = []
         defer { for (draft, _) in drafts { store.discard(draft.path) } }
         for claim in claims {
-            switch try judge(claim, &result, check: check) {
+            switch try judge(claim, beside: accepted, &result, check: check) {
             case .accept(var job, let bytes):
                 let reason = waiting(job.manifest)
                 job.record.isAnnouncedAsWaiting = reason != nil
@@ -314,7 +314,8 @@ struct Intake {
     }
 
     private mutating func judge(
-        _ claim: Claim, _ result: inout IntakeResult, check: (JobManifest) throws(RendererError) -> Void
+        _ claim: Claim, beside batch: [Job], _ result: inout IntakeResult,
+        check: (JobManifest) throws(RendererError) -> Void
     ) throws(SpoolError) -> Verdict {
         if let state = try jobs.locate(claim.id) {
             // Accepted before a crash or a failing sync; whoever keeps the queue may not have heard of it.
@@ -354,15 +355,13 @@ struct Intake {
             // Anything else may have passed by the time the job runs.
         }
         let digest = Digest.sha256(bytes)
-        if let key = manifest.idempotencyKey, let other = try owner(of: key, claim) {
-            guard let state = try jobs.locate(other) else {
-                return .known(other, message: "the job of this key is gone")
-            }
-            let same = try jobs.load(other, state).record.manifestDigest == digest
-            if same { return .known(other, message: "its idempotency_key names this job already") }
+        if let key = manifest.idempotencyKey, let owner = try owner(of: key, claim, beside: batch) {
+            if owner.digest == digest { return .known(owner.id, message: "its idempotency_key names this job already") }
             return .reject(
-                message:
-                    "$.idempotency_key: found '\(key)', which names job \(other) with another manifest, expected the same manifest or a new key",
+                message: """
+                    $.idempotency_key: found '\(key)', which names job \(owner.id) with another manifest, \
+                    expected the same manifest or a new key
+                    """,
                 faults: [])
         }
         let record = JobRecord(
@@ -380,19 +379,26 @@ struct Intake {
         return now - since < configuration.incompleteLimit
     }
 
-    /// The job an idempotency key belongs to, when that is not this claim's. The key is bound to the claim's id before
-    /// the job exists; after a crash in between, the claim's replay finds its own id.
-    private func owner(of key: String, _ claim: Claim) throws(SpoolError) -> JobID? {
+    /// The job an idempotency key belongs to and its manifest's digest, when that is not this claim's. The key is bound to
+    /// the claim's id before the job exists; after a crash in between, the claim's replay finds its own id. A key whose
+    /// job is no longer kept is free.
+    private func owner(
+        of key: String, _ claim: Claim, beside batch: [Job]
+    ) throws(SpoolError) -> (id: JobID, digest: String)? {
         let path = SpoolLayout.keys.appending(Digest.sha256(key))
+        let mine = Array(claim.id.text.utf8)
         do throws(SpoolError) {
-            try store.publish(Array(claim.id.text.utf8), at: path, replacing: false)
+            try store.publish(mine, at: path, replacing: false)
             return nil
         } catch  where error.errno == .fileExists {
-            let text = String(decoding: try system.read(path, limit: 256), as: UTF8.self)
-            guard let owner = JobID(text) else {
+            guard let owner = JobID(String(decoding: try system.read(path, limit: 256), as: UTF8.self)) else {
                 throw SpoolError(.damaged, operation: "read", path: path.string, detail: "expected a job id")
             }
-            return owner == claim.id ? nil : owner
+            if owner == claim.id { return nil }
+            if let job = batch.first(where: { $0.id == owner }) { return (owner, job.record.manifestDigest) }
+            if let state = try jobs.locate(owner) { return (owner, try jobs.load(owner, state).record.manifestDigest) }
+            try store.publish(mine, at: path, replacing: true)
+            return nil
         }
     }
 }

@@ -47,8 +47,10 @@ extension Intake {
         var names: [SpoolPath.Name] = []
         do throws(SpoolError) {
             if isFolder { names = try system.list(claim.path) }
-        } catch where Self.isForeign(error) {
-            return .reject("found a folder that cannot be read (\(error.errno.map { "\($0)" } ?? "")), expected one the daemon may read")
+        } catch  where Self.isForeign(error) {
+            return .reject(
+                "found a folder that cannot be read (\(error.errno.map { "\($0)" } ?? "")), expected one the daemon may read"
+            )
         }
         let paths = isFolder ? names.map { claim.path.appending($0) } : [claim.path]
         guard paths.count <= configuration.references.files else {

@@ -1,4 +1,3 @@
-
 /// Where everything is, relative to the spool's root.
 public enum SpoolLayout {
     /// Version of the layout, the content of `lib/VERSION`.
@@ -57,7 +56,7 @@ public enum JobState: String, Sendable, CaseIterable {
     public var isFinal: Bool { self == .done || self == .failed || self == .quarantine }
 }
 
-/// A job's name, also the name of its set under `out/`: the time of acceptance and eight random digits.
+/// A job's name, also the name of its set under `out/`: the time of acceptance and sixteen random digits.
 public struct JobID: Sendable, Hashable, Comparable, CustomStringConvertible {
     /// The id as written.
     public let text: String
@@ -69,8 +68,9 @@ public struct JobID: Sendable, Hashable, Comparable, CustomStringConvertible {
     }
 
     init(wall: Double, random: UInt64) {
-        let hex = String(UInt32(truncatingIfNeeded: random), radix: 16)
-        text = Timestamp(wall).compact + "-" + String(repeating: "0", count: 8 - hex.count) + hex
+        // 64 bits: of fifty thousand drops in one second no two may get the same, or one would be taken for the other.
+        let hex = String(random, radix: 16)
+        text = Timestamp(wall).compact + "-" + String(repeating: "0", count: 16 - hex.count) + hex
     }
 
     /// The id as written.

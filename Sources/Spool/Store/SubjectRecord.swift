@@ -1,4 +1,3 @@
-
 /// What is known of a subject: `lib/subjects/<name>.json`. A new drop of its folder makes a new generation.
 struct SubjectRecord: Sendable, Equatable {
     let name: String

@@ -312,7 +312,9 @@ public struct SystemCalls: Sendable {
     /// Makes a symbolic link, for people to follow; the spool itself never does.
     public func makeSymbolicLink(_ path: SpoolPath, target: String) throws(SpoolError) {
         try judge(.makeSymbolicLink(path, target: target))
-        _ = try call(.makeSymbolicLink(path, target: target)) { path.withCString { symlinkat(target, root.descriptor, $0) } }
+        _ = try call(.makeSymbolicLink(path, target: target)) {
+            path.withCString { symlinkat(target, root.descriptor, $0) }
+        }
     }
 
     /// The names in a folder, sorted by their bytes, `.` and `..` left out.
@@ -329,7 +331,9 @@ public struct SystemCalls: Sendable {
         while true {
             Glibc.errno = 0
             guard let entry = readdir(stream) else { break }
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { SpoolPath.Name(bytes: Array($0.prefix { $0 != 0 })) }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                SpoolPath.Name(bytes: Array($0.prefix { $0 != 0 }))
+            }
             if let name { names.append(name) }
         }
         if Glibc.errno != 0 { throw SpoolError(.system(.current), operation: "list", path: path.string) }
