@@ -30,8 +30,9 @@ import Testing
 
     @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool)))
     func exposureIsSmall() throws {
+        let place = try Workplace()
         let result = try Workplace.run(
-            Self.tool, ["security", "--offline=true", "--no-pager", try installed(try Workplace())])
+            Self.tool, ["security", "--offline=true", "--no-pager", try installed(place)])
         let line = result.output.split(separator: "\n").last { $0.contains("Overall exposure level") }
         let level = try #require(line?.split(separator: ":").last?.split(separator: " ").first.flatMap { Double($0) })
         #expect(level <= 0.6)
