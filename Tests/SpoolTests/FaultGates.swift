@@ -166,7 +166,9 @@ struct Scenario {
     }
 
     /// Runs one daemon to which something is done at a moment, until all is done or it exits.
-    func run(interruptedAt moment: Int, by action: @escaping @Sendable (SpoolDaemon, SpoolConfiguration) -> Void) throws -> Ending {
+    func run(interruptedAt moment: Int, by action: @escaping @Sendable (SpoolDaemon, SpoolConfiguration) -> Void) throws
+        -> Ending
+    {
         let gate = InterruptingGate(at: moment)
         let spool = try daemon(gate.gate)
         let (daemon, configuration) = (spool.daemon, spool.configuration)

@@ -79,7 +79,8 @@ final class TestSpool {
     ) -> SpoolDaemon {
         SpoolDaemon(
             configuration: configuration, renderer: renderer, clock: clock.clock, worker: worker, gate: gate,
-            random: random.next, hooks: hooks, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+            random: random.next, hooks: hooks, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+        )
     }
 
     /// Ends the daemon as a crash does and makes a new one, not yet recovered.
