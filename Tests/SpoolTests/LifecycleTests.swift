@@ -333,7 +333,11 @@ import Testing
         let spool = try TestSpool { $0.rescanInterval = 3600 }
         let socket = try NotifySocket()
         let notifier = SystemNotifier(address: socket.address)
-        try runReal(spool, watcher: .inotify, hooks: .systemd(notifier)) { _ in
+        try runReal(spool, watcher: .inotify, hooks: .systemd(notifier)) { daemon in
+            #expect(socket.receive { $0 == "READY=1" })
+            notifier.sendReloading()
+            daemon.reload(configuration: spool.configuration)
+            #expect(socket.receive { $0.hasPrefix("RELOADING=1\nMONOTONIC_USEC=") })
             #expect(socket.receive { $0 == "READY=1" })
             // Nothing but inotify can find these within the hour.
             mkdir(spool.path("staged"), 0o755)
