@@ -235,6 +235,23 @@ import Testing
         try other.start()
     }
 
+    @Test func aJobCopiedIntoTwoStatesRunsOnce() throws {
+        let spool = try TestSpool()
+        try spool.start()
+        try spool.dropManifest(Self.job)
+        try spool.settle(turns: 3)
+        spool.crash()
+        let id = try spool.receipt("job.json").id
+        mkdir(spool.path("lib/jobs/retry/\(id)"), 0o755)
+        for name in spool.names("lib/jobs/queued/\(id)") {
+            try Files.write(try spool.read("lib/jobs/queued/\(id)/\(name)"), spool.path("lib/jobs/retry/\(id)/\(name)"))
+        }
+        #expect(try spool.faults().count == 1)
+        try spool.start()
+        #expect(try spool.faults() == [])
+        #expect(spool.names("lib/rejected") == ["queued~\(id)~1"])
+    }
+
     @Test func aForeignVersionIsRefused() throws {
         let spool = try TestSpool()
         try spool.start()
@@ -316,7 +333,11 @@ import Testing
         let spool = try TestSpool { $0.rescanInterval = 3600 }
         let socket = try NotifySocket()
         let notifier = SystemNotifier(address: socket.address)
-        try runReal(spool, watcher: .inotify, hooks: .systemd(notifier)) { _ in
+        try runReal(spool, watcher: .inotify, hooks: .systemd(notifier)) { daemon in
+            #expect(socket.receive { $0 == "READY=1" })
+            notifier.sendReloading()
+            daemon.reload(configuration: spool.configuration)
+            #expect(socket.receive { $0.hasPrefix("RELOADING=1\nMONOTONIC_USEC=") })
             #expect(socket.receive { $0 == "READY=1" })
             // Nothing but inotify can find these within the hour.
             mkdir(spool.path("staged"), 0o755)
@@ -443,6 +464,38 @@ import Testing
         #expect(error?.exitCode == 75)
         let unknown = #expect(throws: SpoolError.self) { try spool.client.wait(for: "nothing") }
         #expect(unknown?.exitCode == 5)
+    }
+
+    /// The kernel's queue of events cut to 16, and then no watch allowed at all: drops are found all the same. It changes
+    /// the machine's settings for a moment, so only the full campaign does it.
+    @Test(.enabled(if: CampaignTests.isFull && getuid() == 0)) func aFullEventQueueAndNoWatchesLoseNothing() throws {
+        func setting(_ name: String, _ value: String) throws -> String {
+            let path = "/proc/sys/fs/inotify/" + name
+            let before = String(decoding: try Files.read(path), as: UTF8.self)
+            try Files.write(Array(value.utf8), path)
+            return before
+        }
+        func dropMany(_ spool: TestSpool, _ count: Int) throws {
+            for number in 0..<count { try Files.write(Array("[]".utf8), spool.path("drop/jobs/\(number).json")) }
+            let end = SpoolClock.system.monotonic() + 60
+            while spool.names("receipts").count < count, SpoolClock.system.monotonic() < end { usleep(10_000) }
+            #expect(spool.names("receipts").count == count)
+        }
+        let queue = try TestSpool { $0.rescanInterval = 3600 }
+        let queueBefore = try setting("max_queued_events", "16")
+        try runReal(queue, watcher: .inotify) { _ in
+            while try queue.client.status() == nil { usleep(1000) }
+            _ = try setting("max_queued_events", queueBefore)
+            try dropMany(queue, 3000)
+        }
+        let watches = try TestSpool { $0.rescanInterval = 3600 }
+        let watchesBefore = try setting("max_user_watches", "0")
+        defer { _ = try? setting("max_user_watches", watchesBefore) }
+        try runReal(watches, watcher: .inotify) { _ in
+            while try watches.client.status() == nil { usleep(1000) }
+            #expect(try watches.client.status()?["watching_reason"]?.string?.contains("cannot be watched") == true)
+            try dropMany(watches, 10)
+        }
     }
 
     // MARK: - Many

@@ -166,6 +166,7 @@ final class SpoolLoop {
             for (name, subject) in machine.subjects {
                 if case .held = subject { try feed(.subject(name, .pending(notBefore: now))) }
             }
+            hooks.reloaded()
             logger.info("configuration reloaded")
         }
     }

@@ -9,8 +9,8 @@ struct DropTracker: Sendable {
     private var sightings: [SpoolPath.Name: Sighting] = [:]
     private var movedIn: Set<SpoolPath.Name> = []
 
-    /// Whether anything is being watched coming to rest.
-    var isWaiting: Bool { !sightings.isEmpty }
+    /// Whether anything is remembered.
+    var isWaiting: Bool { !sightings.isEmpty || !movedIn.isEmpty }
 
     /// An event said that this name was renamed in, which only somebody who has finished does.
     mutating func wasMovedIn(_ name: SpoolPath.Name) { movedIn.insert(name) }

@@ -4,14 +4,14 @@ import Glibc
 ///
 /// PNG: chunks up to IEND (PNG specification, third edition, 5). JPEG: marker segments and entropy-coded data up to EOI
 /// (ITU-T T.81, annex B). The picture itself is for the renderer to decode.
-struct ImageFile: Sendable, Equatable {
-    enum Format: String, Sendable {
+package struct ImageFile: Sendable, Equatable {
+    package enum Format: String, Sendable {
         case png = "PNG"
         case jpeg = "JPEG"
     }
 
     /// Why a file will not do.
-    enum Fault: Error, Sendable, Equatable {
+    package enum Fault: Error, Sendable, Equatable {
         /// It is cut off: more bytes could make it whole.
         case incomplete(String)
         /// It changed while it was read.
@@ -22,12 +22,13 @@ struct ImageFile: Sendable, Equatable {
         case refused(found: String, expected: String)
     }
 
-    let format: Format
-    let width: Int
-    let height: Int
+    package let format: Format
+    package let width: Int
+    package let height: Int
 
     /// Examines the bytes of a file.
-    static func examine(_ bytes: [UInt8], limits: SpoolConfiguration.ReferenceLimits) throws(Fault) -> ImageFile {
+    package static func examine(_ bytes: [UInt8], limits: SpoolConfiguration.ReferenceLimits) throws(Fault) -> ImageFile
+    {
         let image: ImageFile
         if bytes.starts(with: pngSignature) {
             image = try png(bytes)

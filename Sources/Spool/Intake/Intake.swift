@@ -39,6 +39,8 @@ struct Intake {
     private var trackers: [DropFolder: DropTracker] = [.references: DropTracker(), .jobs: DropTracker()]
     /// When a claim was first found still being written.
     private var unsteady: [Claim: Double] = [:]
+    /// The claims made by the scan at hand; no job can have their ids yet.
+    private var fresh: Set<JobID> = []
 
     init(
         store: DurableStore, jobs: JobStore, receipts: ReceiptBook, clock: SpoolClock,
@@ -71,6 +73,7 @@ struct Intake {
         into result: inout IntakeResult, waiting: (JobManifest) -> String?,
         check: (JobManifest) throws(RendererError) -> Void
     ) throws(SpoolError) {
+        fresh = []
         // References first: a job dropped together with its subject then finds it.
         for claim in try claims(in: .references, &result) { try ingest(claim, &result) }
         let claims = try claims(in: .jobs, &result)
@@ -94,7 +97,7 @@ struct Intake {
     private mutating func claims(in folder: DropFolder, _ result: inout IntakeResult) throws(SpoolError) -> [Claim] {
         let path = SpoolLayout.drop(folder)
         let names = try system.list(path)
-        trackers[folder]?.keepOnly(Set(names))
+        if trackers[folder]?.isWaiting == true { trackers[folder]?.keepOnly(Set(names)) }
         var claims: [Claim] = []
         var hasNew = false
         for name in names {
@@ -118,6 +121,7 @@ struct Intake {
                 }
                 trackers[folder]?.forget(name)
                 claims.append(claim)
+                fresh.insert(claim.id)
                 hasNew = true
             }
         }
@@ -317,7 +321,7 @@ struct Intake {
         _ claim: Claim, beside batch: [Job], _ result: inout IntakeResult,
         check: (JobManifest) throws(RendererError) -> Void
     ) throws(SpoolError) -> Verdict {
-        if let state = try jobs.locate(claim.id) {
+        if !fresh.contains(claim.id), let state = try jobs.locate(claim.id) {
             // Accepted before a crash or a failing sync; whoever keeps the queue may not have heard of it.
             if state == .queued { result.jobs.append(try jobs.load(claim.id, state)) }
             return .known(claim.id, message: state.rawValue)

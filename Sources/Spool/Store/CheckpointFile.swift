@@ -2,13 +2,13 @@
 ///
 /// The digest of the bytes is SHA-256, which the spool needs anyway, in place of a CRC. Anything wrong means no
 /// checkpoint: the image begins at step 0, which costs time and nothing else.
-struct CheckpointFile: Sendable, Equatable {
+package struct CheckpointFile: Sendable, Equatable {
     /// Digest of all that decides the image's pixels; a checkpoint of another image is none.
-    let identity: String
+    package let identity: String
     /// Steps done.
-    let step: Int
+    package let step: Int
     /// The renderer's own bytes.
-    let state: [UInt8]
+    package let state: [UInt8]
 
     static let name = "checkpoint"
 
@@ -19,7 +19,7 @@ struct CheckpointFile: Sendable, Equatable {
             ([record.manifestDigest, String(record.seed), String(image)] + caches).joined(separator: "\n"))
     }
 
-    var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         let header = JSON.object([
             "version": .integer(1), "identity": .string(identity), "step": .integer(step),
             "bytes": .integer(state.count),
@@ -28,13 +28,13 @@ struct CheckpointFile: Sendable, Equatable {
         return Array((header.text(pretty: false) + "\n").utf8) + state
     }
 
-    init(identity: String, step: Int, state: [UInt8]) {
+    package init(identity: String, step: Int, state: [UInt8]) {
         self.identity = identity
         self.step = step
         self.state = state
     }
 
-    init?(_ bytes: [UInt8]) {
+    package init?(_ bytes: [UInt8]) {
         guard let end = bytes.firstIndex(of: UInt8(ascii: "\n")),
             let header = try? JSONReader.read(Array(bytes[..<end])),
             header["version"]?.integer == 1, let identity = header["identity"]?.string,

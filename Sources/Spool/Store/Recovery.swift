@@ -1,4 +1,5 @@
 import Logging
+import SystemPackage
 
 /// What a start-up does before anything new: brings the spool from whatever state it was left in to a consistent one.
 ///
@@ -57,6 +58,7 @@ struct Recovery {
     /// Verifies every unfinished job, finishes what was published, quarantines what cannot be read.
     func run() throws(SpoolError) -> Found {
         var found = Found()
+        try removeTwins()
         for id in try jobs.list(.active) {
             guard var job = try load(id, .active) else { continue }
             if try jobs.isPublished(job, .active) {
@@ -88,6 +90,18 @@ struct Recovery {
         return found
     }
 
+    /// No crash puts a job into two states, but somebody's `cp -r` may: the one that is further on stays.
+    private func removeTwins() throws(SpoolError) {
+        var seen: Set<JobID> = []
+        for state in [JobState.done, .failed, .quarantine, .active, .retry, .queued] {
+            for id in try jobs.list(state) where !seen.insert(id).inserted {
+                logger.error(
+                    "a second folder of one job was set aside", metadata: ["job": "\(id)", "state": "\(state)"])
+                try setAside(SpoolLayout.job(id, state), "\(state.rawValue)~\(id)")
+            }
+        }
+    }
+
     private func load(_ id: JobID, _ state: JobState) throws(SpoolError) -> Job? {
         do throws(SpoolError) {
             return try jobs.load(id, state)
@@ -108,9 +122,20 @@ struct Recovery {
         } catch  where error.code == .damaged {
             // Out of the way, so that the next drop of the subject begins a new record; kept, since it is somebody's.
             logger.error("subject record set aside", metadata: ["subject": "\(name.string)", "reason": "\(error)"])
-            try store.move(
-                path, to: SpoolLayout.rejected.appending("subject~\(Digest.sha256(time).prefix(8))~\(name.string)"))
+            try setAside(path, "subject~\(name.string)")
             return nil
+        }
+    }
+
+    /// Moves what cannot stay where it is to `lib/rejected`, under a name that is free.
+    private func setAside(_ path: SpoolPath, _ name: String) throws(SpoolError) {
+        var number = 1
+        while true {
+            do throws(SpoolError) {
+                return try store.move(path, to: SpoolLayout.rejected.appending("\(name)~\(number)"))
+            } catch  where error.errno == .fileExists {
+                number += 1
+            }
         }
     }
 }
