@@ -62,17 +62,23 @@ static void NAME(attention_pack)(const attention_plan *plan, int64_t index) {
 
     const ELEMENT *k = (const ELEMENT *)s->k + (memory * s->keys + first) * s->k_stride + head * d;
     ELEMENT *pk = (ELEMENT *)plan->packed_k + (group * plan->padded_keys + first) * d;
-    for (int64_t j = 0; j < PANEL; j++)
-        for (int64_t p = 0; p < d; p += PAIR)
-            for (int64_t e = 0; e < PAIR; e++)
-                pk[p * PANEL + j * PAIR + e] = j < keys ? k[j * s->k_stride + p + e] : 0;
+    for (int64_t p = 0; p < d; p += PAIR, pk += PANEL * PAIR) {
+        for (int64_t j = 0; j < keys; j++) memcpy(pk + j * PAIR, k + j * s->k_stride + p, PAIR * sizeof *k);
+        memset(pk + keys * PAIR, 0, (size_t)(PANEL - keys) * PAIR * sizeof *pk);
+    }
 
     const ELEMENT *v = (const ELEMENT *)s->v + (memory * s->keys + first) * s->v_stride + head * d;
     ELEMENT *pv = (ELEMENT *)plan->packed_v + (group * plan->padded_keys + first) * width;
-    for (int64_t j = 0; j < PANEL; j += PAIR)
-        for (int64_t p = 0; p < width; p++)
-            for (int64_t e = 0; e < PAIR; e++)
-                pv[j * width + p * PAIR + e] = p < d && j + e < keys ? v[(j + e) * s->v_stride + p] : 0;
+    for (int64_t j = 0; j < PANEL; j += PAIR, v += PAIR * s->v_stride, pv += PAIR * width) {
+        if (j + PAIR <= keys) {
+            for (int64_t p = 0; p < d; p++)
+                for (int64_t e = 0; e < PAIR; e++) pv[p * PAIR + e] = v[e * s->v_stride + p];
+            memset(pv + d * PAIR, 0, (size_t)(width - d) * PAIR * sizeof *pv);
+        } else {
+            memset(pv, 0, (size_t)width * PAIR * sizeof *pv);
+            for (int64_t p = 0; p < d && j < keys; p++) pv[p * PAIR] = v[p];
+        }
+    }
 }
 
 // index: (image, head, block of queries).
@@ -91,16 +97,18 @@ static void NAME(attention_block)(const attention_plan *plan, int64_t index) {
     float out[QUERY_BLOCK * 512] __attribute__((aligned(64)));
     float maximum[QUERY_BLOCK], sum[QUERY_BLOCK];
     for (int64_t i = 0; i < rows; i++) maximum[i] = -__builtin_inff(), sum[i] = 0;
-    float scale = 1.0f / __builtin_sqrtf((float)d);
+    // Scores are kept as exponents of 2: e^(s / sqrt d) = 2^(s log2(e) / sqrt d).
+    float scale = 1.44269504f / __builtin_sqrtf((float)d);
     // Under a causal mask no query of this block sees a key past its last row.
     int64_t seen = s->causal ? KERNELS_MIN(s->keys, first + rows) : s->keys;
 
     for (int64_t start = 0; start < seen; start += KEY_BLOCK) {
         int64_t valid = KERNELS_MIN(KEY_BLOCK, seen - start);
-        int64_t panels = (valid + PANEL - 1) / PANEL, padded = panels * PANEL;
-        for (int64_t p = 0; p < panels; p++)
-            NAME(product)(rows, PANEL / LANES, q, s->q_stride, (const float *)(k + (start + p * PANEL) * d), PANEL,
-                          scores + p * PANEL, KEY_BLOCK, d / PAIR, false);
+        // Whole vectors of keys; what is past the last key in them is masked, and weighs nothing.
+        int64_t padded = (valid + 15) / 16 * 16;
+        for (int64_t p = 0; p < padded; p += PANEL)
+            NAME(product)(rows, KERNELS_MIN(PANEL, padded - p) / LANES, q, s->q_stride,
+                          (const float *)(k + (start + p) * d), PANEL, scores + p, KEY_BLOCK, d / PAIR, false);
 
         for (int64_t i = 0; i < rows; i++) {
             float *row = scores + i * KEY_BLOCK;
@@ -113,11 +121,11 @@ static void NAME(attention_block)(const attention_plan *plan, int64_t index) {
             float highest = maximum_of(top) * scale;
             float next = highest > maximum[i] ? highest : maximum[i];
             if (next == -__builtin_inff()) next = 0;  // the row sees nothing yet: every weight becomes zero
-            float fade = __builtin_expf(maximum[i] - next);
+            float fade = power_of_two((vf)(maximum[i] - next), false)[0];
 
             vf total = (vf)(0.0f);
             for (int64_t j = 0; j < padded; j += LANES) {
-                vf e = exponential(__builtin_elementwise_fma(load(row + j), (vf)(scale), (vf)(-next)));
+                vf e = power_of_two(__builtin_elementwise_fma(load(row + j), (vf)(scale), (vf)(-next)), PAIR == 2);
                 total += e;
                 STORE_P(row, j, e);
             }

@@ -6,7 +6,7 @@ extern const row_kernels avx512_bf16_kernels;
 
 // MARK: Which CPU
 
-static kernels_cpu_features limit = {true, true, true};
+static _Thread_local kernels_cpu_features limit = {true, true, true};
 
 kernels_cpu_features kernels_cpu(void) {
     kernels_cpu_features has = {
@@ -130,16 +130,16 @@ void kernels_layer_norm(const float *x, const float *weight, const float *bias, 
 }
 
 // MARK: Group normalisation
-// First pass: sums of each channel over each block of SUM_ROWS pixels, in fp32. Then, in double and in a fixed order, the
-// blocks are joined to means and variances of the groups, and those to a scale and a shift of each channel. Second pass:
-// scale, shift, SiLU.
+// First pass: sums of each channel over each block of SUM_ROWS pixels, in fp32, relative to the block's first pixel. Then,
+// in double and in a fixed order, the blocks are joined to mean and variance of each group, and those to a scale and a
+// shift of each channel. Last pass: scale, shift, SiLU.
 
 enum { SUM_ROWS = 64 };
 
 typedef struct {
     row_work rows;
     float *sums, *scale, *shift;  // [n, blocks, 2, c], [n, c], [n, c]
-    int64_t pixels, blocks;
+    int64_t pixels, blocks, groups;
     bool silu;
 } group_work;
 
@@ -149,6 +149,33 @@ static void group_sums_piece(void *context, int64_t index) {
     float *sums = g->sums + index * 2 * c;
     g->rows.kernels->channel_sums((const float *)g->rows.x + (index / g->blocks * g->pixels + first) * c,
                                   KERNELS_MIN(SUM_ROWS, g->pixels - first), c, sums, sums + c);
+}
+// index: (image, group). With a block's first pixel p, d = x - p, and the mean m of the group:
+// sum x = sum d + rows p, sum (x - m)^2 = sum d^2 + 2 (p - m) sum d + rows (p - m)^2.
+static void group_join_piece(void *context, int64_t index) {
+    group_work *g = context;
+    int64_t c = g->rows.c, size = c / g->groups, image = index / g->groups, first = index % g->groups * size;
+    const float *x = (const float *)g->rows.x + image * g->pixels * c;
+    const float *sums = g->sums + image * g->blocks * 2 * c;
+    double count = (double)(g->pixels * size), mean = 0, square = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t b = 0; b < g->blocks; b++) {
+            double rows = (double)KERNELS_MIN(SUM_ROWS, g->pixels - b * SUM_ROWS);
+            for (int64_t i = first; i < first + size; i++) {
+                double pivot = x[b * SUM_ROWS * c + i], sum = sums[b * 2 * c + i];
+                if (pass == 0) mean += sum + rows * pivot;
+                else square += sums[b * 2 * c + c + i] + (pivot - mean) * (2 * sum + rows * (pivot - mean));
+            }
+        }
+        if (pass == 0) mean /= count;
+    }
+    double variance = square / count;
+    double inverse = 1 / __builtin_sqrt((variance < 0 ? 0 : variance) + g->rows.eps);
+    for (int64_t i = first; i < first + size; i++) {
+        double scale = g->rows.weight[i] * inverse;
+        g->scale[image * c + i] = (float)scale;
+        g->shift[image * c + i] = (float)(g->rows.bias[i] - mean * scale);
+    }
 }
 static void group_apply_piece(void *context, int64_t index) {
     group_work *g = context;
@@ -165,48 +192,75 @@ size_t kernels_group_norm_scratch_bytes(int64_t n, int64_t pixels, int64_t c) {
 
 void kernels_group_norm(const float *x, const float *weight, const float *bias, float eps, bool silu, void *y,
                         kernels_type yt, int64_t n, int64_t pixels, int64_t c, int64_t groups, void *scratch) {
-    int64_t blocks = (pixels + SUM_ROWS - 1) / SUM_ROWS, size = c / groups;
+    int64_t blocks = (pixels + SUM_ROWS - 1) / SUM_ROWS;
     float *sums = scratch, *scale = sums + n * blocks * 2 * c, *shift = scale + n * c;
     group_work g = {{kernels_chosen(), x, weight, bias, eps, y, KERNELS_F32, yt, n * pixels, c},
-                    sums, scale, shift, pixels, blocks, silu};
+                    sums, scale, shift, pixels, blocks, groups, silu};
     kernels_parallel_for(n * blocks, group_sums_piece, &g);
-    for (int64_t image = 0; image < n; image++)
-        for (int64_t group = 0; group < groups; group++) {
-            double sum = 0, square = 0, count = (double)(pixels * size);
-            for (int64_t b = 0; b < blocks; b++)
-                for (int64_t i = group * size; i < (group + 1) * size; i++) {
-                    sum += sums[(image * blocks + b) * 2 * c + i];
-                    square += sums[(image * blocks + b) * 2 * c + c + i];
-                }
-            double mean = sum / count, variance = square / count - mean * mean;
-            double inverse = 1 / __builtin_sqrt((variance > 0 ? variance : 0) + eps);
-            for (int64_t i = group * size; i < (group + 1) * size; i++) {
-                scale[image * c + i] = (float)(weight[i] * inverse);
-                shift[image * c + i] = (float)(bias[i] - mean * weight[i] * inverse);
-            }
-        }
+    kernels_parallel_for(n * groups, group_join_piece, &g);
     kernels_parallel_for(n * blocks, group_apply_piece, &g);
 }
 
 // MARK: Layout
 
-void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t b_row, float *y, int64_t rows) {
-    for (int64_t r = 0; r < rows; r++, y += a_row + b_row) {
-        memcpy(y, a + r * a_row, (size_t)a_row * sizeof(float));
-        memcpy(y + a_row, b + r * b_row, (size_t)b_row * sizeof(float));
-    }
+// Bound by memory, which one core does not saturate: pieces of about COPY_BYTES go to the pool.
+
+enum { COPY_BYTES = 1 << 18 };
+
+typedef struct {
+    const char *a, *b;
+    char *y;
+    int64_t a_bytes, b_bytes;  // of a row
+    int64_t rows, piece;       // of all, of a piece
+} row_copy;
+
+// Rows of which a piece writes about COPY_BYTES.
+static int64_t piece_rows(int64_t row_bytes) { return row_bytes < COPY_BYTES ? COPY_BYTES / (row_bytes + 1) + 1 : 1; }
+
+static void copy_piece(void *context, int64_t index) {
+    row_copy *j = context;
+    int64_t first = index * COPY_BYTES;
+    memcpy(j->y + first, j->a + first, (size_t)KERNELS_MIN(COPY_BYTES, j->a_bytes - first));
+}
+void kernels_copy(const void *x, void *y, int64_t bytes) {
+    row_copy j = {.a = x, .y = y, .a_bytes = bytes};
+    kernels_parallel_for((bytes + COPY_BYTES - 1) / COPY_BYTES, copy_piece, &j);
 }
 
+static void concat_piece(void *context, int64_t index) {
+    row_copy *j = context;
+    int64_t y_bytes = j->a_bytes + j->b_bytes;
+    for (int64_t r = index * j->piece; r < KERNELS_MIN(j->rows, (index + 1) * j->piece); r++) {
+        memcpy(j->y + r * y_bytes, j->a + r * j->a_bytes, (size_t)j->a_bytes);
+        memcpy(j->y + r * y_bytes + j->a_bytes, j->b + r * j->b_bytes, (size_t)j->b_bytes);
+    }
+}
+void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t b_row, float *y, int64_t rows) {
+    int64_t size = sizeof(float), piece = piece_rows((a_row + b_row) * size);
+    row_copy j = {(const char *)a, (const char *)b, (char *)y, a_row * size, b_row * size, rows, piece};
+    kernels_parallel_for((rows + piece - 1) / piece, concat_piece, &j);
+}
+
+typedef struct {
+    const char *x;
+    char *y;
+    int64_t h, w, oh, ow, pixel_bytes, rows, piece;  // rows of all pictures that are written, of a piece
+} upsampling;
+
+static void upsample_piece(void *context, int64_t index) {
+    upsampling *u = context;
+    for (int64_t r = index * u->piece; r < KERNELS_MIN(u->rows, (index + 1) * u->piece); r++) {
+        const char *line = u->x + (r / u->oh * u->h + r % u->oh / 2) * u->w * u->pixel_bytes;
+        char *to = u->y + r * u->ow * u->pixel_bytes;
+        for (int64_t j = 0; j < u->ow; j++, to += u->pixel_bytes)
+            memcpy(to, line + j / 2 * u->pixel_bytes, (size_t)u->pixel_bytes);
+    }
+}
 void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
                        int64_t pixel_bytes) {
-    const char *from = x;
-    char *to = y;
-    for (int64_t image = 0; image < n; image++, from += h * w * pixel_bytes)
-        for (int64_t i = 0; i < oh; i++) {
-            const char *line = from + i / 2 * w * pixel_bytes;
-            for (int64_t j = 0; j < ow; j++, to += pixel_bytes)
-                memcpy(to, line + j / 2 * pixel_bytes, (size_t)pixel_bytes);
-        }
+    int64_t piece = piece_rows(ow * pixel_bytes);
+    upsampling u = {x, y, h, w, oh, ow, pixel_bytes, n * oh, piece};
+    kernels_parallel_for((n * oh + piece - 1) / piece, upsample_piece, &u);
 }
 
 void kernels_patches(const float *x, float *y, int64_t first, int64_t rows, int64_t h, int64_t w, int64_t c, int64_t oh,

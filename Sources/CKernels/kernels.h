@@ -29,7 +29,7 @@ typedef struct {
     void (*geglu)(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t c);
     void (*layer_norm)(const float *x, const float *weight, const float *bias, float eps, void *y, kernels_type yt,
                        int64_t c);
-    /// Adds the sum and the sum of squares of each channel over `rows` rows to sum[c] and square[c].
+    /// Sets sum[c] and square[c] to the sums over `rows` rows of x - x[0] and of its square.
     void (*channel_sums)(const float *x, int64_t rows, int64_t c, float *sum, float *square);
     /// y = x * scale[c] + shift[c], then SiLU where asked.
     void (*scale_shift)(const float *x, const float *scale, const float *shift, bool silu, void *y, kernels_type yt,

@@ -74,10 +74,12 @@ void reference_attention(const kernels_attention_shape *s) {
                 int64_t k = memory * s->keys * s->k_stride + head * d, v = memory * s->keys * s->v_stride + head * d;
                 int64_t y = (image * s->queries + i) * s->y_stride + head * d;
                 int64_t seen = s->causal ? KERNELS_MIN(s->keys, i + 1) : s->keys;
-                double sum = 0, out[512] = {0};
                 float maximum = -INFINITY;
-                // Twice over the scores rather than one row of them in memory: once for the maximum, once to weigh.
-                for (int pass = 0; pass < 2; pass++)
+                // The scores are computed again rather than kept in memory: once for the maximum, then to weigh 512
+                // columns of v at a time.
+                for (int64_t pass = 0, from = 0; from < d; from += pass > 0 ? 512 : 0, pass++) {
+                    int64_t columns = KERNELS_MIN(512, d - from);
+                    double sum = 0, out[512] = {0};
                     for (int64_t j = 0; j < seen; j++) {
                         float score = 0;
                         for (int64_t p = 0; p < d; p++)
@@ -89,10 +91,12 @@ void reference_attention(const kernels_attention_shape *s) {
                         }
                         float weight = expf(score - maximum);
                         sum += weight;
-                        for (int64_t p = 0; p < d; p++)
-                            out[p] += weight * element(s->v, s->type, v + j * s->v_stride + p);
+                        for (int64_t p = 0; p < columns; p++)
+                            out[p] += weight * element(s->v, s->type, v + j * s->v_stride + from + p);
                     }
-                for (int64_t p = 0; p < d; p++) set_element(s->y, s->type, y + p, (float)(out[p] / sum));
+                    for (int64_t p = 0; pass > 0 && p < columns; p++)
+                        set_element(s->y, s->type, y + from + p, (float)(out[p] / sum));
+                }
             }
 }
 
@@ -126,8 +130,11 @@ static void layer_norm(const float *x, const float *weight, const float *bias, f
 }
 static void channel_sums(const float *x, int64_t rows, int64_t c, float *sum, float *square) {
     for (int64_t i = 0; i < c; i++) sum[i] = 0, square[i] = 0;
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < c; i++) sum[i] += x[r * c + i], square[i] += x[r * c + i] * x[r * c + i];
+    for (int64_t r = 1; r < rows; r++)
+        for (int64_t i = 0; i < c; i++) {
+            float d = x[r * c + i] - x[i];
+            sum[i] += d, square[i] += d * d;
+        }
 }
 static void scale_shift(const float *x, const float *scale, const float *shift, bool silu, void *y, kernels_type yt,
                         int64_t rows, int64_t c) {

@@ -51,25 +51,53 @@ INLINE void store_any(void *y, kernels_type type, int64_t i, int64_t left, vf v)
 
 // MARK: Functions of a vector
 
-// A tree, so that the order of the additions is fixed.
+// Both are trees, so that the order of the additions is fixed.
+typedef float vf8 __attribute__((ext_vector_type(8)));
+#if LANES == 16
+INLINE vf8 halved_sum(vf v) { return v.lo + v.hi; }
+INLINE vf8 halved_maximum(vf v) { return __builtin_elementwise_max(v.lo, v.hi); }
+#else
+INLINE vf8 halved_sum(vf v) { return v; }
+INLINE vf8 halved_maximum(vf v) { return v; }
+#endif
 INLINE float sum_of(vf v) {
-    float s[LANES];
-    memcpy(s, &v, sizeof v);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) s[i] += s[i + half];
-    return s[0];
+    vf8 s = halved_sum(v);
+    s.lo += s.hi;
+    return (s.x + s.z) + (s.y + s.w);
 }
 INLINE float maximum_of(vf v) {
-    float m = v[0];
-    for (int i = 1; i < LANES; i++) m = v[i] > m ? v[i] : m;
-    return m;
+    vf8 m = halved_maximum(v);
+    m.lo = __builtin_elementwise_max(m.lo, m.hi);
+    m.xy = __builtin_elementwise_max(m.xy, m.zw);
+    return m.x > m.y ? m.x : m.y;
+}
+
+// 2^n p for whole n, given as n + 1.5 * 2^23: its low bits are n, which belongs into the bits of the exponent.
+#define TO_WHOLE 12582912.0f
+INLINE vf scaled_by_power(vf p, vf whole) {
+    vi bits;
+    memcpy(&bits, &whole, sizeof bits);
+    bits = (bits + 127) << 23;
+    vf power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+// v where x >= least, else 0; what is not a number stays.
+INLINE vf zero_below(vf x, float least, vf v) {
+    vi keep = ~(vi)(x < least), bits;
+    memcpy(&bits, &v, sizeof bits);
+    bits &= keep;
+    memcpy(&v, &bits, sizeof v);
+    return v;
 }
 
 // e^x: x = n ln 2 + r, |r| <= ln 2 / 2 (ln 2 in two parts: Cody & Waite), a polynomial for e^r, 2^n by the exponent's
-// bits. Two units in the last place; 0 below -87.3, so that a masked score weighs exactly nothing.
+// bits. Two units in the last place; 0 below -87.3. Comparisons are such that what is not a number stays.
 INLINE vf exponential(vf x) {
-    vf held = __builtin_elementwise_min(__builtin_elementwise_max(x, (vf)(-87.3f)), (vf)(88.7f));
-    vf n = __builtin_elementwise_roundeven(held * 1.44269504f);
+    vf held = x < -87.3f ? -87.3f : x;
+    held = held > 88.7f ? 88.7f : held;
+    vf whole = __builtin_elementwise_fma(held, (vf)(1.44269504f), (vf)(TO_WHOLE));
+    vf n = whole - TO_WHOLE;
     vf r = __builtin_elementwise_fma(n, (vf)(-0.693359375f), held);
     r = __builtin_elementwise_fma(n, (vf)(2.12194440e-4f), r);
     vf p = __builtin_elementwise_fma(r, (vf)(1.3888889e-3f), (vf)(8.3333333e-3f));
@@ -78,15 +106,28 @@ INLINE vf exponential(vf x) {
     p = __builtin_elementwise_fma(p, r, (vf)(0.5f));
     p = __builtin_elementwise_fma(p, r, (vf)(1.0f));
     p = __builtin_elementwise_fma(p, r, (vf)(1.0f));
-    vi exponent = (__builtin_convertvector(n, vi) + 127) << 23;
-    vf power;
-    memcpy(&power, &exponent, sizeof power);
-    vi keep = (vi)(x >= -87.3f), bits;
-    vf y = p * power;
-    memcpy(&bits, &y, sizeof bits);
-    bits &= keep;
-    memcpy(&y, &bits, sizeof y);
-    return y;
+    return zero_below(x, -87.3f, scaled_by_power(p, whole));
+}
+
+// 2^t for t up to about 0, as a softmax below its maximum wants it: t = n + r, |r| <= 1/2, a minimax polynomial for 2^r
+// (relative error 9e-8, or 3e-6 where the result is rounded to bfloat16 anyway). 0 below -126.
+INLINE vf power_of_two(vf t, const bool coarse) {
+    vf held = t < -126.0f ? -126.0f : t;
+    vf whole = held + TO_WHOLE;
+    vf r = held - (whole - TO_WHOLE);
+    vf p;
+    if (coarse) {
+        p = __builtin_elementwise_fma(r, (vf)(9.582853e-3f), (vf)(5.5906426e-2f));
+        p = __builtin_elementwise_fma(p, r, (vf)(2.4024099e-1f));
+        p = __builtin_elementwise_fma(p, r, (vf)(6.9312418e-1f));
+    } else {
+        p = __builtin_elementwise_fma(r, (vf)(1.3264727e-3f), (vf)(9.671513e-3f));
+        p = __builtin_elementwise_fma(p, r, (vf)(5.5507336e-2f));
+        p = __builtin_elementwise_fma(p, r, (vf)(2.4022243e-1f));
+        p = __builtin_elementwise_fma(p, r, (vf)(6.93147e-1f));
+    }
+    p = __builtin_elementwise_fma(p, r, (vf)(1.0f));
+    return zero_below(t, -126.0f, scaled_by_power(p, whole));
 }
 
 INLINE vf sigmoid_times(vf x, float k) { return x / (1.0f + exponential(-k * x)); }
@@ -160,17 +201,27 @@ static void layer_norm(const float *x, const float *weight, const float *bias, f
     }
 }
 
-static void channel_sums(const float *x, int64_t rows, int64_t c, float *sum, float *square) {
-    for (int64_t i = 0; i < c; i += LANES) {
-        vf s = (vf)(0.0f), q = (vf)(0.0f);
-        for (int64_t r = 0; r < rows; r++) {
-            vf v = load_any(x + r * c, KERNELS_F32, i, c - i);
-            s += v;
-            q = __builtin_elementwise_fma(v, v, q);
+// Sums over `rows` of x - x[0] and of its square: the first row stands near the mean, without which the squares of a
+// channel far from zero would drown its variance. `V` vectors of channels at once, so that a row is read in long runs.
+INLINE void channel_sums_of(const int V, const float *x, int64_t rows, int64_t c, int64_t left, float *sum,
+                            float *square) {
+    vf pivot[V], s[V], q[V];
+    for (int v = 0; v < V; v++) pivot[v] = load_any(x, KERNELS_F32, v * LANES, left - v * LANES), s[v] = q[v] = (vf)(0.0f);
+    for (int64_t r = 1; r < rows; r++)
+        for (int v = 0; v < V; v++) {
+            vf d = load_any(x + r * c, KERNELS_F32, v * LANES, left - v * LANES) - pivot[v];
+            s[v] += d;
+            q[v] = __builtin_elementwise_fma(d, d, q[v]);
         }
-        store_any(sum, KERNELS_F32, i, c - i, s);
-        store_any(square, KERNELS_F32, i, c - i, q);
+    for (int v = 0; v < V; v++) {
+        store_any(sum, KERNELS_F32, v * LANES, left - v * LANES, s[v]);
+        store_any(square, KERNELS_F32, v * LANES, left - v * LANES, q[v]);
     }
+}
+static void channel_sums(const float *x, int64_t rows, int64_t c, float *sum, float *square) {
+    int64_t i = 0;
+    for (; i + 4 * LANES <= c; i += 4 * LANES) channel_sums_of(4, x + i, rows, c, 4 * LANES, sum + i, square + i);
+    for (; i < c; i += LANES) channel_sums_of(1, x + i, rows, c, c - i, sum + i, square + i);
 }
 
 static void scale_shift(const float *x, const float *scale, const float *shift, bool with_silu, void *y,

@@ -86,9 +86,15 @@ int onednn_open(onednn_engine **engine) {
     if (!e) return dnnl_out_of_memory;
     int status = dnnl_engine_create(&e->engine, dnnl_cpu, 0);
     if (status == dnnl_success) status = dnnl_stream_create(&e->stream, e->engine, dnnl_stream_default_flags);
-    if (status != dnnl_success) free(e);
+    if (status != dnnl_success) onednn_close(e);
     else *engine = e;
     return status;
+}
+
+void onednn_close(onednn_engine *e) {
+    if (e->stream) dnnl_stream_destroy(e->stream);
+    if (e->engine) dnnl_engine_destroy(e->engine);
+    free(e);
 }
 
 const char *onednn_status_name(int status) { return dnnl_status2str((dnnl_status_t)status); }
@@ -113,6 +119,15 @@ const char *onednn_isa(void) {
 }
 
 // MARK: Products
+
+// The four operands of a product as its description wants them.
+typedef struct {
+    layout src, weights, bias, dst;
+} operands;
+
+static void free_operands(operands *o) {
+    free_layout(&o->src), free_layout(&o->weights), free_layout(&o->bias), free_layout(&o->dst);
+}
 
 static dnnl_data_type_t type_of(onednn_type type) { return type == ONEDNN_BF16 ? dnnl_bf16 : dnnl_f32; }
 
@@ -144,11 +159,29 @@ static int make_memory(onednn_product *p, bool bias) {
     return dnnl_success;
 }
 
-static int finish(onednn_product *p, int status, bool bias, onednn_product **product) {
+// Ends the making of a product that was described with `status`: all of it, or none.
+static int finish(onednn_product *p, int status, operands *o, dnnl_primitive_attr_t attributes, bool bias,
+                  onednn_product **product) {
+    if (attributes) dnnl_primitive_attr_destroy(attributes);
+    free_operands(o);
     if (status == dnnl_success) status = make_memory(p, bias);
     if (status != dnnl_success) onednn_release(p);
     else *product = p;
     return status;
+}
+
+static int matmul(onednn_product *p, int64_t m, int64_t k, int64_t n, onednn_options options, operands *o,
+                  dnnl_primitive_attr_t *attributes) {
+    p->dimensions = 2, p->weights_dims[0] = k, p->weights_dims[1] = n, p->plain_tag = dnnl_ba;
+    dnnl_data_type_t type = type_of(options.source);
+    dnnl_dims_t src_dims = {m, k}, dst_dims = {m, n}, bias_dims = {1, n};
+    TRY(make_layout(&o->src, 2, src_dims, type, dnnl_ab));
+    TRY(make_layout(&o->weights, 2, p->weights_dims, type, dnnl_format_tag_any));
+    TRY(make_layout(&o->bias, 2, bias_dims, dnnl_f32, dnnl_ab));
+    TRY(make_layout(&o->dst, 2, dst_dims, type_of(options.destination), dnnl_ab));
+    TRY(make_attributes(options, attributes));
+    return describe_matmul(&p->description, p->owner->engine, view(&o->src), view(&o->weights),
+                           options.bias ? view(&o->bias) : NULL, view(&o->dst), *attributes);
 }
 
 int onednn_matmul(onednn_engine *engine, int64_t m, int64_t k, int64_t n, onednn_options options,
@@ -156,24 +189,30 @@ int onednn_matmul(onednn_engine *engine, int64_t m, int64_t k, int64_t n, onednn
     onednn_product *p = calloc(1, sizeof *p);
     if (!p) return dnnl_out_of_memory;
     p->owner = engine;
-    p->dimensions = 2, p->weights_dims[0] = k, p->weights_dims[1] = n, p->plain_tag = dnnl_ba;
-
-    dnnl_data_type_t type = type_of(options.source);
-    dnnl_dims_t src_dims = {m, k}, dst_dims = {m, n}, bias_dims = {1, n};
-    layout src, weights, bias, dst;
-    TRY(make_layout(&src, 2, src_dims, type, dnnl_ab));
-    TRY(make_layout(&weights, 2, p->weights_dims, type, dnnl_format_tag_any));
-    TRY(make_layout(&bias, 2, bias_dims, dnnl_f32, dnnl_ab));
-    TRY(make_layout(&dst, 2, dst_dims, type_of(options.destination), dnnl_ab));
+    operands o = {0};
     dnnl_primitive_attr_t attributes = NULL;
-    int status = make_attributes(options, &attributes);
-    if (status == dnnl_success)
-        status = describe_matmul(&p->description, engine->engine, view(&src),
-                                 view(&weights),
-                                 options.bias ? view(&bias) : NULL, view(&dst), attributes);
-    if (attributes) dnnl_primitive_attr_destroy(attributes);
-    free_layout(&src), free_layout(&weights), free_layout(&bias), free_layout(&dst);
-    return finish(p, status, options.bias, product);
+    int status = matmul(p, m, k, n, options, &o, &attributes);
+    return finish(p, status, &o, attributes, options.bias, product);
+}
+
+static int convolution(onednn_product *p, onednn_convolution_shape s, onednn_options options, operands *o,
+                       dnnl_primitive_attr_t *attributes) {
+    p->dimensions = 4, p->plain_tag = dnnl_abcd;
+    p->weights_dims[0] = s.outputs, p->weights_dims[1] = s.c;
+    p->weights_dims[2] = p->weights_dims[3] = s.kernel;
+    dnnl_data_type_t type = type_of(options.source);
+    int64_t oh = (s.h + s.pad_begin + s.pad_end - s.kernel) / s.stride + 1;
+    int64_t ow = (s.w + s.pad_begin + s.pad_end - s.kernel) / s.stride + 1;
+    // oneDNN names dimensions n, c, h, w whatever the layout; the tag acdb is nhwc.
+    dnnl_dims_t src_dims = {s.n, s.c, s.h, s.w}, dst_dims = {s.n, s.outputs, oh, ow}, bias_dims = {s.outputs};
+    dnnl_dims_t strides = {s.stride, s.stride}, begin = {s.pad_begin, s.pad_begin}, end = {s.pad_end, s.pad_end};
+    TRY(make_layout(&o->src, 4, src_dims, type, dnnl_acdb));
+    TRY(make_layout(&o->weights, 4, p->weights_dims, type, dnnl_format_tag_any));
+    TRY(make_layout(&o->bias, 1, bias_dims, dnnl_f32, dnnl_a));
+    TRY(make_layout(&o->dst, 4, dst_dims, type_of(options.destination), dnnl_acdb));
+    TRY(make_attributes(options, attributes));
+    return describe_convolution(&p->description, p->owner->engine, view(&o->src), view(&o->weights),
+                                options.bias ? view(&o->bias) : NULL, view(&o->dst), strides, begin, end, *attributes);
 }
 
 int onednn_convolution(onednn_engine *engine, onednn_convolution_shape s, onednn_options options,
@@ -181,30 +220,10 @@ int onednn_convolution(onednn_engine *engine, onednn_convolution_shape s, onednn
     onednn_product *p = calloc(1, sizeof *p);
     if (!p) return dnnl_out_of_memory;
     p->owner = engine;
-    p->dimensions = 4, p->plain_tag = dnnl_abcd;
-    p->weights_dims[0] = s.outputs, p->weights_dims[1] = s.c;
-    p->weights_dims[2] = p->weights_dims[3] = s.kernel;
-
-    dnnl_data_type_t type = type_of(options.source);
-    int64_t oh = (s.h + s.pad_begin + s.pad_end - s.kernel) / s.stride + 1;
-    int64_t ow = (s.w + s.pad_begin + s.pad_end - s.kernel) / s.stride + 1;
-    // oneDNN names dimensions n, c, h, w whatever the layout; the tag acdb is nhwc.
-    dnnl_dims_t src_dims = {s.n, s.c, s.h, s.w}, dst_dims = {s.n, s.outputs, oh, ow}, bias_dims = {s.outputs};
-    dnnl_dims_t strides = {s.stride, s.stride}, begin = {s.pad_begin, s.pad_begin}, end = {s.pad_end, s.pad_end};
-    layout src, weights, bias, dst;
-    TRY(make_layout(&src, 4, src_dims, type, dnnl_acdb));
-    TRY(make_layout(&weights, 4, p->weights_dims, type, dnnl_format_tag_any));
-    TRY(make_layout(&bias, 1, bias_dims, dnnl_f32, dnnl_a));
-    TRY(make_layout(&dst, 4, dst_dims, type_of(options.destination), dnnl_acdb));
+    operands o = {0};
     dnnl_primitive_attr_t attributes = NULL;
-    int status = make_attributes(options, &attributes);
-    if (status == dnnl_success)
-        status = describe_convolution(&p->description, engine->engine, view(&src),
-                                      view(&weights),
-                                      options.bias ? view(&bias) : NULL, view(&dst), strides, begin, end, attributes);
-    if (attributes) dnnl_primitive_attr_destroy(attributes);
-    free_layout(&src), free_layout(&weights), free_layout(&bias), free_layout(&dst);
-    return finish(p, status, options.bias, product);
+    int status = convolution(p, s, options, &o, &attributes);
+    return finish(p, status, &o, attributes, options.bias, product);
 }
 
 void onednn_release(onednn_product *p) {

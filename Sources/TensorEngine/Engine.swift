@@ -14,7 +14,7 @@ public final class Engine {
     /// Type of the inputs of products: what normalisations and activations write.
     public var activationType: ElementType { path.activationType }
 
-    /// Threads that do the work; shared by all engines of the process. Results do not depend on it.
+    /// Threads that do the work which the calling thread asks for, whatever the engine. Results do not depend on it.
     public static var threadCount: Int {
         get { Int(kernels_threads()) }
         set { kernels_set_threads(Int32(clamping: newValue)) }
@@ -29,6 +29,9 @@ public final class Engine {
 
     /// Gives memory that no tensor uses back to the system.
     public func trimMemory() { pool.trim() }
+
+    /// Bytes held for tensors and packed weights, in use or kept for the next.
+    package var memoryHeld: Int { pool.bytesHeld }
 
     // MARK: Making tensors
 
@@ -53,7 +56,7 @@ public final class Engine {
     public func copy(_ x: Tensor) throws(EngineError) -> Tensor {
         let y = try empty(x.shape, x.elementType)
         try measured("copy \(x.shape)") {
-            y.bytes.copyMemory(from: x.bytes, byteCount: x.count * x.elementType.byteCount)
+            kernels_copy(x.bytes, y.bytes, Int64(x.count * x.elementType.byteCount))
         }
         return y
     }
@@ -94,7 +97,7 @@ public final class Engine {
     ) throws(EngineError) -> Weights {
         var tensor: Tensor?
         if let bias { tensor = try self.tensor(bias, shape: [outputs]) }
-        return Weights(kind: kind, inputs: inputs, outputs: outputs, bias: tensor, fill: fill)
+        return Weights(kind: kind, inputs: inputs, outputs: outputs, bias: tensor, pool: pool, fill: fill)
     }
 
     /// A linear map or a convolution of `x`: `[..., inputs] -> [..., outputs]`, or `[n, h, w, inputs] -> [n, oh, ow, outputs]`.
@@ -119,8 +122,8 @@ public final class Engine {
             sum.elementType == .float32
         else {
             throw .shapes(
-                operation: "\(weights.kind)", found: [sum.shape, outputShape(x, shape)], expected: "equal shapes to add"
-            )
+                operation: "\(weights.kind)", found: [sum.shape, outputShape(x, shape)],
+                expected: "equal shapes to add, the sum in float32")
         }
         try run(x, weights, bias: nil, shape, into: sum)
     }
@@ -128,6 +131,7 @@ public final class Engine {
     private func run(
         _ x: Tensor, _ weights: Weights, bias: Tensor?, _ shape: ProductShape, into y: Tensor
     ) throws(EngineError) {
+        if y.count == 0 { return }
         let source = try converted(x, to: shape.source)
         let bias = (bias ?? weights.bias).map { UnsafePointer($0.floats) }
         try measured(shape.name, flops: shape.flops) { () throws(EngineError) in
@@ -138,8 +142,15 @@ public final class Engine {
     private func productShape(
         _ x: Tensor, _ weights: Weights, bias: Tensor?, type: ElementType, accumulate: Bool
     ) throws(EngineError) -> ProductShape {
-        if let bias, bias.count != weights.outputs {
-            throw .shapes(operation: "bias of \(weights.kind)", found: [bias.shape], expected: "\([weights.outputs])")
+        // What the backend made of weights is in its own layout and dies with it.
+        precondition(weights.pool === pool, "weights of another engine")
+        if let bias, bias.count != weights.outputs || bias.elementType != .float32 {
+            throw .shapes(
+                operation: "bias of \(weights.kind)", found: [bias.shape], expected: "\([weights.outputs]) in float32")
+        }
+        guard type == .float32 || type == activationType else {
+            throw .shapes(
+                operation: "\(weights.kind) to \(type)", found: [x.shape], expected: "float32 on \(path.rawValue)")
         }
         let isLinear = weights.kind == .linear
         guard x.channels == weights.inputs, isLinear || x.shape.count == 4 else {
@@ -147,10 +158,15 @@ public final class Engine {
                 operation: "\(weights.kind)", found: [x.shape],
                 expected: "\(isLinear ? "[..., " : "[n, h, w, ")\(weights.inputs)]")
         }
-        return ProductShape(
+        let shape = ProductShape(
             kind: weights.kind, inputs: weights.inputs, outputs: weights.outputs, n: isLinear ? x.rows : x.shape[0],
             h: isLinear ? 1 : x.shape[1], w: isLinear ? 1 : x.shape[2], source: activationType, destination: type,
             bias: bias != nil || weights.bias != nil, accumulate: accumulate)
+        guard shape.coversKernel else {
+            throw .shapes(
+                operation: "\(weights.kind)", found: [x.shape], expected: "at least the kernel's size with its padding")
+        }
+        return shape
     }
 
     private func outputShape(_ x: Tensor, _ shape: ProductShape) -> [Int] {

@@ -1,10 +1,17 @@
+import CKernels
 import COneDNN
 
 /// Products by oneDNN: one primitive a shape, made at its first use and kept.
 final class OneDNNBackend: ProductBackend {
+    /// A primitive divides its work, and sizes its scratch memory, for the number of threads it was made with.
+    private struct Key: Hashable {
+        let shape: ProductShape
+        let threads: Int32
+    }
+
     private let engine: OpaquePointer
     private let pool: BufferPool
-    private var products: [ProductShape: OpaquePointer] = [:]
+    private var products: [Key: OpaquePointer] = [:]
 
     init(pool: BufferPool) throws(EngineError) {
         var engine: OpaquePointer?
@@ -14,7 +21,10 @@ final class OneDNNBackend: ProductBackend {
         self.pool = pool
     }
 
-    deinit { for product in products.values { onednn_release(product) } }
+    deinit {
+        for product in products.values { onednn_release(product) }
+        onednn_close(engine)
+    }
 
     private static func error(_ operation: String, _ status: Int32) -> EngineError {
         .oneDNN(operation: operation, status: String(cString: onednn_status_name(status)))
@@ -33,7 +43,8 @@ final class OneDNNBackend: ProductBackend {
     }
 
     private func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer {
-        if let product = products[shape] { return product }
+        let key = Key(shape: shape, threads: kernels_threads())
+        if let product = products[key] { return product }
         let options = onednn_options(
             source: shape.source == .bfloat16 ? ONEDNN_BF16 : ONEDNN_F32,
             destination: shape.destination == .bfloat16 ? ONEDNN_BF16 : ONEDNN_F32, bias: shape.bias,
@@ -51,7 +62,7 @@ final class OneDNNBackend: ProductBackend {
             status = onednn_convolution(engine, convolution, options, &product)
         }
         guard status == 0, let product else { throw Self.error("make \(shape)", status) }
-        products[shape] = product
+        products[key] = product
         return product
     }
 
@@ -60,11 +71,8 @@ final class OneDNNBackend: ProductBackend {
             guard let made = packed.product else { continue }
             if made == product || onednn_same_layout(made, product) { return packed.storage }
         }
-        let plain = try Storage(byteCount: weights.count * 4, pool: pool)
-        let floats = plain.pointer.bindMemory(to: Float.self, capacity: weights.count)
-        weights.fill(UnsafeMutableBufferPointer(start: floats, count: weights.count))
         let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool)
-        let status = onednn_pack(product, floats, storage.pointer)
+        let status = try weights.withValues { onednn_pack(product, $0.baseAddress, storage.pointer) }
         guard status == 0 else { throw Self.error("pack weights", status) }
         weights.packed.append(PackedWeights(storage: storage, product: product))
         return storage

@@ -102,14 +102,13 @@ final class OpenBLASBackend: ProductBackend {
         if area == 1 {
             weights.fill(UnsafeMutableBufferPointer(start: packed, count: weights.count))
         } else {
-            let plain = try Storage(byteCount: weights.count * 4, pool: pool)
-            let floats = plain.pointer.bindMemory(to: Float.self, capacity: weights.count)
-            weights.fill(UnsafeMutableBufferPointer(start: floats, count: weights.count))
-            for output in 0..<weights.outputs {
-                for input in 0..<weights.inputs {
-                    for tap in 0..<area {
-                        packed[(output * area + tap) * weights.inputs + input] =
-                            floats[(output * weights.inputs + input) * area + tap]
+            try weights.withValues { floats in
+                for output in 0..<weights.outputs {
+                    for input in 0..<weights.inputs {
+                        for tap in 0..<area {
+                            packed[(output * area + tap) * weights.inputs + input] =
+                                floats[(output * weights.inputs + input) * area + tap]
+                        }
                     }
                 }
             }

@@ -90,10 +90,12 @@ extension Engine {
     public func activate(_ x: Tensor, _ activation: Activation) throws(EngineError) -> Tensor {
         let y = try empty(x.shape, activationType)
         let count = Int64(x.count)
-        switch activation {
-        case .silu: kernels_silu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
-        case .gelu: kernels_gelu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
-        case .quickGELU: kernels_quick_gelu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
+        try measured("\(activation) \(x.shape)") {
+            switch activation {
+            case .silu: kernels_silu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
+            case .gelu: kernels_gelu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
+            case .quickGELU: kernels_quick_gelu(x.bytes, x.elementType.kernels, y.bytes, y.elementType.kernels, count)
+            }
         }
         return y
     }
@@ -117,7 +119,7 @@ extension Engine {
             throw .shapes(operation: "add", found: [a.shape, b.shape], expected: "equal shapes")
         }
         let y = try empty(a.shape)
-        kernels_add(a.floats, b.floats, y.floats, Int64(a.count))
+        try measured("add \(a.shape)") { kernels_add(a.floats, b.floats, y.floats, Int64(a.count)) }
         return y
     }
 
@@ -144,19 +146,19 @@ extension Engine {
         }
         let y = try empty([tensors.count] + first.shape.dropFirst(), first.elementType)
         let size = first.count * first.elementType.byteCount
-        for (index, tensor) in tensors.enumerated() {
-            (y.bytes + index * size).copyMemory(from: tensor.bytes, byteCount: size)
-        }
+        for (index, tensor) in tensors.enumerated() { kernels_copy(tensor.bytes, y.bytes + index * size, Int64(size)) }
         return y
     }
 
     /// The entries of the first dimension that `indices` name, in that order and as often.
     public func gathered(_ x: Tensor, _ indices: [Int]) throws(EngineError) -> Tensor {
         let y = try empty([indices.count] + x.shape.dropFirst(), x.elementType)
-        for (position, index) in indices.enumerated() {
-            let from = try x.slice(index..<index + 1)
-            let to = try y.slice(position..<position + 1)
-            to.bytes.copyMemory(from: from.bytes, byteCount: from.count * from.elementType.byteCount)
+        try measured("gather \(y.shape)") { () throws(EngineError) in
+            for (position, index) in indices.enumerated() {
+                let from = try x.slice(index..<index + 1)
+                let to = try y.slice(position..<position + 1)
+                kernels_copy(from.bytes, to.bytes, Int64(from.count * from.elementType.byteCount))
+            }
         }
         return y
     }
@@ -190,14 +192,19 @@ extension Engine {
         -> Tensor
     {
         let (a, b, c) = (q.tensor.shape, k.tensor.shape, v.tensor.shape)
+        for columns in [q, k, v] where columns.first < 0 || columns.first + columns.width > columns.tensor.channels {
+            throw .shapes(
+                operation: "attention of \(heads) heads", found: [columns.tensor.shape],
+                expected: "columns \(columns.first)..<\(columns.first + columns.width)")
+        }
         guard a.count == 3, b.count == 3, c.count == 3, b.dropLast() == c.dropLast(), b[0] == a[0] || b[0] == 1,
-            q.width == k.width, q.width == v.width, heads > 0, q.width % heads == 0,
+            b[1] > 0, q.width == k.width, q.width == v.width, heads > 0, q.width % heads == 0,
             q.tensor.elementType == activationType, k.tensor.elementType == activationType,
             v.tensor.elementType == activationType
         else {
             throw .shapes(
                 operation: "attention of \(heads) heads", found: [a, b, c],
-                expected: "[n, queries, c], [n or 1, keys, c] twice, c a multiple of the heads")
+                expected: "[n, queries, c], [n or 1, keys, c] twice, at least one key, c a multiple of the heads")
         }
         let y = try empty([a[0], a[1], q.width], activationType)
         var shape = kernels_attention_shape(

@@ -85,6 +85,8 @@ final class Storage {
 /// after the first step nothing is asked of the system. Belongs to one engine and, like it, to one thread.
 final class BufferPool {
     private var free: [Int: [UnsafeMutableRawPointer]] = [:]
+    /// Bytes taken from the system and not given back, in use or not.
+    private(set) var bytesHeld = 0
     private static let hugePage = 2 << 20
 
     /// Sizes are rounded so that tensors of nearly one size share buffers: to 1/8 of their power of two.
@@ -104,6 +106,7 @@ final class BufferPool {
         }
         // Fewer TLB misses where the kernel can; a refusal changes nothing.
         if large { madvise(pointer, size, MADV_HUGEPAGE) }
+        bytesHeld += size
         return (pointer, size)
     }
 
@@ -111,7 +114,10 @@ final class BufferPool {
 
     /// Returns what is not in use to the system.
     func trim() {
-        for pointers in free.values { for pointer in pointers { Glibc.free(pointer) } }
+        for (size, pointers) in free {
+            for pointer in pointers { Glibc.free(pointer) }
+            bytesHeld -= size * pointers.count
+        }
         free = [:]
     }
 

@@ -23,6 +23,8 @@ public final class Weights {
     let inputs: Int
     let outputs: Int
     let bias: Tensor?
+    /// Of the engine they belong to.
+    let pool: BufferPool
     /// Writes `outputs * inputs * kernel * kernel` values in PyTorch's order.
     let fill: (UnsafeMutableBufferPointer<Float>) -> Void
     /// What the backend made of the values, once a layout.
@@ -31,14 +33,26 @@ public final class Weights {
     var count: Int { outputs * inputs * kind.kernel * kind.kernel }
 
     init(
-        kind: ProductKind, inputs: Int, outputs: Int, bias: Tensor?,
+        kind: ProductKind, inputs: Int, outputs: Int, bias: Tensor?, pool: BufferPool,
         fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
     ) {
         self.kind = kind
         self.inputs = inputs
         self.outputs = outputs
         self.bias = bias
+        self.pool = pool
         self.fill = fill
+    }
+}
+
+extension Weights {
+    /// Calls `body` with the values in PyTorch's order. They are in memory for that long only, and not in the pool's, which
+    /// would keep the largest of each size for ever.
+    func withValues<R>(_ body: (UnsafeMutableBufferPointer<Float>) throws(EngineError) -> R) throws(EngineError) -> R {
+        let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: count)
+        defer { values.deallocate() }
+        fill(values)
+        return try body(values)
     }
 }
 
@@ -62,6 +76,14 @@ struct ProductShape: Hashable {
     var destination: ElementType
     var bias: Bool
     var accumulate: Bool
+
+    /// Whether there is a whole window of the kernel in the padded input.
+    var coversKernel: Bool {
+        switch kind {
+        case .linear: true
+        case .convolution(let kernel, _, let begin, let end): min(h, w) + begin + end >= kernel
+        }
+    }
 
     /// Output height and width.
     var outputSize: (h: Int, w: Int) {

@@ -27,10 +27,11 @@ typedef struct {
 
 kernels_cpu_features kernels_cpu(void);
 
-/// Lets a test run the kernels of a smaller CPU: features not in `allowed` are not used. Not thread safe.
+/// Lets a test run the kernels of a smaller CPU: what the calling thread asks for uses no features but `allowed`.
 void kernels_limit_cpu(kernels_cpu_features allowed);
 
-/// Sets the number of threads of the one pool (libgomp's) that both our kernels and oneDNN use.
+/// Sets the number of threads of the one pool (libgomp's) that both our kernels and oneDNN use, for work that the calling
+/// thread asks for.
 void kernels_set_threads(int count);
 int kernels_threads(void);
 
@@ -41,6 +42,8 @@ void kernels_parallel_for(int64_t count, void (*body)(void *context, int64_t ind
 
 void kernels_f32_to_bf16(const float *x, uint16_t *y, int64_t count);
 void kernels_bf16_to_f32(const uint16_t *x, float *y, int64_t count);
+/// memcpy, by all threads.
+void kernels_copy(const void *x, void *y, int64_t bytes);
 /// y[r] = a[r] ++ b[r]: joins rows of `a_row` and `b_row` floats.
 void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t b_row, float *y, int64_t rows);
 /// Nearest neighbour, twice as high and wide or one less: x [n,h,w,c] -> y [n,oh,ow,c], oh 2h or 2h-1 and ow likewise, in

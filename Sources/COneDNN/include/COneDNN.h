@@ -30,6 +30,8 @@ typedef struct {
 } onednn_convolution_shape;
 
 int onednn_open(onednn_engine **engine);
+/// Every product made with it must have been released.
+void onednn_close(onednn_engine *engine);
 const char *onednn_status_name(int status);
 /// "2.6.3", and the instruction set it will use, such as "avx512_core_bf16".
 void onednn_version(int version[3]);

@@ -1,0 +1,150 @@
+import CKernels
+import TensorEngine
+import Testing
+
+/// Linear maps and convolutions of each compute path against loops that follow the definition.
+@Suite struct ProductTests {
+    static let paths = ComputePath.allCases.filter(\.isSupported)
+
+    /// A product and its input's size.
+    struct Shape: CustomTestStringConvertible, Sendable {
+        var n = 1, h = 1, w = 1
+        let inputs: Int, outputs: Int
+        var kernel = 1, stride = 1, padBegin = 0, padEnd = 0
+        var isLinear = false
+
+        var kind: ProductKind {
+            isLinear ? .linear : .convolution(kernel: kernel, stride: stride, padBegin: padBegin, padEnd: padEnd)
+        }
+        var oh: Int { (h + padBegin + padEnd - kernel) / stride + 1 }
+        var ow: Int { (w + padBegin + padEnd - kernel) / stride + 1 }
+        var testDescription: String {
+            isLinear ? "linear [\(n), \(inputs)] -> \(outputs)" : "\(kind) [\(n), \(h), \(w), \(inputs)] -> \(outputs)"
+        }
+
+        static func linear(_ n: Int, _ inputs: Int, _ outputs: Int) -> Shape {
+            Shape(n: n, inputs: inputs, outputs: outputs, isLinear: true)
+        }
+    }
+
+    static let shapes: [Shape] = [
+        .linear(1, 1, 1), .linear(1, 320, 64), .linear(3, 33, 7), .linear(77, 64, 129), .linear(300, 17, 5),
+        .linear(257, 40, 641), .linear(5, 1280, 16), .linear(2, 4096, 3),
+        Shape(h: 1, w: 1, inputs: 3, outputs: 5, kernel: 3, padBegin: 1, padEnd: 1),
+        Shape(h: 5, w: 7, inputs: 4, outputs: 3, kernel: 3, padBegin: 1, padEnd: 1),
+        Shape(n: 2, h: 9, w: 6, inputs: 17, outputs: 20, kernel: 3, padBegin: 1, padEnd: 1),
+        Shape(n: 3, h: 8, w: 8, inputs: 32, outputs: 64, kernel: 3, padBegin: 1, padEnd: 1),
+        Shape(h: 16, w: 16, inputs: 3, outputs: 32, kernel: 3, padBegin: 1, padEnd: 1),
+        Shape(h: 16, w: 16, inputs: 32, outputs: 4, kernel: 3, padBegin: 1, padEnd: 1),
+        Shape(n: 2, h: 9, w: 7, inputs: 16, outputs: 33, kernel: 3, stride: 2, padBegin: 1, padEnd: 1),
+        Shape(h: 8, w: 10, inputs: 20, outputs: 9, kernel: 3, stride: 2, padBegin: 0, padEnd: 1),
+        Shape(h: 7, w: 5, inputs: 6, outputs: 8, kernel: 3, padBegin: 0, padEnd: 0),
+        Shape(n: 2, h: 6, w: 6, inputs: 5, outputs: 7, kernel: 3, stride: 2, padBegin: 1, padEnd: 0),
+        Shape(n: 2, h: 5, w: 3, inputs: 24, outputs: 48),
+        Shape(h: 6, w: 6, inputs: 3, outputs: 4, kernel: 1, stride: 2),
+        Shape(h: 17, w: 16, inputs: 4, outputs: 650, kernel: 3, padBegin: 1, padEnd: 1),
+    ]
+
+    private struct Values {
+        let x: [Float], weights: [Float], bias: [Float], otherBias: [Float], sum: [Float]
+
+        init(_ shape: Shape) {
+            var random = RandomValues(seed: UInt64(shape.inputs * 1000 + shape.outputs))
+            x = random.bfloats(shape.n * shape.h * shape.w * shape.inputs)
+            weights = random.bfloats(shape.outputs * shape.inputs * shape.kernel * shape.kernel)
+            bias = random.floats(shape.outputs, in: -2...2)
+            otherBias = random.floats(shape.outputs, in: -2...2)
+            sum = random.floats(shape.n * shape.oh * shape.ow * shape.outputs, in: -3...3)
+        }
+    }
+
+    /// [n, oh, ow, outputs] from weights [outputs, inputs, kernel, kernel], without a bias.
+    private func definition(_ shape: Shape, _ values: Values) -> [Double] {
+        var y: [Double] = []
+        for row in 0..<shape.n * shape.oh * shape.ow {
+            let (image, i, j) = (row / (shape.oh * shape.ow), row / shape.ow % shape.oh, row % shape.ow)
+            for output in 0..<shape.outputs {
+                var total = 0.0
+                for ky in 0..<shape.kernel {
+                    for kx in 0..<shape.kernel {
+                        let yy = i * shape.stride + ky - shape.padBegin
+                        let xx = j * shape.stride + kx - shape.padBegin
+                        guard yy >= 0, yy < shape.h, xx >= 0, xx < shape.w else { continue }
+                        let from = ((image * shape.h + yy) * shape.w + xx) * shape.inputs
+                        for input in 0..<shape.inputs {
+                            let tap = ((output * shape.inputs + input) * shape.kernel + ky) * shape.kernel + kx
+                            total += Double(values.x[from + input]) * Double(values.weights[tap])
+                        }
+                    }
+                }
+                y.append(total)
+            }
+        }
+        return y
+    }
+
+    private func tensor(_ engine: Engine, _ shape: Shape, _ values: Values) throws -> Tensor {
+        try engine.tensor(
+            values.x, shape: shape.isLinear ? [shape.n, shape.inputs] : [shape.n, shape.h, shape.w, shape.inputs])
+    }
+
+    @Test(arguments: paths, shapes) func equalsTheDefinition(_ path: ComputePath, _ shape: Shape) throws {
+        let engine = try Engine(path: path)
+        let values = Values(shape)
+        // Sums of so many products of numbers up to 1, in fp32.
+        let depth = Float(shape.inputs * shape.kernel * shape.kernel)
+        let tolerance = 2e-6 * depth.squareRoot() + 2e-6
+        func check(_ y: Tensor, _ expected: [Float], _ what: Comment, relative: Float = 0) {
+            #expect(worst(engine.floats(y), expected, absolute: tolerance, relative: relative) <= 1, what)
+        }
+        let products = definition(shape, values)
+        func expected(bias: [Float]?, sum: [Float]? = nil) -> [Float] {
+            products.enumerated().map { Float($1 + Double(bias?[$0 % shape.outputs] ?? 0) + Double(sum?[$0] ?? 0)) }
+        }
+        let x = try tensor(engine, shape, values)
+        let outputShape = shape.isLinear ? [shape.n, shape.outputs] : [shape.n, shape.oh, shape.ow, shape.outputs]
+
+        for bias in [values.bias, nil] {
+            let weights = try engine.weights(shape.kind, inputs: shape.inputs, outputs: shape.outputs, bias: bias) {
+                _ = $0.update(from: values.weights)
+            }
+            let plain = expected(bias: bias)
+            let y = try engine.product(x, weights)
+            #expect(y.shape == outputShape)
+            check(y, plain, "plain")
+            check(try engine.product(x, weights), plain, "again")
+            let other = try engine.tensor(values.otherBias, shape: [shape.outputs])
+            check(
+                try engine.product(x, weights, bias: other), expected(bias: values.otherBias),
+                "another bias")
+            let sum = try engine.tensor(values.sum, shape: outputShape)
+            try engine.product(x, weights, accumulateInto: sum)
+            check(sum, expected(bias: bias, sum: values.sum), "accumulated")
+            // The type that the next product reads: bfloat16 on the bf16 path.
+            let narrow = try engine.product(x, weights, to: engine.activationType)
+            #expect(narrow.elementType == engine.activationType)
+            check(narrow, plain, "narrow", relative: path == .oneDNNBF16 ? 0x1p-8 : 0)
+        }
+    }
+
+    /// Weights are asked for once, however often and in whatever shape they are used.
+    @Test(arguments: paths) func weightsAreReadOnce(_ path: ComputePath) throws {
+        let engine = try Engine(path: path)
+        var reads = 0
+        let weights = try engine.weights(.linear, inputs: 64, outputs: 64, bias: nil) {
+            reads += 1
+            for i in $0.indices { $0[i] = Float(i % 7) }
+        }
+        for _ in 0..<3 {
+            _ = try engine.product(try engine.tensor([Float](repeating: 1, count: 640), shape: [10, 64]), weights)
+        }
+        #expect(reads == 1)
+    }
+
+    @Test(arguments: paths) func anEmptyInputGivesAnEmptyResult(_ path: ComputePath) throws {
+        let engine = try Engine(path: path)
+        let weights = try engine.weights(.linear, inputs: 8, outputs: 4, bias: nil) { $0.update(repeating: 1) }
+        let x = try engine.empty([0, 8])
+        #expect(engine.floats(try engine.product(x, weights)).isEmpty)
+    }
+}
