@@ -76,6 +76,9 @@ public struct Checkpoint: Sendable {
     private static func signature(of bytes: UnsafeRawBufferPointer) -> Signature {
         func starts(_ prefix: [UInt8]) -> Bool { bytes.starts(with: prefix) }
         func starts(_ prefix: String) -> Bool { bytes.starts(with: prefix.utf8) }
+        // Eight bytes of header length, then a JSON object. A length may begin like a pickle (128 is 80 00), but all that may
+        // be read has no high bytes.
+        if bytes.count >= 9, bytes[8] == UInt8(ascii: "{"), bytes[4..<8].allSatisfy({ $0 == 0 }) { return .safetensors }
         if starts([0x50, 0x4b, 0x03, 0x04]) { return .zip }
         if starts("version https://git-lfs") { return .other("a Git LFS pointer (the file itself was not downloaded)") }
         if starts("GGUF") { return .other("a GGUF file") }
@@ -86,7 +89,7 @@ public struct Checkpoint: Sendable {
             return .other("a torch file from before version 1.6 (load and save it again with a newer torch)")
         }
         if starts([0x80]), bytes.count > 1, bytes[1] <= 5 { return .other("a bare pickle") }
-        // Eight bytes of header length, then a JSON object. Length zero is left to the reader's message.
+        // Another length is left to the reader's message.
         if bytes.count >= 9, bytes[8] == UInt8(ascii: "{") { return .safetensors }
         if bytes.count < 9 || bytes.starts(with: [0, 0, 0, 0]) {
             return .other("\(bytes.count) bytes of no known kind")

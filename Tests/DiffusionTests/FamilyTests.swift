@@ -135,6 +135,38 @@ import Testing
         #expect(model.tokenizer.padding == .zero)
     }
 
+    /// What the metadata of a single file says; the probe decides by the U-Net's output alone.
+    @Test func predictionOfASingleFile() throws {
+        let family = Family("sd2")
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).safetensors").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let cases: [([String: String], Bool, PredictionType, Int)] = [
+            ([:], false, .epsilon, 64), (["modelspec.architecture": "stable-diffusion-v2-512"], true, .epsilon, 64),
+            (["modelspec.architecture": "stable-diffusion-v2-768-v"], true, .vPrediction, 96),
+            (["modelspec.prediction_type": "v", "modelspec.resolution": "640x640"], true, .vPrediction, 80),
+        ]
+        for (metadata, isSaid, type, size) in cases {
+            var writer = SafetensorsWriter(metadata: metadata)
+            for tensor in try family.tensors("single.safetensors").values { writer.add(tensor) }
+            try writer.write(toPath: path)
+            let file = try LDMCheckpoint(path: path, prefersEMA: false)
+            var configuration = try Self.configuration(family, file.store)
+            configuration.latentSize = 64
+            #expect(file.applyMetadata(to: &configuration) == isSaid)
+            #expect(configuration.schedule.predictionType == type)
+            #expect(configuration.latentSize == size)
+        }
+        let file = try LDMCheckpoint(path: family.path("single.safetensors"), prefersEMA: false)
+        let configuration = try Self.configuration(family, file.store).unet
+        let engine = try Engine(path: .openBLAS)
+        for (bias, predictsV) in [(Float(10), false), (-10, true)] {
+            let store = ParameterStore(amending: file.store) { name, _ in
+                name == "model.diffusion_model.out.2.bias" ? [{ $0.update(repeating: bias) }] : []
+            }
+            #expect(try PredictionProbe.predictsV(store, configuration, engine: engine) == predictsV)
+        }
+    }
+
     // MARK: Low-rank updates
 
     @Test(arguments: ["sd1", "sd2"], ["kohya", "peft"]) func lora(_ name: String, _ naming: String) throws {

@@ -370,7 +370,7 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
                 #"{"_class_name": "DDIMScheduler", "beta_schedule": "sigmoid"}"#, "beta_schedule",
                 "'sigmoid'; expected one of"
             ),
-            (#"{"_class_name": "DDIMScheduler", "clip_sample": 1}"#, "clip_sample", "is 1.0; expected true or false"),
+            (#"{"_class_name": "DDIMScheduler", "clip_sample": 1}"#, "clip_sample", "is 1; expected true or false"),
             (#"{"_class_name": "DDIMScheduler", "steps_offset": 1.5}"#, "steps_offset", "expected a whole number"),
             (#"{"_class_name": "DDIMScheduler", "steps_offset": 1e300}"#, "steps_offset", "expected a whole number"),
             (#"{"_class_name": "DDIMScheduler", "trained_betas": [0.1, "x"]}"#, "trained_betas", "is 'x'"),

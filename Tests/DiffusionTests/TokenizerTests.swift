@@ -123,7 +123,7 @@ private let clip = Result { try Tokenizer.clip() }
             ),
             (
                 ["vocab.json": vocabulary, "merges.txt": "a b\n", "tokenizer_config.json": #"{"pad_token": "<pad>"}"#],
-                "tokenizer_config.json", "'<pad>' is not in vocab.json"
+                "tokenizer_config.json", "'<pad>' is not in the vocabulary"
             ),
         ]
         for (files, file, problem) in broken {

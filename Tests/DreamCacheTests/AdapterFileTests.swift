@@ -57,6 +57,39 @@ import Testing
         #expect("\(error)".contains("stable-diffusion-v1 or stable-diffusion-v2-512"))
     }
 
+    /// Stable Diffusion 1 and 2 have sites of the same shapes: there the metadata decides.
+    @Test func anAdapterOfAnotherBaseOfEqualShapesIsRefusedByName() throws {
+        defer { tidy() }
+        let sites = [
+            "middle_block.1": 1280, "output_blocks.4.1": 1280, "output_blocks.6.1": 640, "output_blocks.8.1": 640,
+            "output_blocks.10.1": 320,
+        ]
+        func file(_ metadata: [String: String]) throws -> AdapterFile {
+            var writer = SafetensorsWriter(metadata: metadata)
+            for (site, channels) in sites {
+                writer.add(
+                    "diffusion_model.\(site).transformer_blocks.0.linear_cat.bias", type: .f16, shape: [channels],
+                    floats: Array(repeating: 0, count: channels))
+            }
+            try writer.write(toPath: "\(folder)/adapter.safetensors")
+            return try AdapterFile(path: "\(folder)/adapter.safetensors")
+        }
+        let silent = try file([:])
+        for base in BaseArchitecture.allCases { try silent.check(sites: sites, base: base) }
+        let first = try file(["modelspec.architecture": "stable-diffusion-v1/dreamcache"])
+        try first.check(sites: sites, base: .stableDiffusion1)
+        let error = try #require(throws: DreamCacheError.self) {
+            try first.check(sites: sites, base: .stableDiffusion2)
+        }
+        let channels =
+            "(1280 channels; middle_block.1 1280, output_blocks.4.1 1280, output_blocks.6.1 640, "
+            + "output_blocks.8.1 640, output_blocks.10.1 320)"
+        #expect(
+            "\(error)"
+                == "\(folder)/adapter.safetensors: adapter: found an adapter for Stable Diffusion 1 \(channels), "
+                + "expected one for the model, which is Stable Diffusion 2 \(channels)")
+    }
+
     @Test func anAdapterRunsInEitherFormat() throws {
         defer { tidy() }
         let original = Golden.path("cross_attention-199999.pt")

@@ -104,3 +104,39 @@ import Testing
         #expect(try Pipeline(files: files, path: .openBLAS).modelHash == plain.modelHash)
     }
 }
+
+/// The method on every base: a random adapter at the sites that the rule finds.
+@Suite struct FamilySubjectTests {
+    @Test(arguments: Family.all) func aSubjectRunsOnEveryBase(_ family: Family) throws {
+        let engine = try Engine(path: .oneDNNFP32)
+        let model = try StableDiffusion.load(checkpoint: family.folder, engine: engine)
+        let store = ParameterStore(randomSeed: 5)
+        let adapter = try Adapter(store, for: model.unet, engine: engine)
+        #expect(model.unet.sites.first?.name == "middle_block.1")
+        let pipeline = try Pipeline(model: model, adapter: adapter, modelHash: "m", adapterHash: "a")
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID())").path
+        defer { for end in [".dcache", ".safetensors"] { try? FileManager.default.removeItem(atPath: file + end) } }
+        let picture = try Raster.decode(path: Golden.path("reference.png"))
+        try pipeline.makeCache(of: [picture], subject: "s", options: CacheOptions()).write(toPath: file + ".dcache")
+        var request = ImageRequest(prompt: "a backpack", seed: 1)
+        (request.steps, request.width, request.height) = (4, 64, 72)
+        let plain = try pipeline.denoised(request).latent
+        request.caches = [try FeatureCache.open(file + ".dcache")]
+        let personal = try pipeline.denoised(request).latent
+        #expect(!personal.contains { !$0.isFinite })
+        #expect(relativeError(personal, plain) > 1e-3)
+        // The adapter as a file belongs to this base alone.
+        try store.takenTensors().write(toPath: file + ".safetensors")
+        for other in Family.all {
+            let base = try StableDiffusion.load(checkpoint: other.folder, engine: engine)
+            if base.unet.sites == model.unet.sites {
+                _ = try Adapter(path: file + ".safetensors", for: base, engine: engine)
+            } else {
+                let error = try #require(throws: DreamCacheError.self) {
+                    try Adapter(path: file + ".safetensors", for: base, engine: engine)
+                }
+                #expect("\(error)".contains("an adapter for another base (\(model.unet.sites[0].channels) channels"))
+            }
+        }
+    }
+}

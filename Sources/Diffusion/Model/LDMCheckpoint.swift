@@ -67,14 +67,18 @@ struct LDMCheckpoint {
     var ignored: [ParameterStore.IgnoredKeys] { LDMNames.ignored + (usesEMA ? [.prefix(LDMNames.unet)] : []) }
 
     /// Takes what the metadata of a safetensors file says (Stability AI's ModelSpec) over what was recognised.
-    func applyMetadata(to configuration: inout ModelConfiguration) {
-        if file.metadata["modelspec.architecture"]?.hasPrefix("stable-diffusion-v2-768-v") ?? false {
+    /// - Returns: whether it says what the U-Net predicts.
+    func applyMetadata(to configuration: inout ModelConfiguration) -> Bool {
+        let architecture = file.metadata["modelspec.architecture"]
+        var isSaid = architecture?.hasPrefix(BaseArchitecture.stableDiffusion2.rawValue) ?? false
+        if architecture?.hasPrefix(BaseArchitecture.stableDiffusion2v.rawValue) ?? false {
+            isSaid = true
             configuration.schedule.predictionType = .vPrediction
             configuration.latentSize = 768 / configuration.autoencoder.downscale
         }
         switch file.metadata["modelspec.prediction_type"] {
-        case "v": configuration.schedule.predictionType = .vPrediction
-        case "epsilon": configuration.schedule.predictionType = .epsilon
+        case "v": (configuration.schedule.predictionType, isSaid) = (.vPrediction, true)
+        case "epsilon": (configuration.schedule.predictionType, isSaid) = (.epsilon, true)
         default: break
         }
         if let side = file.metadata["modelspec.resolution"]?.split(separator: "x").first.flatMap({ Int($0) }),
@@ -82,6 +86,7 @@ struct LDMCheckpoint {
         {
             configuration.latentSize = side / configuration.autoencoder.downscale
         }
+        return isSaid
     }
 
     /// The yaml that lies beside a checkpoint under the same base name.

@@ -28,7 +28,8 @@ public final class StableDiffusion {
         /// Text encoder blocks at the end that are not run, beyond those the model itself leaves out (diffusers'
         /// `clip_skip`; what other programs call CLIP skip 2 is 1 here).
         public var clipSkip = 0
-        /// What the U-Net predicts, where the files do not say it or say it wrongly.
+        /// What the U-Net predicts, where the files do not say it or say it wrongly. Of a single file of Stable Diffusion 2
+        /// that does not say it, it is found out by running the U-Net once.
         public var predictionType: PredictionType?
         /// Low-rank updates, added in this order.
         public var loras: [LowRankFile] = []
@@ -61,8 +62,17 @@ public final class StableDiffusion {
             let file = try LDMCheckpoint(path: path, prefersEMA: options.usesEMA)
             base = file.store
             configuration = try ModelConfiguration(recognisedFrom: base, path: path)
-            file.applyMetadata(to: &configuration)
-            if let yaml = options.yaml ?? LDMCheckpoint.sibling(of: path) { try configuration.apply(ldmYaml: yaml) }
+            let isSaid = file.applyMetadata(to: &configuration)
+            if let yaml = options.yaml ?? LDMCheckpoint.sibling(of: path) {
+                try configuration.apply(ldmYaml: yaml)
+            } else if !isSaid, options.predictionType == nil, configuration.architecture == .stableDiffusion2,
+                try onEngine({ () throws(EngineError) in
+                    try PredictionProbe.predictsV(base, configuration.unet, engine: engine)
+                })
+            {
+                configuration.schedule.predictionType = .vPrediction
+                configuration.latentSize = 768 / configuration.autoencoder.downscale
+            }
             ignored = file.ignored
         }
         if let type = options.predictionType { configuration.schedule.predictionType = type }
@@ -145,6 +155,10 @@ public final class StableDiffusion {
         } catch { throw .engine(error) }
         // OpenCLIP's last block is in the file and, by "penultimate", never run.
         do { try store.finish(ignoring: ignored ?? LDMNames.ignored) } catch { throw .checkpoint(error) }
+    }
+
+    private static func onEngine<R>(_ body: () throws(EngineError) -> R) throws(DiffusionError) -> R {
+        do { return try body() } catch { throw .engine(error) }
     }
 
     /// The states of a prompt, `[1, 77, width]`.

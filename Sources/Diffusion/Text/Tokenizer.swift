@@ -84,26 +84,18 @@ public struct Tokenizer: Sendable {
         specialTokens = Self.specialTokens(cleaning, start: startOfText, end: endOfText)
     }
 
-    /// The tokenizer of a model in diffusers' layout: `vocab.json`, `merges.txt` and, for the padding token,
-    /// `special_tokens_map.json` or `tokenizer_config.json`.
+    /// The tokenizer of a model in diffusers' layout: `vocab.json` and `merges.txt`, or the `tokenizer.json` that
+    /// transformers 5 writes in their place; and, for the padding token, `special_tokens_map.json` or
+    /// `tokenizer_config.json`.
     ///
     /// - Parameter folder: the model's `tokenizer` folder.
     /// - Throws: ``TokenizerError`` naming the file that is missing, not what it should be, or contradicts another.
     public init(diffusersFolder folder: URL) throws(TokenizerError) {
-        let vocabularyURL = folder.appendingPathComponent("vocab.json")
-        let mergesURL = folder.appendingPathComponent("merges.txt")
-        let identifiers: [String: Int32]
-        do {
-            identifiers = try JSONDecoder().decode([String: Int32].self, from: Self.read(vocabularyURL))
-        } catch let error as TokenizerError {
-            throw error
-        } catch {
-            throw TokenizerError(path: vocabularyURL.path, problem: "not a JSON object of token to id: \(error)")
-        }
+        let (identifiers, merges, source) = try Self.vocabulary(of: folder)
         var special: [String: Int32] = [:]
         for name in ["<|startoftext|>", "<|endoftext|>"] {
             guard let identifier = identifiers[name] else {
-                throw TokenizerError(path: vocabularyURL.path, problem: "has no token '\(name)'")
+                throw TokenizerError(path: source.vocabulary, problem: "has no token '\(name)'")
             }
             special[name] = identifier
         }
@@ -115,9 +107,8 @@ public struct Tokenizer: Sendable {
         for (token, identifier) in identifiers {
             vocabulary[BytePairEncoding.Symbol(spelling: Array(token.utf8)[...])] = identifier
         }
-        let pairs = try BytePairEncoding.parse(merges: [UInt8](Self.read(mergesURL)), source: mergesURL.path)
         encoding = try BytePairEncoding(
-            merges: pairs, vocabulary: vocabulary, unknown: endOfText, source: mergesURL.path)
+            merges: try merges(), vocabulary: vocabulary, unknown: endOfText, source: source.merges)
 
         cleaning = .transformers
         let token = try Self.paddingToken(of: folder, identifiers: identifiers)
@@ -248,14 +239,6 @@ public struct Tokenizer: Sendable {
             entities: try CharacterReferences(table: ModuleResource.bytes(of: name), source: name))
     }
 
-    private static func read(_ url: URL) throws(TokenizerError) -> Data {
-        do {
-            return try Data(contentsOf: url)
-        } catch {
-            throw TokenizerError(path: url.path, problem: "cannot be read: \(error.localizedDescription)")
-        }
-    }
-
     /// The padding token named beside a vocabulary; without one, transformers pads with the end token.
     private static func paddingToken(
         of folder: URL, identifiers: [String: Int32]
@@ -292,7 +275,7 @@ public struct Tokenizer: Sendable {
             }
             guard let token = configuration.padToken?.content else { continue }
             guard let identifier = identifiers[token] else {
-                throw TokenizerError(path: url.path, problem: "pad_token '\(token)' is not in vocab.json")
+                throw TokenizerError(path: url.path, problem: "pad_token '\(token)' is not in the vocabulary")
             }
             return (token, identifier)
         }

@@ -50,8 +50,13 @@ public struct AdapterFile: Sendable {
     /// Refuses an adapter of another base, by name. Stable Diffusion 1 and 2 have sites of equal shapes, so that between
     /// those only the metadata of our own format tells.
     func check(_ model: StableDiffusion) throws(DreamCacheError) {
-        let own = Dictionary(model.unet.sites.map { ($0.name, $0.channels) }) { first, _ in first }
-        let base = model.configuration.architecture
+        try check(
+            sites: Dictionary(model.unet.sites.map { ($0.name, $0.channels) }) { first, _ in first },
+            base: model.configuration.architecture)
+    }
+
+    /// The same for a model of these sites.
+    func check(sites own: [String: Int], base: BaseArchitecture?) throws(DreamCacheError) {
         guard sites == own, architecture == nil || base == nil || architecture == base else {
             throw .mismatch(
                 path: checkpoint.path, field: "adapter",

@@ -48,8 +48,8 @@ def randomise(module, seed, dtype):
     return module.eval()
 
 
-def tokenizer(folder, pad):
-    """CLIP's first merges and the vocabulary they imply."""
+def tokenizer(folder, pad, old=True):
+    """CLIP's first merges and the vocabulary they imply, in the files of transformers before 5 or in today's."""
     folder.mkdir(parents=True)
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     order = printable + [b for b in range(256) if b not in printable]
@@ -59,14 +59,17 @@ def tokenizer(folder, pad):
     tokens = letters + [c + "</w>" for c in letters] + ["".join(m.split()) for m in merges]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     assert len(tokens) == VOCABULARY == len(set(tokens))
+    made = CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)},
+                         merges=[tuple(m.split()) for m in merges], pad_token=pad)
+    made.model_max_length = 77
+    if not old:
+        made.save_pretrained(folder)
+        return made
     (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
     (folder / "special_tokens_map.json").write_text(json.dumps({
         "bos_token": {"content": "<|startoftext|>"}, "eos_token": {"content": "<|endoftext|>"}, "pad_token": pad}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 77, "pad_token": pad}))
-    made = CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)},
-                         merges=[tuple(m.split()) for m in merges], pad_token=pad)
-    made.model_max_length = 77
     return made
 
 
@@ -329,7 +332,7 @@ def sd2v():
     scheduler = diffusers.DPMSolverMultistepScheduler(**NOISE, prediction_type="v_prediction")
     parts = dict(unet=model, vae=decoder, text_encoder=encoder, scheduler=scheduler)
     save(folder / "folder", parts, dtype, safe=False)
-    parts["tokenizer"] = tokenizer(folder / "folder/tokenizer", "!")
+    parts["tokenizer"] = tokenizer(folder / "folder/tokenizer", "!", old=False)
     expected("sd2v", pipeline(parts))
 
 
