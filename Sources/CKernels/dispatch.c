@@ -241,24 +241,26 @@ void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t 
     kernels_parallel_for((rows + piece - 1) / piece, concat_piece, &j);
 }
 
-// A row of the smaller picture makes two of the larger.
+typedef struct {
+    const char *x;
+    char *y;
+    int64_t h, w, oh, ow, pixel_bytes, rows, piece;  // rows of all pictures that are written, of a piece
+} upsampling;
+
 static void upsample_piece(void *context, int64_t index) {
-    row_copy *j = context;
-    int64_t pixel = j->b_bytes, row = 2 * j->a_bytes;
-    for (int64_t line = index * j->piece; line < KERNELS_MIN(j->rows, (index + 1) * j->piece); line++) {
-        const char *from = j->a + line * j->a_bytes;
-        char *to = j->y + line * 2 * row;
-        for (int64_t i = 0; i < j->a_bytes; i += pixel) {
-            memcpy(to + 2 * i, from + i, (size_t)pixel);
-            memcpy(to + 2 * i + pixel, from + i, (size_t)pixel);
-        }
-        memcpy(to + row, to, (size_t)row);
+    upsampling *u = context;
+    for (int64_t r = index * u->piece; r < KERNELS_MIN(u->rows, (index + 1) * u->piece); r++) {
+        const char *line = u->x + (r / u->oh * u->h + r % u->oh / 2) * u->w * u->pixel_bytes;
+        char *to = u->y + r * u->ow * u->pixel_bytes;
+        for (int64_t j = 0; j < u->ow; j++, to += u->pixel_bytes)
+            memcpy(to, line + j / 2 * u->pixel_bytes, (size_t)u->pixel_bytes);
     }
 }
-void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t pixel_bytes) {
-    int64_t piece = piece_rows(4 * w * pixel_bytes);
-    row_copy j = {x, 0, y, w * pixel_bytes, pixel_bytes, n * h, piece};
-    kernels_parallel_for((n * h + piece - 1) / piece, upsample_piece, &j);
+void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
+                       int64_t pixel_bytes) {
+    int64_t piece = piece_rows(ow * pixel_bytes);
+    upsampling u = {x, y, h, w, oh, ow, pixel_bytes, n * oh, piece};
+    kernels_parallel_for((n * oh + piece - 1) / piece, upsample_piece, &u);
 }
 
 void kernels_patches(const float *x, float *y, int64_t first, int64_t rows, int64_t h, int64_t w, int64_t c, int64_t oh,

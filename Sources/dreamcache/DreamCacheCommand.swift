@@ -27,7 +27,8 @@ struct DreamCacheCommand: ParsableCommand {
             CommandGroup(
                 name: "Files and machine:",
                 subcommands: [
-                    InspectCommand.self, ReplayCommand.self, DoctorCommand.self, SchemaCommand.self,
+                    InspectCommand.self, ReplayCommand.self, ConvertCommand.self, DoctorCommand.self,
+                    SchemaCommand.self,
                     RandomModelCommand.self,
                     BenchCommand.self,
                 ]),

@@ -21,6 +21,11 @@ enum SignalThread {
                 errno = saved
             }
         }
+        // A parent may have started us with these signals blocked, as programs that use libdispatch do.
+        var set = sigset_t()
+        sigemptyset(&set)
+        for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&set, number) }
+        pthread_sigmask(SIG_UNBLOCK, &set, nil)
         // A reader of our log that goes away must not end the daemon.
         signal(SIGPIPE, SIG_IGN)
 

@@ -72,6 +72,29 @@ final class FaultGate: Sendable {
     }
 }
 
+/// Lets something happen in the middle of the n-th mutating call.
+final class InterruptingGate: Sendable {
+    private let count = Mutex(0)
+    private let moment: Int
+    private let action = Mutex<(@Sendable () -> Void)?>(nil)
+
+    init(at moment: Int) { self.moment = moment }
+
+    func onMoment(_ body: @escaping @Sendable () -> Void) { action.withLock { $0 = body } }
+
+    var gate: SystemGate {
+        SystemGate { [self] call in
+            guard call.isMutating else { return .proceed }
+            let number = count.withLock { count in
+                defer { count += 1 }
+                return count
+            }
+            if number == moment { action.withLock { $0 }?() }
+            return .proceed
+        }
+    }
+}
+
 /// The run every campaign spoils: two references, one manifest, two images and a contact sheet, checkpoints at each step.
 struct Scenario {
     static let manifest = #"{"subject": "dog", "prompts": ["a", "b"], "seed": 3, "output": {"grid": true}}"#
@@ -79,11 +102,12 @@ struct Scenario {
 
     let root: String
     let clock = TestClock()
-    let random = TestRandom()
+    /// Another daemon draws other numbers than the one before it.
+    let random = TestRandom(UInt64.random(in: 1...UInt64.max))
 
     /// A spool with the drops made and no daemon yet.
-    init() throws {
-        root = Files.temporaryFolder()
+    init(at folder: String? = nil) throws {
+        root = folder ?? Files.temporaryFolder()
         // The layout, as the package's installation makes it.
         let spool = try TestSpool(root: root, clock: clock, random: random)
         try spool.start()
@@ -92,11 +116,14 @@ struct Scenario {
         try spool.dropManifest(Self.manifest)
     }
 
+    /// A spool that some earlier run, or a power cut, has left.
+    init(root: String) { self.root = root }
+
     func remove() { Files.remove(root) }
 
     /// A daemon on it.
-    func daemon(_ gate: FaultGate) throws -> TestSpool {
-        try TestSpool(root: root, gate: gate.gate, script: Self.script, clock: clock, random: random) {
+    func daemon(_ gate: SystemGate) throws -> TestSpool {
+        try TestSpool(root: root, gate: gate, script: Self.script, clock: clock, random: random) {
             $0.environmentPause = 3
             $0.pressureInterval = 2
             $0.rescanInterval = 10
@@ -107,22 +134,24 @@ struct Scenario {
     enum Ending: Equatable {
         case finished
         case killed
+        /// It was asked to stop, and did.
+        case exited
         /// The daemon gave up by itself.
         case gaveUp(SpoolError.Code)
         case stuck
     }
 
     /// Runs one daemon until all is done, or it ends.
-    func run(_ gate: FaultGate, mendAfter: Int? = nil) throws -> Ending {
+    func run(_ gate: FaultGate, mendAfter: Int? = nil, turns: Int = 400) throws -> Ending {
         let spool: TestSpool
         do {
-            spool = try daemon(gate)
+            spool = try daemon(gate.gate)
             try spool.start()
         } catch let error as SpoolError {
             return gate.isDead ? .killed : .gaveUp(error.code)
         }
         defer { spool.daemon.abandon() }
-        for turn in 0..<400 {
+        for turn in 0..<turns {
             clock.advance(1)
             if turn == mendAfter { gate.mend() }
             do {
@@ -131,6 +160,24 @@ struct Scenario {
                 return gate.isDead ? .killed : .gaveUp(error.code)
             }
             if gate.isDead { return .killed }
+            if isFinished(spool) { return .finished }
+        }
+        return .stuck
+    }
+
+    /// Runs one daemon to which something is done at a moment, until all is done or it exits.
+    func run(interruptedAt moment: Int, by action: @escaping @Sendable (SpoolDaemon, SpoolConfiguration) -> Void) throws
+        -> Ending
+    {
+        let gate = InterruptingGate(at: moment)
+        let spool = try daemon(gate.gate)
+        let (daemon, configuration) = (spool.daemon, spool.configuration)
+        gate.onMoment { action(daemon, configuration) }
+        try spool.start()
+        defer { spool.daemon.abandon() }
+        for _ in 0..<400 {
+            clock.advance(1)
+            guard try spool.daemon.turn() else { return .exited }
             if isFinished(spool) { return .finished }
         }
         return .stuck
@@ -157,7 +204,9 @@ struct Scenario {
         }
         if !Files.exists(out + "grid.png") { faults.append("no contact sheet") }
         let receipt = try client.receipt(of: "job.json")
-        if receipt?.id != job.id || receipt?.state != .accepted { faults.append("receipt: \(String(describing: receipt))") }
+        if receipt?.id != job.id || receipt?.state != .accepted {
+            faults.append("receipt: \(String(describing: receipt))")
+        }
         if try client.receipt(of: "dog")?.state != .accepted { faults.append("the references' receipt") }
         if !Files.exists(root + "/cache/dog.dcache") { faults.append("no cache") }
         return faults

@@ -1,6 +1,5 @@
 import Spool
 import Synchronization
-import SystemPackage
 
 /// A renderer that obeys the interface and paints nothing: an image's bytes are a chain of hashes, one link a step, so
 /// that a wrong resume shows as a wrong image.
@@ -103,7 +102,7 @@ final class StubRenderer: Renderer {
     private static func picture(_ state: UInt64) -> [UInt8] { Pictures.png(payload: bytes(state)) }
 
     private func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
-        let relative = FilePath(String(path.dropFirst(system.rootPath.string.utf8.count + 1)))
+        let relative = SpoolPath(String(path.dropFirst(system.rootPath.utf8.count + 1)))
         do throws(SpoolError) {
             let file = try system.create(relative)
             try file.write(bytes)

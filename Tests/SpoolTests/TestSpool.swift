@@ -48,12 +48,14 @@ final class TestSpool {
     let random: TestRandom
     private(set) var daemon: SpoolDaemon
     private let gate: SystemGate?
+    private let worker: Worker
+    private let hooks: DaemonHooks
     private let isOwner: Bool
 
     init(
         root: String? = nil, gate: SystemGate? = nil, script: StubRenderer.Script = .init(),
-        clock: TestClock = TestClock(), random: TestRandom = TestRandom(),
-        configure: (inout SpoolConfiguration) -> Void = { _ in }
+        clock: TestClock = TestClock(), random: TestRandom = TestRandom(), worker: Worker = .inline,
+        hooks: DaemonHooks = DaemonHooks(), configure: (inout SpoolConfiguration) -> Void = { _ in }
     ) throws {
         isOwner = root == nil
         self.root = root ?? Files.temporaryFolder()
@@ -65,24 +67,26 @@ final class TestSpool {
         configuration.minimumFreeInodes = 0
         configure(&configuration)
         renderer = StubRenderer(try SystemCalls(root: self.root, gate: gate), script)
-        daemon = Self.make(configuration, renderer, clock, gate, random)
+        (self.worker, self.hooks) = (worker, hooks)
+        daemon = Self.make(configuration, renderer, clock, gate, random, worker, hooks)
     }
 
     deinit { if isOwner { Files.remove(root) } }
 
     private static func make(
         _ configuration: SpoolConfiguration, _ renderer: StubRenderer, _ clock: TestClock, _ gate: SystemGate?,
-        _ random: TestRandom
+        _ random: TestRandom, _ worker: Worker, _ hooks: DaemonHooks
     ) -> SpoolDaemon {
         SpoolDaemon(
-            configuration: configuration, renderer: renderer, clock: clock.clock, worker: .inline, gate: gate,
-            random: random.next, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+            configuration: configuration, renderer: renderer, clock: clock.clock, worker: worker, gate: gate,
+            random: random.next, hooks: hooks, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+        )
     }
 
     /// Ends the daemon as a crash does and makes a new one, not yet recovered.
     func crash() {
         daemon.abandon()
-        daemon = Self.make(configuration, renderer, clock, gate, random)
+        daemon = Self.make(configuration, renderer, clock, gate, random, worker, hooks)
     }
 
     func start() throws { try daemon.recover() }

@@ -52,6 +52,9 @@ int clinux_read_filesystem(int descriptor, struct clinux_filesystem *result);
 /// One datagram to an AF_UNIX address; a leading '@' means the abstract namespace. -1 with errno on failure.
 int clinux_send_datagram(const char *address, const void *bytes, size_t count);
 
+/// A bound datagram socket of such an address, or -1: the other side of sd_notify, for tests.
+int clinux_bind_datagram(const char *address);
+
 /// Device number of a stat record as one integer.
 static inline uint64_t clinux_device(const struct stat *s) { return (uint64_t)s->st_dev; }
 

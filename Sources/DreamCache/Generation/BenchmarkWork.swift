@@ -29,10 +29,11 @@ extension Pipeline {
         let pass = ReferencePass(model, trainingSchedule)
         let context = try model.encode(prompt: "")
         let features = try pass(pixels: pixels, side: side, context: context, options: CacheOptions()).features
-        let memory = try SubjectMemory(tokens: { features[$0] ?? [] }, adapter: adapter, engine: engine)
+        let memory = try SubjectMemory(tokens: { [features[$0] ?? []] }, adapter: adapter, engine: engine)
         func denoiser(_ guidance: Guidance, _ subject: SubjectMemory?) throws -> Denoiser {
             try Denoiser(
-                model, subject: subject, prompt: context, negative: context, guidance: guidance, timesteps: [501])
+                model, subject: subject, scales: [guidance.imageScale], prompt: context, negative: context,
+                guidance: guidance, timesteps: [501])
         }
         func step(_ denoiser: Denoiser) -> () throws -> Void {
             { _ = try denoiser.predict(noise, height: latentSide, width: latentSide, step: 0) }

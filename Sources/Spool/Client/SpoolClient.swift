@@ -108,7 +108,7 @@ public struct SpoolClient: Sendable {
 
     /// The receipt of a drop, or nil when there is none (yet).
     public func receipt(of drop: String) throws(SpoolError) -> Receipt? {
-        guard let component = FilePath.Component(drop) else { return nil }
+        guard let component = SpoolPath.Name(drop) else { return nil }
         let path = SpoolLayout.receipt(DropName.key(component))
         guard try store.system.statusIfAny(path) != nil else { return nil }
         return Receipt(try store.readJSON(path))
@@ -145,7 +145,7 @@ public struct SpoolClient: Sendable {
     private func isPending(_ drop: String) throws(SpoolError) -> Bool {
         for folder in DropFolder.allCases {
             let path = SpoolLayout.drop(folder)
-            if let name = FilePath.Component(drop), try store.system.statusIfAny(path.appending(name)) != nil {
+            if let name = SpoolPath.Name(drop), try store.system.statusIfAny(path.appending(name)) != nil {
                 return true
             }
             for name in try store.system.list(path) where Claim(name.string, in: folder)?.key == drop { return true }

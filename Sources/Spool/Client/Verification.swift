@@ -1,5 +1,3 @@
-import SystemPackage
-
 /// The oracle: whether every accepted manifest is in exactly one state, `out/` holds a set if and only if it was
 /// published, every hash matches, nothing is unlisted and nothing is left over.
 public struct Verification {
@@ -27,10 +25,10 @@ public struct Verification {
 
     private struct Findings {
         var all: [Finding] = []
-        mutating func error(_ path: FilePath, _ message: String) {
+        mutating func error(_ path: SpoolPath, _ message: String) {
             all.append(Finding(level: .error, path: path.string, message: message))
         }
-        mutating func note(_ path: FilePath, _ message: String) {
+        mutating func note(_ path: SpoolPath, _ message: String) {
             all.append(Finding(level: .note, path: path.string, message: message))
         }
     }
@@ -103,7 +101,7 @@ public struct Verification {
     }
 
     private func checkSet(
-        _ job: Job, at folder: FilePath, isComplete: Bool, _ findings: inout Findings
+        _ job: Job, at folder: SpoolPath, isComplete: Bool, _ findings: inout Findings
     ) throws(SpoolError) {
         let images = job.record.images + (job.record.grid.map { [$0] } ?? [])
         for image in images {
@@ -159,7 +157,7 @@ public struct Verification {
         }
     }
 
-    private func checkReferences(_ folder: FilePath, _ findings: inout Findings) throws(SpoolError) {
+    private func checkReferences(_ folder: SpoolPath, _ findings: inout Findings) throws(SpoolError) {
         let list = folder.appending(ReferenceSet.listFile)
         guard try store.system.statusIfAny(list) != nil, let set = ReferenceSet(try store.readJSON(list)) else {
             return findings.error(list, "found no list of references, expected one")
@@ -184,7 +182,7 @@ public struct Verification {
                 findings.note(path, "the job it names is gone")
             }
             if receipt.state == .rejected, let kept = receipt.keptAt,
-                try store.system.statusIfAny(FilePath(kept)) == nil
+                try store.system.statusIfAny(SpoolPath(kept)) == nil
             {
                 findings.note(path, "what it says is kept at \(kept) is gone")
             }

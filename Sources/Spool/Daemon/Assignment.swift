@@ -1,20 +1,19 @@
 import Synchronization
-import SystemPackage
 
 /// A piece of work as the worker gets it: everything needed, and nothing of the queue.
 enum Assignment: Sendable {
     case cache(CacheOrder)
-    case image(RenderRequest, temporary: FilePath)
-    case grid(GridRequest, temporary: FilePath)
+    case image(RenderRequest, temporary: SpoolPath)
+    case grid(GridRequest, temporary: SpoolPath)
 
     /// What came of it; temporary files are for the spool to commit.
     enum Outcome: Sendable {
         /// The cache of that key is there already, or in the temporary file.
-        case cache(key: String, temporary: FilePath?)
-        case image(RenderedImage, temporary: FilePath)
-        case grid(temporary: FilePath)
+        case cache(key: String, temporary: SpoolPath?)
+        case image(RenderedImage, temporary: SpoolPath)
+        case grid(temporary: SpoolPath)
 
-        var temporary: FilePath? {
+        var temporary: SpoolPath? {
             switch self {
             case .cache(_, let temporary): temporary
             case .image(_, let temporary), .grid(let temporary): temporary
@@ -49,14 +48,20 @@ enum Assignment: Sendable {
         }
     }
 
-    private func expect(_ path: FilePath, _ system: SystemCalls) throws(RendererError) {
-        guard let status = try? system.statusIfAny(path), status.kind == .regular, status.size > 0 else {
+    private func expect(_ path: SpoolPath, _ system: SystemCalls) throws(RendererError) {
+        let status: SystemCalls.FileStatus?
+        do throws(SpoolError) {
+            status = try system.statusIfAny(path)
+        } catch {
+            throw .environment(message: "\(error)")
+        }
+        guard let status, status.kind == .regular, status.size > 0 else {
             throw .transient(message: "the renderer left no file at \(path)")
         }
     }
 
     /// The file the renderer writes.
-    var temporary: FilePath {
+    var temporary: SpoolPath {
         switch self {
         case .cache(let order): order.temporary
         case .image(_, let temporary), .grid(_, let temporary): temporary
@@ -73,7 +78,7 @@ struct CacheOrder: Sendable {
     let digests: [String]
     let model: String?
     let settings: CacheSettings
-    let temporary: FilePath
+    let temporary: SpoolPath
 }
 
 /// How the worker is doing, for whoever wants to know: written by the worker, read by the loop.

@@ -1,5 +1,4 @@
 import Logging
-import SystemPackage
 
 /// Removes what the configuration says is old enough, each thing as a whole. It decides by file times and the wall clock,
 /// and so runs only when the daemon has been up for an hour, when a clock that was wrong at boot has been set.
@@ -39,18 +38,18 @@ struct Retention {
         }
     }
 
-    private func isOld(_ path: FilePath, _ age: Double) throws(SpoolError) -> Bool {
+    private func isOld(_ path: SpoolPath, _ age: Double) throws(SpoolError) -> Bool {
         // The change time: that of the rename that brought it where it is.
         guard let status = try store.system.statusIfAny(path) else { return false }
         return wall - Double(status.changed) / 1e9 > age
     }
 
-    private func remove(_ path: FilePath) throws(SpoolError) {
+    private func remove(_ path: SpoolPath) throws(SpoolError) {
         try store.removeTree(path)
         logger.info("removed, being old", metadata: ["path": "\(path)"])
     }
 
-    private func removeOld(in folder: FilePath, _ age: Double) throws(SpoolError) {
+    private func removeOld(in folder: SpoolPath, _ age: Double) throws(SpoolError) {
         for name in try store.system.list(folder) where try isOld(folder.appending(name), age) {
             try remove(folder.appending(name))
         }

@@ -1,5 +1,4 @@
 import Glibc
-import SystemPackage
 
 /// Keeps `status.json`, the `progress.json` of the job at work, and the supervisor, informed.
 struct StatusKeeper {
@@ -39,7 +38,7 @@ struct StatusKeeper {
             lastTicks = ticks
             loop.hooks.alive()
         }
-        guard now >= nextWrite else { return }
+        guard now >= nextWrite || loop.hasExited else { return }
         nextWrite = now + loop.configuration.statusInterval
         var active: JSON?
         if let job = loop.current {
@@ -57,7 +56,7 @@ struct StatusKeeper {
     }
 
     /// These files only inform; one that cannot be written now is written at the next occasion.
-    private func write(_ progress: JSON, to folder: FilePath, _ loop: SpoolLoop) {
+    private func write(_ progress: JSON, to folder: SpoolPath, _ loop: SpoolLoop) {
         try? loop.store.replaceUnsynced(progress, at: folder.appending(JobStore.progressFile))
     }
 

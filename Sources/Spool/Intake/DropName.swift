@@ -1,6 +1,3 @@
-import Glibc
-import SystemPackage
-
 /// What a name in a drop folder says.
 public enum DropName {
     /// Whether a name is one for a subject, model or file: `^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`.
@@ -31,9 +28,8 @@ public enum DropName {
 
     /// The name as receipts and claims write it: equal for plain names, percent-encoded and cut where it is not, so that
     /// any bytes a file system allows become a file name of at most 160 bytes.
-    static func key(_ name: FilePath.Component) -> String {
-        let bytes = name.withPlatformString { Array(UnsafeBufferPointer(start: $0, count: strlen($0))) }.map(
-            UInt8.init(bitPattern:))
+    static func key(_ name: SpoolPath.Name) -> String {
+        let bytes = name.bytes
         var key = ""
         for (index, byte) in bytes.enumerated() {
             if isPlain(byte), index > 0 || byte != UInt8(ascii: ".") {
@@ -55,7 +51,7 @@ struct Claim: Sendable, Hashable {
     static let prefix = ".claim~"
 
     /// Where the claimed drop is.
-    var path: FilePath { SpoolLayout.drop(folder).appending("\(Self.prefix)\(id)~\(key)") }
+    var path: SpoolPath { SpoolLayout.drop(folder).appending("\(Self.prefix)\(id)~\(key)") }
 
     init(id: JobID, key: String, folder: DropFolder) {
         self.id = id

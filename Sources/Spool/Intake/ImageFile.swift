@@ -1,5 +1,4 @@
 import Glibc
-import SystemPackage
 
 /// Whether a dropped image is whole and within the limits, told from its structure without decoding a pixel.
 ///

@@ -57,7 +57,7 @@ struct Intake {
 
     /// Notes an event.
     mutating func notice(_ event: WatchEvent) {
-        guard case .movedIn(let folder, let name) = event, let name = FilePath.Component(name) else { return }
+        guard case .movedIn(let folder, let name) = event, let name = SpoolPath.Name(name) else { return }
         trackers[folder]?.wasMovedIn(name)
     }
 
@@ -127,7 +127,7 @@ struct Intake {
         return claims
     }
 
-    private mutating func isComplete(_ name: FilePath.Component, in folder: DropFolder) throws(SpoolError) -> Bool {
+    private mutating func isComplete(_ name: SpoolPath.Name, in folder: DropFolder) throws(SpoolError) -> Bool {
         let path = SpoolLayout.drop(folder).appending(name)
         guard let status = try system.statusIfAny(path) else { return false }
         // Links, pipes and devices never become anything else.
@@ -153,7 +153,7 @@ struct Intake {
     }
 
     private mutating func rest(
-        _ name: FilePath.Component, _ folder: DropFolder, _ status: SystemCalls.FileStatus
+        _ name: SpoolPath.Name, _ folder: DropFolder, _ status: SystemCalls.FileStatus
     ) throws(SpoolError) -> Double {
         let path = SpoolLayout.drop(folder).appending(name)
         var lines = [line(name, status)]
@@ -169,12 +169,12 @@ struct Intake {
         return trackers[folder]?.rest(of: name, fingerprint: fingerprint, now: clock.monotonic()) ?? 0
     }
 
-    private func line(_ name: FilePath.Component, _ status: SystemCalls.FileStatus) -> String {
+    private func line(_ name: SpoolPath.Name, _ status: SystemCalls.FileStatus) -> String {
         "\(name.string) \(status.inode) \(status.size) \(status.modified)"
     }
 
     /// The names in a folder that its owner may take away at any moment.
-    func listIfAny(_ path: FilePath) throws(SpoolError) -> [FilePath.Component] {
+    func listIfAny(_ path: SpoolPath) throws(SpoolError) -> [SpoolPath.Name] {
         do throws(SpoolError) {
             return try system.list(path)
         } catch  where Self.isForeign(error) {
@@ -191,7 +191,7 @@ struct Intake {
     }
 
     /// Whether more bytes could not make a manifest any better: it is whole, or wrong before its end.
-    private func isFinal(manifest path: FilePath) throws(SpoolError) -> Bool {
+    private func isFinal(manifest path: SpoolPath) throws(SpoolError) -> Bool {
         var bytes: [UInt8] = []
         let refusal = try system.readForeign(path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
         switch refusal {
@@ -208,7 +208,7 @@ struct Intake {
         }
     }
 
-    private func isWhole(_ path: FilePath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
+    private func isWhole(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
         let files = status.kind == .folder ? try listIfAny(path).map { path.appending($0) } : [path]
         for file in files.prefix(configuration.references.files) {
             guard let status = try system.statusIfAny(file), status.kind == .regular else { continue }
@@ -221,7 +221,7 @@ struct Intake {
     }
 
     /// Reads and examines an image; a file that cannot be read counts as refused.
-    func examine(_ path: FilePath) throws(SpoolError) -> Result<(ImageFile, [UInt8]), ImageFile.Fault> {
+    func examine(_ path: SpoolPath) throws(SpoolError) -> Result<(ImageFile, [UInt8]), ImageFile.Fault> {
         var bytes: [UInt8] = []
         let refusal = try system.readForeign(path, limit: configuration.references.fileBytes) {
             bytes.append(contentsOf: $0)
@@ -277,11 +277,11 @@ struct Intake {
         check: (JobManifest) throws(RendererError) -> Void
     ) throws(SpoolError) {
         var answers: [(Claim, Receipt)] = []
-        var drafts: [(draft: DurableStore.Draft, destination: FilePath)] = []
+        var drafts: [(draft: DurableStore.Draft, destination: SpoolPath)] = []
         var accepted: [Job] = []
         defer { for (draft, _) in drafts { store.discard(draft.path) } }
         for claim in claims {
-            switch try judge(claim, &result, check: check) {
+            switch try judge(claim, beside: accepted, &result, check: check) {
             case .accept(var job, let bytes):
                 let reason = waiting(job.manifest)
                 job.record.isAnnouncedAsWaiting = reason != nil
@@ -314,7 +314,8 @@ struct Intake {
     }
 
     private mutating func judge(
-        _ claim: Claim, _ result: inout IntakeResult, check: (JobManifest) throws(RendererError) -> Void
+        _ claim: Claim, beside batch: [Job], _ result: inout IntakeResult,
+        check: (JobManifest) throws(RendererError) -> Void
     ) throws(SpoolError) -> Verdict {
         if let state = try jobs.locate(claim.id) {
             // Accepted before a crash or a failing sync; whoever keeps the queue may not have heard of it.
@@ -354,15 +355,13 @@ struct Intake {
             // Anything else may have passed by the time the job runs.
         }
         let digest = Digest.sha256(bytes)
-        if let key = manifest.idempotencyKey, let other = try owner(of: key, claim) {
-            guard let state = try jobs.locate(other) else {
-                return .known(other, message: "the job of this key is gone")
-            }
-            let same = try jobs.load(other, state).record.manifestDigest == digest
-            if same { return .known(other, message: "its idempotency_key names this job already") }
+        if let key = manifest.idempotencyKey, let owner = try owner(of: key, claim, beside: batch) {
+            if owner.digest == digest { return .known(owner.id, message: "its idempotency_key names this job already") }
             return .reject(
-                message:
-                    "$.idempotency_key: found '\(key)', which names job \(other) with another manifest, expected the same manifest or a new key",
+                message: """
+                    $.idempotency_key: found '\(key)', which names job \(owner.id) with another manifest, \
+                    expected the same manifest or a new key
+                    """,
                 faults: [])
         }
         let record = JobRecord(
@@ -380,19 +379,26 @@ struct Intake {
         return now - since < configuration.incompleteLimit
     }
 
-    /// The job an idempotency key belongs to, when that is not this claim's. The key is bound to the claim's id before
-    /// the job exists; after a crash in between, the claim's replay finds its own id.
-    private func owner(of key: String, _ claim: Claim) throws(SpoolError) -> JobID? {
+    /// The job an idempotency key belongs to and its manifest's digest, when that is not this claim's. The key is bound to
+    /// the claim's id before the job exists; after a crash in between, the claim's replay finds its own id. A key whose
+    /// job is no longer kept is free.
+    private func owner(
+        of key: String, _ claim: Claim, beside batch: [Job]
+    ) throws(SpoolError) -> (id: JobID, digest: String)? {
         let path = SpoolLayout.keys.appending(Digest.sha256(key))
+        let mine = Array(claim.id.text.utf8)
         do throws(SpoolError) {
-            try store.publish(Array(claim.id.text.utf8), at: path, replacing: false)
+            try store.publish(mine, at: path, replacing: false)
             return nil
         } catch  where error.errno == .fileExists {
-            let text = String(decoding: try system.read(path, limit: 256), as: UTF8.self)
-            guard let owner = JobID(text) else {
+            guard let owner = JobID(String(decoding: try system.read(path, limit: 256), as: UTF8.self)) else {
                 throw SpoolError(.damaged, operation: "read", path: path.string, detail: "expected a job id")
             }
-            return owner == claim.id ? nil : owner
+            if owner == claim.id { return nil }
+            if let job = batch.first(where: { $0.id == owner }) { return (owner, job.record.manifestDigest) }
+            if let state = try jobs.locate(owner) { return (owner, try jobs.load(owner, state).record.manifestDigest) }
+            try store.publish(mine, at: path, replacing: true)
+            return nil
         }
     }
 }

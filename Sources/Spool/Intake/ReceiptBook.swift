@@ -38,7 +38,7 @@ struct ReceiptBook: Sendable {
         for folder in Set(answers.map(\.0.folder)) { try store.syncDirectory(SpoolLayout.drop(folder)) }
     }
 
-    private func unlinkIfAny(_ path: FilePath) throws(SpoolError) {
+    private func unlinkIfAny(_ path: SpoolPath) throws(SpoolError) {
         do throws(SpoolError) {
             try store.system.unlink(path)
         } catch  where error.errno == .noSuchFileOrDirectory {
@@ -56,7 +56,7 @@ struct ReceiptBook: Sendable {
     }
 
     /// Where a claim's content is kept when it was not used.
-    func keepingPlace(_ claim: Claim) -> FilePath {
+    func keepingPlace(_ claim: Claim) -> SpoolPath {
         SpoolLayout.rejected.appending("\(claim.id)~\(claim.key)")
     }
 
@@ -81,7 +81,7 @@ struct ReceiptBook: Sendable {
             // Somebody else's folder cannot leave its parent without his leave; it rests where it is, under a name that
             // is ignored from now on.
             let name = ".kept~\(claim.id)~\(claim.key)"
-            try store.move(claim.path, to: claim.path.removingLastComponent().appending(name))
+            try store.move(claim.path, to: claim.path.parent.appending(name))
         } catch  where error.errno == .noSuchFileOrDirectory {
             // Its owner took it away.
         }

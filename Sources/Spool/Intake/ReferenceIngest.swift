@@ -1,5 +1,4 @@
 import Logging
-import SystemPackage
 
 /// References: from a claimed folder or image to `lib/references/<digest>/` and a generation of their subject.
 extension Intake {
@@ -45,14 +44,21 @@ extension Intake {
     ) throws(SpoolError) -> Collected {
         var files: [ReferenceSet.File] = []
         var unused: [String] = []
-        let names = isFolder ? try listIfAny(claim.path) : []
+        var names: [SpoolPath.Name] = []
+        do throws(SpoolError) {
+            if isFolder { names = try system.list(claim.path) }
+        } catch  where Self.isForeign(error) {
+            return .reject(
+                "found a folder that cannot be read (\(error.errno.map { "\($0)" } ?? "")), expected one the daemon may read"
+            )
+        }
         let paths = isFolder ? names.map { claim.path.appending($0) } : [claim.path]
         guard paths.count <= configuration.references.files else {
             return .reject("found \(paths.count) files, expected at most \(configuration.references.files)")
         }
         for path in paths {
-            let name = isFolder ? path.lastComponent.map(DropName.key) ?? "" : claim.key
-            if isFolder, path.lastComponent?.string.hasPrefix(".") == true || Self.litter.contains(name) { continue }
+            let name = isFolder ? path.lastName.map(DropName.key) ?? "" : claim.key
+            if isFolder, path.lastName?.string.hasPrefix(".") == true || Self.litter.contains(name) { continue }
             guard let status = try system.statusIfAny(path) else { continue }
             if status.kind == .folder {
                 unused.append(name)

@@ -105,6 +105,7 @@ extension JobManifest {
         imagesPerPrompt = document["num_images_per_prompt"]?.integer ?? 1
         seed = document["seed"]?.integer
         noiseSeed = document["noise_seed"]?.integer
+        random = document["random"]?.string.flatMap(RandomSource.init(rawValue:)) ?? .torchCPU
         eta = document["eta"]?.number ?? 0
         scheduler = document["scheduler"]?.string.flatMap(Scheduler.init(named:)) ?? .ddim
         width = document["width"]?.integer
@@ -113,7 +114,8 @@ extension JobManifest {
         let cache = document["cache"]
         self.cache = CacheSettings(
             mode: cache?["mode"]?.string.flatMap(CacheSettings.Mode.init(rawValue:)), seed: cache?["seed"]?.integer,
-            prompt: cache?["prompt"]?.string, fit: cache?["fit"]?.string.flatMap(CacheSettings.Fit.init(rawValue:)))
+            prompt: cache?["prompt"]?.string, fit: cache?["fit"]?.string.flatMap(CacheSettings.Fit.init(rawValue:)),
+            tokens: cache?["tokens"]?.string.flatMap(CacheSettings.Tokens.init(rawValue:)))
         let output = document["output"]
         self.output = OutputSettings(
             format: output?["format"]?.string.flatMap(OutputSettings.Format.init(rawValue:)) ?? .png,
@@ -153,6 +155,9 @@ extension JobManifest {
             .init("seed", seed, "Seed of the noise each reference is given."),
             .init("prompt", .string(length: 0...16_384), "The prompt of the reference pass."),
             .init("fit", .choice(CacheSettings.Fit.allCases.map(\.rawValue)), "How a reference becomes square."),
+            .init(
+                "tokens", .choice(CacheSettings.Tokens.allCases.map(\.rawValue)),
+                "All tokens of a reference, or those its alpha or mask shows."),
         ])
         let output = Schema.object([
             .init(
@@ -182,6 +187,10 @@ extension JobManifest {
             .init(
                 "seed", seed, "Seed of image 0; image i has seed + i. Chosen and recorded at acceptance when absent."),
             .init("noise_seed", seed, "Seed of a generator of its own for the step noise."),
+            .init(
+                "random", .choice(RandomSource.allCases.map(\.rawValue)),
+                default: .string(RandomSource.torchCPU.rawValue),
+                "Whose random numbers the seeds give: torch's on a CPU or on a GPU."),
             .init("eta", .number(0...1), default: .number(0), "Share of fresh noise a step."),
             .init(
                 "scheduler", aliases: ["sampler_name"],

@@ -17,14 +17,14 @@ public final class DurableStore: Sendable {
     public init(_ system: SystemCalls) { self.system = system }
 
     /// A fresh path under `lib/tmp`.
-    func temporary(_ label: String) -> FilePath {
+    func temporary(_ label: String) -> SpoolPath {
         let number = counter.wrappingAdd(1, ordering: .relaxed).newValue
         return SpoolLayout.temporary.appending("\(number)-\(label)")
     }
 
     /// Publishes bytes as a file.
-    func publish(_ bytes: [UInt8], at path: FilePath, replacing: Bool) throws(SpoolError) {
-        let temporary = try write(bytes, label: path.lastComponent?.string ?? "file")
+    func publish(_ bytes: [UInt8], at path: SpoolPath, replacing: Bool) throws(SpoolError) {
+        let temporary = try write(bytes, label: path.lastName?.string ?? "file")
         do throws(SpoolError) {
             try move(temporary, to: path, replacing: replacing)
         } catch {
@@ -34,13 +34,13 @@ public final class DurableStore: Sendable {
     }
 
     /// Publishes a JSON document as a file.
-    func publish(_ json: JSON, at path: FilePath, replacing: Bool) throws(SpoolError) {
+    func publish(_ json: JSON, at path: SpoolPath, replacing: Bool) throws(SpoolError) {
         try publish(Array(json.text().utf8), at: path, replacing: replacing)
     }
 
     /// Replaces a file that only informs: atomically, but not durably, since it is written anew soon.
-    func replaceUnsynced(_ json: JSON, at path: FilePath) throws(SpoolError) {
-        let temporary = temporary(path.lastComponent?.string ?? "file")
+    func replaceUnsynced(_ json: JSON, at path: SpoolPath) throws(SpoolError) {
+        let temporary = temporary(path.lastName?.string ?? "file")
         do throws(SpoolError) {
             try writeUnsynced(Array(json.text().utf8), at: temporary)
             try system.rename(temporary, to: path, replacing: true)
@@ -51,7 +51,7 @@ public final class DurableStore: Sendable {
     }
 
     /// Writes a synced temporary file.
-    private func write(_ bytes: [UInt8], label: String) throws(SpoolError) -> FilePath {
+    private func write(_ bytes: [UInt8], label: String) throws(SpoolError) -> SpoolPath {
         while true {
             let temporary = temporary(label)
             do throws(SpoolError) {
@@ -68,19 +68,19 @@ public final class DurableStore: Sendable {
     }
 
     /// Writes a file that a later `syncFileSystem` makes durable.
-    func writeUnsynced(_ bytes: [UInt8], at path: FilePath) throws(SpoolError) {
+    func writeUnsynced(_ bytes: [UInt8], at path: SpoolPath) throws(SpoolError) {
         let file = try system.create(path)
         try file.write(bytes)
         try file.closeChecked()
     }
 
     /// Publishes many small files of one folder in place of those before, with one group of syncs.
-    func publish(_ files: [(bytes: [UInt8], path: FilePath)], in folder: FilePath) throws(SpoolError) {
+    func publish(_ files: [(bytes: [UInt8], path: SpoolPath)], in folder: SpoolPath) throws(SpoolError) {
         if files.count <= Self.fewFiles {
             for file in files { try publish(file.bytes, at: file.path, replacing: true) }
             return
         }
-        var written: [(FilePath, FilePath)] = []
+        var written: [(SpoolPath, SpoolPath)] = []
         defer { for (temporary, _) in written { discard(temporary) } }
         for file in files {
             let temporary = temporary("file")
@@ -98,8 +98,8 @@ public final class DurableStore: Sendable {
 
     /// A folder in the making, under `lib/tmp`.
     struct Draft: Sendable {
-        let path: FilePath
-        fileprivate var files: [FilePath] = []
+        let path: SpoolPath
+        fileprivate var files: [SpoolPath] = []
     }
 
     /// Up to so many files are synced one by one; beyond, one sync of the file system costs less.
@@ -120,7 +120,7 @@ public final class DurableStore: Sendable {
     }
 
     /// Makes folders durable and puts them in their places.
-    func publish(_ drafts: [(draft: Draft, destination: FilePath)]) throws(SpoolError) {
+    func publish(_ drafts: [(draft: Draft, destination: SpoolPath)]) throws(SpoolError) {
         guard !drafts.isEmpty else { return }
         if drafts.reduce(0, { $0 + $1.draft.files.count }) <= Self.fewFiles {
             for (draft, _) in drafts {
@@ -131,28 +131,28 @@ public final class DurableStore: Sendable {
             try syncFileSystem()
         }
         for (draft, destination) in drafts { try system.rename(draft.path, to: destination) }
-        for folder in Set(drafts.map { $0.destination.removingLastComponent() }) { try syncDirectory(folder) }
+        for folder in Set(drafts.map { $0.destination.parent }) { try syncDirectory(folder) }
         try syncDirectory(SpoolLayout.temporary)
     }
 
     // MARK: - Names
 
     /// Renames durably.
-    func move(_ from: FilePath, to: FilePath, replacing: Bool = false) throws(SpoolError) {
+    func move(_ from: SpoolPath, to: SpoolPath, replacing: Bool = false) throws(SpoolError) {
         try system.rename(from, to: to, replacing: replacing)
-        try syncDirectory(to.removingLastComponent())
-        let source = from.removingLastComponent()
-        if source != to.removingLastComponent() { try syncDirectory(source) }
+        try syncDirectory(to.parent)
+        let source = from.parent
+        if source != to.parent { try syncDirectory(source) }
     }
 
     /// Syncs a file somebody else has written. There is no second try: only its writer can make a new one.
-    func syncFile(_ path: FilePath) throws(SpoolError) {
+    func syncFile(_ path: SpoolPath) throws(SpoolError) {
         guard try isSynced({ () throws(SpoolError) in try system.sync(path) }) else {
             throw SpoolError(.system(.ioError), operation: "fsync", path: path.string)
         }
     }
 
-    func syncDirectory(_ path: FilePath) throws(SpoolError) {
+    func syncDirectory(_ path: SpoolPath) throws(SpoolError) {
         while try !isSynced({ () throws(SpoolError) in try system.syncDirectory(path) }) {}
     }
 
@@ -175,29 +175,29 @@ public final class DurableStore: Sendable {
     }
 
     /// Makes a folder unless it is there.
-    func ensureDirectory(_ path: FilePath) throws(SpoolError) {
+    func ensureDirectory(_ path: SpoolPath) throws(SpoolError) {
         do throws(SpoolError) {
             try system.makeDirectory(path)
         } catch  where error.errno == .fileExists {
             return
         }
-        try syncDirectory(path.removingLastComponent())
+        try syncDirectory(path.parent)
     }
 
     /// Removes a folder and all below it, as a whole: it leaves its place by one rename first.
-    func removeTree(_ path: FilePath) throws(SpoolError) {
+    func removeTree(_ path: SpoolPath) throws(SpoolError) {
         let trash = temporary("trash")
         do throws(SpoolError) {
             try system.rename(path, to: trash)
         } catch  where error.errno == .noSuchFileOrDirectory {
             return
         }
-        try syncDirectory(path.removingLastComponent())
+        try syncDirectory(path.parent)
         discard(trash)
     }
 
     /// Removes a path under `lib/tmp` and all below it.
-    func clear(_ path: FilePath) throws(SpoolError) {
+    func clear(_ path: SpoolPath) throws(SpoolError) {
         guard let status = try system.statusIfAny(path) else { return }
         guard status.kind == .folder else { return try system.unlink(path) }
         for name in try system.list(path) { try clear(path.appending(name)) }
@@ -205,17 +205,17 @@ public final class DurableStore: Sendable {
     }
 
     /// Removes a temporary file; what cannot be removed now is removed at the next start.
-    func discard(_ path: FilePath) { try? clear(path) }
+    func discard(_ path: SpoolPath) { try? clear(path) }
 
     /// The SHA-256 of a file of the spool's own, in lower-case hexadecimal, and its size.
-    func digest(of path: FilePath) throws(SpoolError) -> (sha256: String, bytes: Int) {
+    func digest(of path: SpoolPath) throws(SpoolError) -> (sha256: String, bytes: Int) {
         var hash = SHA256()
         let count = try system.stream(path) { (piece) throws(SpoolError) in hash.update(bufferPointer: piece) }
         return (Digest.hexadecimal(hash.finalize()), count)
     }
 
     /// A JSON document of the spool's own.
-    func readJSON(_ path: FilePath) throws(SpoolError) -> JSON {
+    func readJSON(_ path: SpoolPath) throws(SpoolError) -> JSON {
         let bytes = try system.read(path)
         do throws(JSONError) {
             return try JSONReader.read(bytes, maximumSize: .max)

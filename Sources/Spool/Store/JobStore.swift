@@ -98,11 +98,11 @@ struct JobStore: Sendable {
 
     // MARK: - The set
 
-    private func set(_ id: JobID) -> FilePath { SpoolLayout.job(id, .active).appending(Self.setFolder) }
+    private func set(_ id: JobID) -> SpoolPath { SpoolLayout.job(id, .active).appending(Self.setFolder) }
 
     /// Puts a file the renderer has written into the set and returns what it is.
     private func adopt(
-        _ temporary: FilePath, as name: String, seed: Int, report: RenderedImage, of id: JobID
+        _ temporary: SpoolPath, as name: String, seed: Int, report: RenderedImage, of id: JobID
     ) throws(SpoolError) -> JobRecord.Image {
         try store.syncFile(temporary)
         let digest = try store.digest(of: temporary)
@@ -113,7 +113,7 @@ struct JobStore: Sendable {
     }
 
     /// An image is done: its file joins the set, then the record names it.
-    func commitImage(_ job: inout Job, _ temporary: FilePath, report: RenderedImage) throws(SpoolError) {
+    func commitImage(_ job: inout Job, _ temporary: SpoolPath, report: RenderedImage) throws(SpoolError) {
         let index = job.record.images.count
         let image = try adopt(
             temporary, as: job.manifest.fileName(image: index), seed: job.record.seed + index, report: report,
@@ -129,7 +129,7 @@ struct JobStore: Sendable {
     }
 
     /// The contact sheet is done.
-    func commitGrid(_ job: inout Job, _ temporary: FilePath) throws(SpoolError) {
+    func commitGrid(_ job: inout Job, _ temporary: SpoolPath) throws(SpoolError) {
         job.record.grid = try adopt(
             temporary, as: job.manifest.gridFileName, seed: job.record.seed, report: RenderedImage(), of: job.id)
         try save(job, .active)
@@ -180,7 +180,7 @@ struct JobStore: Sendable {
         }
     }
 
-    private func isWhole(_ image: JobRecord.Image, in folder: FilePath) throws(SpoolError) -> Bool {
+    private func isWhole(_ image: JobRecord.Image, in folder: SpoolPath) throws(SpoolError) -> Bool {
         let path = folder.appending(image.file)
         guard let status = try store.system.statusIfAny(path), status.kind == .regular, status.size == image.bytes
         else {

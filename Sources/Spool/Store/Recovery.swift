@@ -1,5 +1,4 @@
 import Logging
-import SystemPackage
 
 /// What a start-up does before anything new: brings the spool from whatever state it was left in to a consistent one.
 ///
@@ -99,7 +98,7 @@ struct Recovery {
         }
     }
 
-    private func loadSubject(_ name: FilePath.Component) throws(SpoolError) -> SubjectRecord? {
+    private func loadSubject(_ name: SpoolPath.Name) throws(SpoolError) -> SubjectRecord? {
         let path = SpoolLayout.subjects.appending(name)
         do throws(SpoolError) {
             if let record = SubjectRecord(try store.readJSON(path)), record.name + ".json" == name.string {

@@ -1,25 +1,23 @@
-import SystemPackage
-
 /// Where everything is, relative to the spool's root.
 public enum SpoolLayout {
     /// Version of the layout, the content of `lib/VERSION`.
     static let version = "1\n"
 
-    static let receipts: FilePath = "receipts"
-    static let out: FilePath = "out"
-    static let cacheLinks: FilePath = "cache"
-    static let statusFile: FilePath = "status.json"
-    static let temporary: FilePath = "lib/tmp"
-    static let references: FilePath = "lib/references"
-    static let caches: FilePath = "lib/cache"
-    static let subjects: FilePath = "lib/subjects"
-    static let keys: FilePath = "lib/keys"
-    static let rejected: FilePath = "lib/rejected"
-    static let lock: FilePath = "lib/lock"
-    static let versionFile: FilePath = "lib/VERSION"
+    static let receipts: SpoolPath = "receipts"
+    static let out: SpoolPath = "out"
+    static let cacheLinks: SpoolPath = "cache"
+    static let statusFile: SpoolPath = "status.json"
+    static let temporary: SpoolPath = "lib/tmp"
+    static let references: SpoolPath = "lib/references"
+    static let caches: SpoolPath = "lib/cache"
+    static let subjects: SpoolPath = "lib/subjects"
+    static let keys: SpoolPath = "lib/keys"
+    static let rejected: SpoolPath = "lib/rejected"
+    static let lock: SpoolPath = "lib/lock"
+    static let versionFile: SpoolPath = "lib/VERSION"
 
     /// Every folder of a spool, parents first.
-    public static var folders: [FilePath] {
+    public static var folders: [SpoolPath] {
         [
             "drop", "drop/references", "drop/jobs", receipts, cacheLinks, out, "lib", temporary, references, caches,
             subjects,
@@ -27,14 +25,14 @@ public enum SpoolLayout {
             + [keys, rejected, "lib/jobs"] + JobState.allCases.map(\.folder)
     }
 
-    static func drop(_ folder: DropFolder) -> FilePath { FilePath("drop").appending(folder.rawValue) }
-    static func job(_ id: JobID, _ state: JobState) -> FilePath { state.folder.appending(id.text) }
-    static func published(_ id: JobID) -> FilePath { out.appending(id.text) }
-    static func receipt(_ key: String) -> FilePath { receipts.appending(key + ".json") }
-    static func referenceSet(_ digest: String) -> FilePath { references.appending(digest) }
-    static func cache(_ key: String) -> FilePath { caches.appending(key + ".dcache") }
-    static func subject(_ name: String) -> FilePath { subjects.appending(name + ".json") }
-    static func cacheLink(_ subject: String) -> FilePath { cacheLinks.appending(subject + ".dcache") }
+    static func drop(_ folder: DropFolder) -> SpoolPath { SpoolPath("drop").appending(folder.rawValue) }
+    static func job(_ id: JobID, _ state: JobState) -> SpoolPath { state.folder.appending(id.text) }
+    static func published(_ id: JobID) -> SpoolPath { out.appending(id.text) }
+    static func receipt(_ key: String) -> SpoolPath { receipts.appending(key + ".json") }
+    static func referenceSet(_ digest: String) -> SpoolPath { references.appending(digest) }
+    static func cache(_ key: String) -> SpoolPath { caches.appending(key + ".dcache") }
+    static func subject(_ name: String) -> SpoolPath { subjects.appending(name + ".json") }
+    static func cacheLink(_ subject: String) -> SpoolPath { cacheLinks.appending(subject + ".dcache") }
 }
 
 /// The states of a job; its state is the folder it is in.
@@ -52,13 +50,13 @@ public enum JobState: String, Sendable, CaseIterable {
     /// It failed too often, or its folder is damaged.
     case quarantine
 
-    var folder: FilePath { FilePath("lib/jobs").appending(rawValue) }
+    var folder: SpoolPath { SpoolPath("lib/jobs").appending(rawValue) }
 
     /// Whether nothing more happens by itself.
     public var isFinal: Bool { self == .done || self == .failed || self == .quarantine }
 }
 
-/// A job's name, also the name of its set under `out/`: the time of acceptance and eight random digits.
+/// A job's name, also the name of its set under `out/`: the time of acceptance and sixteen random digits.
 public struct JobID: Sendable, Hashable, Comparable, CustomStringConvertible {
     /// The id as written.
     public let text: String
@@ -70,8 +68,9 @@ public struct JobID: Sendable, Hashable, Comparable, CustomStringConvertible {
     }
 
     init(wall: Double, random: UInt64) {
-        let hex = String(UInt32(truncatingIfNeeded: random), radix: 16)
-        text = Timestamp(wall).compact + "-" + String(repeating: "0", count: 8 - hex.count) + hex
+        // 64 bits: of fifty thousand drops in one second no two may get the same, or one would be taken for the other.
+        let hex = String(random, radix: 16)
+        text = Timestamp(wall).compact + "-" + String(repeating: "0", count: 16 - hex.count) + hex
     }
 
     /// The id as written.

@@ -1,5 +1,3 @@
-import SystemPackage
-
 /// What is known of a subject: `lib/subjects/<name>.json`. A new drop of its folder makes a new generation.
 struct SubjectRecord: Sendable, Equatable {
     let name: String

@@ -2,22 +2,22 @@ import SystemPackage
 
 /// One system call the spool is about to make, with the paths (relative to the spool's root) it concerns.
 public enum SystemCall: Sendable, Equatable {
-    case openForReading(FilePath)
-    case create(FilePath)
-    case read(FilePath)
-    case write(FilePath, bytes: [UInt8])
-    case close(FilePath)
-    case sync(FilePath)
-    case syncDirectory(FilePath)
+    case openForReading(SpoolPath)
+    case create(SpoolPath)
+    case read(SpoolPath)
+    case write(SpoolPath, bytes: [UInt8])
+    case close(SpoolPath)
+    case sync(SpoolPath)
+    case syncDirectory(SpoolPath)
     case syncFileSystem
-    case rename(FilePath, to: FilePath, replacing: Bool)
-    case unlink(FilePath)
-    case makeDirectory(FilePath)
-    case removeDirectory(FilePath)
-    case makeSymbolicLink(FilePath, target: String)
-    case status(FilePath)
-    case list(FilePath)
-    case lock(FilePath)
+    case rename(SpoolPath, to: SpoolPath, replacing: Bool)
+    case unlink(SpoolPath)
+    case makeDirectory(SpoolPath)
+    case removeDirectory(SpoolPath)
+    case makeSymbolicLink(SpoolPath, target: String)
+    case status(SpoolPath)
+    case list(SpoolPath)
+    case lock(SpoolPath)
     case space
 
     /// Whether it changes what is on the disk, or makes a change durable.

@@ -9,7 +9,7 @@ public struct SystemCalls: Sendable {
     private let root: Root
     private let gate: SystemGate?
     /// Absolute path of the root, for those who open files themselves.
-    public let rootPath: FilePath
+    public let rootPath: String
 
     private final class Root: Sendable {
         let descriptor: Int32
@@ -24,12 +24,12 @@ public struct SystemCalls: Sendable {
             throw SpoolError(.badLayout, operation: "open the spool", path: path, detail: "\(Errno.current)")
         }
         root = Root(descriptor)
-        rootPath = FilePath(path)
+        rootPath = path
         self.gate = gate
     }
 
     /// The absolute path of a relative one.
-    public func absolute(_ path: FilePath) -> String { rootPath.appending(path.components).string }
+    public func absolute(_ path: SpoolPath) -> String { rootPath + "/" + path.string }
 
     // MARK: - Files
 
@@ -69,7 +69,7 @@ public struct SystemCalls: Sendable {
     }
 
     /// The status of a path itself; a final symbolic link is not followed.
-    public func status(_ path: FilePath) throws(SpoolError) -> FileStatus {
+    public func status(_ path: SpoolPath) throws(SpoolError) -> FileStatus {
         try judge(.status(path))
         let descriptor = try call(.status(path)) { beneath(path, clinux_o_path | O_NOFOLLOW, 0) }
         defer { Glibc.close(descriptor) }
@@ -77,7 +77,7 @@ public struct SystemCalls: Sendable {
     }
 
     /// The status of a path, or nil when nothing is there.
-    public func statusIfAny(_ path: FilePath) throws(SpoolError) -> FileStatus? {
+    public func statusIfAny(_ path: SpoolPath) throws(SpoolError) -> FileStatus? {
         do throws(SpoolError) {
             return try status(path)
         } catch  where error.errno == .noSuchFileOrDirectory || error.errno == .notDirectory {
@@ -85,7 +85,7 @@ public struct SystemCalls: Sendable {
         }
     }
 
-    private func status(of descriptor: Int32, _ path: FilePath) throws(SpoolError) -> FileStatus {
+    private func status(of descriptor: Int32, _ path: SpoolPath) throws(SpoolError) -> FileStatus {
         var s = stat()
         _ = try call(.status(path)) { fstat(descriptor, &s) }
         return FileStatus(s)
@@ -105,7 +105,7 @@ public struct SystemCalls: Sendable {
     ///
     /// - Returns: a refusal, when it is not a plain file with one name that rests while it is read.
     public func readForeign(
-        _ path: FilePath, limit: Int, _ body: (UnsafeRawBufferPointer) throws(SpoolError) -> Void
+        _ path: SpoolPath, limit: Int, _ body: (UnsafeRawBufferPointer) throws(SpoolError) -> Void
     ) throws(SpoolError) -> Refusal? {
         let before = try status(path)
         guard before.kind == .regular else { return .notRegular(before.kind) }
@@ -137,7 +137,7 @@ public struct SystemCalls: Sendable {
     }
 
     /// The bytes of a file of the spool's own.
-    public func read(_ path: FilePath, limit: Int = 64 << 20) throws(SpoolError) -> [UInt8] {
+    public func read(_ path: SpoolPath, limit: Int = 64 << 20) throws(SpoolError) -> [UInt8] {
         var bytes: [UInt8] = []
         let count = try stream(path, limit: limit) { (piece) throws(SpoolError) in bytes.append(contentsOf: piece) }
         guard count <= limit else {
@@ -149,7 +149,7 @@ public struct SystemCalls: Sendable {
     /// Streams a file of the spool's own; returns the number of bytes, one more than `limit` when there are more.
     @discardableResult
     public func stream(
-        _ path: FilePath, limit: Int = .max - 1, _ body: (UnsafeRawBufferPointer) throws(SpoolError) -> Void
+        _ path: SpoolPath, limit: Int = .max - 1, _ body: (UnsafeRawBufferPointer) throws(SpoolError) -> Void
     ) throws(SpoolError) -> Int {
         try judge(.openForReading(path))
         let descriptor = try call(.openForReading(path)) { beneath(path, O_RDONLY | O_NONBLOCK, 0) }
@@ -158,7 +158,7 @@ public struct SystemCalls: Sendable {
     }
 
     private func readAll(
-        _ descriptor: Int32, _ path: FilePath, limit: Int, _ body: (UnsafeRawBufferPointer) throws(SpoolError) -> Void
+        _ descriptor: Int32, _ path: SpoolPath, limit: Int, _ body: (UnsafeRawBufferPointer) throws(SpoolError) -> Void
     ) throws(SpoolError) -> Int {
         var total = 0
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 16, alignment: 16)
@@ -179,9 +179,9 @@ public struct SystemCalls: Sendable {
         private var descriptor: Int32
         private let system: SystemCalls
         /// Where it is.
-        public let path: FilePath
+        public let path: SpoolPath
 
-        fileprivate init(_ descriptor: Int32, _ path: FilePath, _ system: SystemCalls) {
+        fileprivate init(_ descriptor: Int32, _ path: SpoolPath, _ system: SystemCalls) {
             self.descriptor = descriptor
             self.path = path
             self.system = system
@@ -232,14 +232,14 @@ public struct SystemCalls: Sendable {
     }
 
     /// Makes a new file; `.fileExists` when the name is taken.
-    public func create(_ path: FilePath, mode: mode_t = 0o644) throws(SpoolError) -> NewFile {
+    public func create(_ path: SpoolPath, mode: mode_t = 0o644) throws(SpoolError) -> NewFile {
         try judge(.create(path))
         let descriptor = try call(.create(path)) { beneath(path, O_WRONLY | O_CREAT | O_EXCL, mode) }
         return NewFile(descriptor, path, self)
     }
 
     /// Makes a file somebody else has written durable.
-    public func sync(_ path: FilePath) throws(SpoolError) {
+    public func sync(_ path: SpoolPath) throws(SpoolError) {
         let descriptor = try call(.sync(path)) { beneath(path, O_RDONLY | O_NONBLOCK, 0) }
         defer { Glibc.close(descriptor) }
         try judge(.sync(path))
@@ -249,7 +249,7 @@ public struct SystemCalls: Sendable {
     // MARK: - Names
 
     /// Makes the names in a folder durable.
-    public func syncDirectory(_ path: FilePath) throws(SpoolError) {
+    public func syncDirectory(_ path: SpoolPath) throws(SpoolError) {
         let descriptor = try call(.syncDirectory(path)) { beneath(path, O_RDONLY | O_DIRECTORY, 0) }
         defer { Glibc.close(descriptor) }
         try judge(.syncDirectory(path))
@@ -263,11 +263,11 @@ public struct SystemCalls: Sendable {
     }
 
     /// Gives a file or folder another name; unless `replacing`, `.fileExists` when it is taken.
-    public func rename(_ from: FilePath, to: FilePath, replacing: Bool = false) throws(SpoolError) {
+    public func rename(_ from: SpoolPath, to: SpoolPath, replacing: Bool = false) throws(SpoolError) {
         let operation = SystemCall.rename(from, to: to, replacing: replacing)
         try judge(operation)
         let perform = { (rename: (UnsafePointer<CChar>, UnsafePointer<CChar>) -> Int32) in
-            from.withPlatformString { from in to.withPlatformString { rename(from, $0) } }
+            from.withCString { from in to.withCString { rename(from, $0) } }
         }
         let plainly = { perform { renameat(root.descriptor, $0, root.descriptor, $1) } }
         if replacing {
@@ -287,36 +287,38 @@ public struct SystemCalls: Sendable {
     }
 
     /// Removes a name of a file.
-    public func unlink(_ path: FilePath) throws(SpoolError) { try remove(path, .unlink(path), flags: 0) }
+    public func unlink(_ path: SpoolPath) throws(SpoolError) { try remove(path, .unlink(path), flags: 0) }
 
     /// The folder is opened first, by the rules of `beneath`: one that a stranger swaps for a link leads nowhere.
-    private func remove(_ path: FilePath, _ operation: SystemCall, flags: Int32) throws(SpoolError) {
+    private func remove(_ path: SpoolPath, _ operation: SystemCall, flags: Int32) throws(SpoolError) {
         try judge(operation)
-        guard let name = path.lastComponent else { return }
-        let parent = try call(operation) { beneath(path.removingLastComponent(), O_RDONLY | O_DIRECTORY, 0) }
+        guard let name = path.lastName else { return }
+        let parent = try call(operation) { beneath(path.parent, O_RDONLY | O_DIRECTORY, 0) }
         defer { Glibc.close(parent) }
-        _ = try call(operation) { name.withPlatformString { unlinkat(parent, $0, flags) } }
+        _ = try call(operation) { name.withCString { unlinkat(parent, $0, flags) } }
     }
 
     /// Makes a folder.
-    public func makeDirectory(_ path: FilePath, mode: mode_t = 0o755) throws(SpoolError) {
+    public func makeDirectory(_ path: SpoolPath, mode: mode_t = 0o755) throws(SpoolError) {
         try judge(.makeDirectory(path))
-        _ = try call(.makeDirectory(path)) { path.withPlatformString { mkdirat(root.descriptor, $0, mode) } }
+        _ = try call(.makeDirectory(path)) { path.withCString { mkdirat(root.descriptor, $0, mode) } }
     }
 
     /// Removes an empty folder.
-    public func removeDirectory(_ path: FilePath) throws(SpoolError) {
+    public func removeDirectory(_ path: SpoolPath) throws(SpoolError) {
         try remove(path, .removeDirectory(path), flags: AT_REMOVEDIR)
     }
 
     /// Makes a symbolic link, for people to follow; the spool itself never does.
-    public func makeSymbolicLink(_ path: FilePath, target: String) throws(SpoolError) {
+    public func makeSymbolicLink(_ path: SpoolPath, target: String) throws(SpoolError) {
         try judge(.makeSymbolicLink(path, target: target))
-        _ = try call(.makeSymbolicLink(path, target: target)) { symlinkat(target, root.descriptor, path.string) }
+        _ = try call(.makeSymbolicLink(path, target: target)) {
+            path.withCString { symlinkat(target, root.descriptor, $0) }
+        }
     }
 
     /// The names in a folder, sorted by their bytes, `.` and `..` left out.
-    public func list(_ path: FilePath) throws(SpoolError) -> [FilePath.Component] {
+    public func list(_ path: SpoolPath) throws(SpoolError) -> [SpoolPath.Name] {
         try judge(.list(path))
         let descriptor = try call(.list(path)) { beneath(path, O_RDONLY | O_DIRECTORY, 0) }
         guard let stream = fdopendir(descriptor) else {
@@ -325,19 +327,17 @@ public struct SystemCalls: Sendable {
             throw SpoolError(.system(errno), operation: "list", path: path.string)
         }
         defer { closedir(stream) }
-        var names: [FilePath.Component] = []
+        var names: [SpoolPath.Name] = []
         while true {
             Glibc.errno = 0
             guard let entry = readdir(stream) else { break }
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CInterop.PlatformChar.self, capacity: 256) {
-                    FilePath.Component(platformString: $0)
-                }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                SpoolPath.Name(bytes: Array($0.prefix { $0 != 0 }))
             }
-            if let name, name.kind == .regular { names.append(name) }
+            if let name { names.append(name) }
         }
         if Glibc.errno != 0 { throw SpoolError(.system(.current), operation: "list", path: path.string) }
-        return names.sorted { $0.string < $1.string }
+        return names.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
     }
 
     // MARK: - The whole spool
@@ -350,7 +350,7 @@ public struct SystemCalls: Sendable {
     }
 
     /// Takes the lock at a path, making the file when needed; nil when another holds it.
-    public func lock(_ path: FilePath) throws(SpoolError) -> Lock? {
+    public func lock(_ path: SpoolPath) throws(SpoolError) -> Lock? {
         try judge(.lock(path))
         let descriptor = try call(.lock(path)) { beneath(path, O_RDWR | O_CREAT, 0o644) }
         let lock = Lock(descriptor)
@@ -361,7 +361,7 @@ public struct SystemCalls: Sendable {
     }
 
     /// Whether anybody holds the lock at a path.
-    public func isLocked(_ path: FilePath) throws(SpoolError) -> Bool {
+    public func isLocked(_ path: SpoolPath) throws(SpoolError) -> Bool {
         try judge(.lock(path))
         let descriptor: Int32
         do throws(SpoolError) {
@@ -432,8 +432,8 @@ public struct SystemCalls: Sendable {
         }
     }
 
-    private func beneath(_ path: FilePath, _ flags: Int32, _ mode: mode_t) -> Int32 {
-        (path.isEmpty ? "." : path).withPlatformString { clinux_open_beneath(root.descriptor, $0, flags, mode) }
+    private func beneath(_ path: SpoolPath, _ flags: Int32, _ mode: mode_t) -> Int32 {
+        path.withCString { clinux_open_beneath(root.descriptor, $0, flags, mode) }
     }
 }
 

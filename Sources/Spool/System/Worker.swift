@@ -6,6 +6,9 @@ import SystemPackage
 public struct Worker: Sendable {
     let submit: @Sendable (@escaping @Sendable () -> Void) -> Void
 
+    /// Has a piece of work done.
+    package func run(_ work: @escaping @Sendable () -> Void) { submit(work) }
+
     /// Runs each piece of work at once, where it is submitted.
     public static let inline = Worker { work in work() }
 
