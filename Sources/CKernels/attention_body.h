@@ -116,9 +116,19 @@ static void NAME(attention_block)(const attention_plan *plan, int64_t index) {
             visible = visible < 0 ? 0 : KERNELS_MIN(visible, valid);
             for (int64_t j = visible; j < padded; j++) row[j] = -__builtin_inff();
 
-            vf top = load(row);
-            for (int64_t j = LANES; j < padded; j += LANES) top = __builtin_elementwise_max(top, load(row + j));
-            float highest = maximum_of(top) * scale;
+            // By comparison, which passes over what is not a number: that one shows in the sum.
+            vf top = load(row), top2 = top;
+            int64_t ahead = LANES;
+            for (; ahead + LANES < padded; ahead += 2 * LANES) {
+                vf x = load(row + ahead), x2 = load(row + ahead + LANES);
+                top = x > top ? x : top;
+                top2 = x2 > top2 ? x2 : top2;
+            }
+            if (ahead < padded) {
+                vf x = load(row + ahead);
+                top = x > top ? x : top;
+            }
+            float highest = maximum_of(top > top2 ? top : top2) * scale;
             float next = highest > maximum[i] ? highest : maximum[i];
             if (next == -__builtin_inff()) next = 0;  // the row sees nothing yet: every weight becomes zero
             float fade = power_of_two((vf)(maximum[i] - next), false)[0];

@@ -55,7 +55,7 @@ INLINE void store_any(void *y, kernels_type type, int64_t i, int64_t left, vf v)
 typedef float vf8 __attribute__((ext_vector_type(8)));
 #if LANES == 16
 INLINE vf8 halved_sum(vf v) { return v.lo + v.hi; }
-INLINE vf8 halved_maximum(vf v) { return __builtin_elementwise_max(v.lo, v.hi); }
+INLINE vf8 halved_maximum(vf v) { return v.lo > v.hi ? v.lo : v.hi; }
 #else
 INLINE vf8 halved_sum(vf v) { return v; }
 INLINE vf8 halved_maximum(vf v) { return v; }
@@ -67,8 +67,8 @@ INLINE float sum_of(vf v) {
 }
 INLINE float maximum_of(vf v) {
     vf8 m = halved_maximum(v);
-    m.lo = __builtin_elementwise_max(m.lo, m.hi);
-    m.xy = __builtin_elementwise_max(m.xy, m.zw);
+    m.lo = m.lo > m.hi ? m.lo : m.hi;
+    m.xy = m.xy > m.zw ? m.xy : m.zw;
     return m.x > m.y ? m.x : m.y;
 }
 
@@ -110,11 +110,17 @@ INLINE vf exponential(vf x) {
 }
 
 // 2^t for t up to about 0, as a softmax below its maximum wants it: t = n + r, |r| <= 1/2, a minimax polynomial for 2^r
-// (relative error 9e-8, or 3e-6 where the result is rounded to bfloat16 anyway). 0 below -126.
+// (relative error 9e-8, or 3e-6 where the result is rounded to bfloat16 anyway). 0 below -150 at the latest.
 INLINE vf power_of_two(vf t, const bool coarse) {
+#if LANES == 16
+    vf held = t < -200.0f ? -200.0f : t;
+    vf n = (vf)_mm512_roundscale_ps((__m512)held, _MM_FROUND_TO_NEAREST_INT);
+    vf r = held - n;
+#else
     vf held = t < -126.0f ? -126.0f : t;
     vf whole = held + TO_WHOLE;
     vf r = held - (whole - TO_WHOLE);
+#endif
     vf p;
     if (coarse) {
         p = __builtin_elementwise_fma(r, (vf)(9.582853e-3f), (vf)(5.5906426e-2f));
@@ -127,7 +133,11 @@ INLINE vf power_of_two(vf t, const bool coarse) {
         p = __builtin_elementwise_fma(p, r, (vf)(6.93147e-1f));
     }
     p = __builtin_elementwise_fma(p, r, (vf)(1.0f));
+#if LANES == 16
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
     return zero_below(t, -126.0f, scaled_by_power(p, whole));
+#endif
 }
 
 INLINE vf sigmoid_times(vf x, float k) { return x / (1.0f + exponential(-k * x)); }
