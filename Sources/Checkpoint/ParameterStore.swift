@@ -33,11 +33,21 @@ public final class ParameterStore: Sendable {
     }
 
     private let source: Source
+    /// What makes up the keys that do not begin with a prefix, in a store over a part of a model.
+    private let besides: (prefix: String, store: ParameterStore)?
     private let record = Mutex(Record())
 
     /// A store over the tensors of one checkpoint.
     public init(_ checkpoint: Checkpoint) {
         source = .files(checkpoint.tensors, path: checkpoint.path)
+        besides = nil
+    }
+
+    /// A store over that part of a model whose keys begin with `prefix`: these come from the checkpoint, of which nothing
+    /// else is looked at, and all other keys are made up as by `init(randomSeed:)`.
+    public init(_ checkpoint: Checkpoint, prefix: String, randomSeed: UInt64) {
+        source = .files(checkpoint.tensors.filter { $0.key.hasPrefix(prefix) }, path: checkpoint.path)
+        besides = (prefix, ParameterStore(randomSeed: randomSeed))
     }
 
     /// A store over the tensors of several files, such as the shards of one model.
@@ -56,12 +66,14 @@ public final class ParameterStore: Sendable {
             }
         }
         source = .files(tensors, path: checkpoints.map(\.path).joined(separator: " + "))
+        besides = nil
     }
 
     /// A store that makes up every tensor it is asked for, a function of seed, name and shape alone: for
     /// demonstrations and benchmarks without a checkpoint. See `RandomParameters` for the distribution.
     public init(randomSeed: UInt64) {
         source = .random(seed: randomSeed)
+        besides = nil
     }
 
     /// Whether the key is there. A random store holds what was taken from it.
@@ -69,7 +81,8 @@ public final class ParameterStore: Sendable {
 
     /// The shape of a tensor, or nil where there is none. A random store holds what was taken from it.
     public func shape(of name: String) -> [Int]? {
-        switch source {
+        if let besides, !name.hasPrefix(besides.prefix) { return besides.store.shape(of: name) }
+        return switch source {
         case .files(let tensors, _): tensors[name]?.shape
         case .random: record.withLock { $0.taken[name] }
         }
@@ -96,6 +109,9 @@ public final class ParameterStore: Sendable {
     }
 
     private func take(_ name: String, anyOf shapes: [[Int]], as shape: [Int]) -> StoredTensor {
+        if let besides, !name.hasPrefix(besides.prefix) {
+            return besides.store.take(name, anyOf: shapes, as: shape)
+        }
         switch source {
         case .files(let tensors, _):
             guard let tensor = tensors[name] else {
@@ -133,6 +149,7 @@ public final class ParameterStore: Sendable {
     /// - Parameter ignored: keys that may be there unused, such as buffers of training.
     /// - Throws: one `CheckpointError` of cause `.keys` that lists all differences.
     public func finish(ignoring ignored: [IgnoredKeys] = []) throws(CheckpointError) {
+        try besides?.store.finish()
         let record = record.withLock { $0 }
         var path = "random parameters"
         var unused: [KeyMismatch.Entry] = []
@@ -153,7 +170,7 @@ public final class ParameterStore: Sendable {
     }
 
     /// A writer of all tensors that were taken so far, in the shapes they were asked for, as F32 from a random store
-    /// and as stored from files: how a made-up model becomes a checkpoint.
+    /// and as stored from files: how a made-up model becomes a checkpoint. Of a store over a part, that part.
     public func takenTensors(metadata: [String: String] = [:]) -> SafetensorsWriter {
         var writer = SafetensorsWriter(metadata: metadata)
         for (name, shape) in record.withLock({ $0.taken }).sorted(by: { $0.key < $1.key }) {
