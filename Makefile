@@ -4,16 +4,18 @@
 # make demo    set everything up and do the main job once
 # make run     the daemon on ./spool with etc/dreamcached.yaml
 # make bench   speed of every part of a model of Stable Diffusion 2.1's size, with random weights
+# make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, image, metadata
 # make install PREFIX=/usr DESTDIR=
 
 SHELL := /bin/bash
 PREFIX ?= /usr
-PACKAGES := libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
+# The libraries; systemd for systemd-analyze, with which the tests judge the unit.
+PACKAGES := systemd libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SOURCES := Package.swift Sources Tests
 RELEASE := .build/release
 
-.PHONY: setup build test lint format demo run bench install clean
+.PHONY: setup build test lint format demo run bench fuzz install clean
 
 setup:
 	@missing=; for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; done; \
@@ -40,6 +42,21 @@ run: build
 
 bench: build
 	$(RELEASE)/dreamcache bench
+
+READER ?= manifest
+SEEDS_manifest := spool/examples
+SEEDS_dcache := Tests/Fixtures/dcache
+SEEDS_checkpoint := Tests/Fixtures/Checkpoint
+SEEDS_image := Tests/Fixtures/Raster
+SEEDS_metadata := Tests/Fixtures/Raster
+FUZZ_SECONDS ?= 60
+fuzz: setup
+	DREAMCACHE_FUZZ=1 swift build --scratch-path .build-fuzz --product Fuzz --sanitize address \
+		-Xswiftc -sanitize-coverage=edge,indirect-calls,trace-cmp,8bit-counters \
+		-Xcc -fsanitize-coverage=trace-pc-guard,indirect-calls,trace-cmp
+	mkdir -p .build-fuzz/corpus/$(READER)
+	FUZZ_READER=$(READER) .build-fuzz/debug/Fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=4096 -timeout=10 \
+		-artifact_prefix=.build-fuzz/ .build-fuzz/corpus/$(READER) $(SEEDS_$(READER))
 
 install: build
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/dreamcached $(RELEASE)/dreamcache

@@ -97,9 +97,19 @@ let package = Package(
         .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "Golden"], swiftSettings: swift),
         .testTarget(
             name: "DreamCacheTests", dependencies: ["DreamCache", "Checkpoint", "Golden"], swiftSettings: swift),
-        .testTarget(name: "SpoolTests", dependencies: ["Spool"], swiftSettings: swift),
+        .testTarget(name: "SpoolTests", dependencies: ["Spool", "CLinux"], swiftSettings: swift),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["Service", "dreamcached", "dreamcache"], swiftSettings: swift),
+            name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "dreamcache"],
+            swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6]
 )
+
+// `make fuzz` sets this; an ordinary build does not know the target.
+if Context.environment["DREAMCACHE_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "Fuzz", dependencies: ["Checkpoint", "DreamCache", "Raster", "Spool"], path: "Tests/Fuzz",
+            swiftSettings: swift + [.unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
+}

@@ -197,17 +197,16 @@ void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t 
     }
 }
 
-void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t pixel_bytes) {
+void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
+                       int64_t pixel_bytes) {
     const char *from = x;
     char *to = y;
-    int64_t row = 2 * w * pixel_bytes;
-    for (int64_t line = 0; line < n * h; line++, to += 2 * row) {
-        for (int64_t i = 0; i < w; i++, from += pixel_bytes) {
-            memcpy(to + 2 * i * pixel_bytes, from, (size_t)pixel_bytes);
-            memcpy(to + (2 * i + 1) * pixel_bytes, from, (size_t)pixel_bytes);
+    for (int64_t image = 0; image < n; image++, from += h * w * pixel_bytes)
+        for (int64_t i = 0; i < oh; i++) {
+            const char *line = from + i / 2 * w * pixel_bytes;
+            for (int64_t j = 0; j < ow; j++, to += pixel_bytes)
+                memcpy(to, line + j / 2 * pixel_bytes, (size_t)pixel_bytes);
         }
-        memcpy(to + row, to, (size_t)row);
-    }
 }
 
 void kernels_patches(const float *x, float *y, int64_t first, int64_t rows, int64_t h, int64_t w, int64_t c, int64_t oh,

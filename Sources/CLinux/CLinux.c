@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -38,12 +40,20 @@ int clinux_is_locked(int descriptor) {
     return lock.l_type != F_UNLCK;
 }
 
+const int clinux_o_path = O_PATH;
+
+int clinux_sync_filesystem(int descriptor) { return syncfs(descriptor); }
+
+int clinux_event_descriptor(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
 int clinux_set_close_on_exec(int descriptor) {
     int flags = fcntl(descriptor, F_GETFD);
     return flags < 0 ? -1 : fcntl(descriptor, F_SETFD, flags | FD_CLOEXEC);
 }
 
-int clinux_filesystem(int descriptor, struct clinux_filesystem *result) {
+int clinux_read_filesystem(int descriptor, struct clinux_filesystem *result) {
     struct statfs s;
     if (fstatfs(descriptor, &s) < 0) return -1;
     *result = (struct clinux_filesystem){
@@ -55,21 +65,36 @@ int clinux_filesystem(int descriptor, struct clinux_filesystem *result) {
     return 0;
 }
 
-int clinux_send_datagram(const char *address, const void *bytes, size_t count) {
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
+/// Fills in a Unix address and returns its length, or 0 when it does not fit.
+static socklen_t unix_address(const char *address, struct sockaddr_un *name) {
     size_t length = strlen(address);
-    if (length < 2 || length >= sizeof name.sun_path) {
+    if (length < 2 || length >= sizeof name->sun_path) {
         errno = EINVAL;
-        return -1;
+        return 0;
     }
-    memcpy(name.sun_path, address, length);
-    if (address[0] == '@') name.sun_path[0] = '\0';
-    int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    *name = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(name->sun_path, address, length);
+    if (address[0] == '@') name->sun_path[0] = '\0';
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+}
+
+int clinux_send_datagram(const char *address, const void *bytes, size_t count) {
+    struct sockaddr_un name;
+    socklen_t length = unix_address(address, &name);
+    int descriptor = length ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
     if (descriptor < 0) return -1;
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-    ssize_t sent = sendto(descriptor, bytes, count, MSG_NOSIGNAL, (struct sockaddr *)&name, size);
+    ssize_t sent = sendto(descriptor, bytes, count, MSG_NOSIGNAL, (struct sockaddr *)&name, length);
     int failure = errno;
     close(descriptor);
     errno = failure;
     return sent < 0 ? -1 : 0;
+}
+
+int clinux_bind_datagram(const char *address) {
+    struct sockaddr_un name;
+    socklen_t length = unix_address(address, &name);
+    int descriptor = length ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    if (descriptor >= 0 && bind(descriptor, (struct sockaddr *)&name, length) == 0) return descriptor;
+    if (descriptor >= 0) close(descriptor);
+    return -1;
 }

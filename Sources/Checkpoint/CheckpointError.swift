@@ -48,12 +48,25 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
 /// All differences between the tensors of a checkpoint and the ones a model asked for.
 public struct KeyMismatch: Sendable, Equatable, CustomStringConvertible {
     /// A tensor by name and shape.
-    public struct Entry: Sendable, Equatable {
-        /// The key.
+    public struct Entry: Sendable, Equatable, CustomStringConvertible {
+        /// The key, as the file has it or would have it.
         public let name: String
         /// The shape: expected for a missing tensor, found for an unused one.
         public let shape: [Int]
+        /// The file of a model that has several.
+        public let file: String?
+
+        init(name: String, shape: [Int], file: String? = nil) {
+            self.name = name
+            self.shape = shape
+            self.file = file
+        }
+
+        /// File, key and shape.
+        public var description: String { "\(KeyMismatch.place(name, file)) \(shape)" }
     }
+
+    private static func place(_ name: String, _ file: String?) -> String { (file.map { "\($0): " } ?? "") + name }
 
     /// A tensor that is there in another shape.
     public struct Misshapen: Sendable, Equatable {
@@ -63,6 +76,8 @@ public struct KeyMismatch: Sendable, Equatable, CustomStringConvertible {
         public let found: [Int]
         /// The shapes any of which would have done.
         public let expected: [[Int]]
+        /// The file of a model that has several.
+        public let file: String?
     }
 
     /// Asked for and not there, by name.
@@ -79,14 +94,14 @@ public struct KeyMismatch: Sendable, Equatable, CustomStringConvertible {
                 + "\(unused.count) unused"
         ]
         if !missing.isEmpty { lines.append("  missing (expected shape):") }
-        lines += missing.map { "    \($0.name) \($0.shape)" }
+        lines += missing.map { "    \($0)" }
         if !misshapen.isEmpty { lines.append("  misshapen:") }
         lines += misshapen.map {
-            "    \($0.name) found \($0.found), expected "
+            "    \(Self.place($0.name, $0.file)) found \($0.found), expected "
                 + $0.expected.map { "\($0)" }.joined(separator: " or ")
         }
         if !unused.isEmpty { lines.append("  unused (found shape):") }
-        lines += unused.map { "    \($0.name) \($0.shape)" }
+        lines += unused.map { "    \($0)" }
         return lines.joined(separator: "\n")
     }
 }

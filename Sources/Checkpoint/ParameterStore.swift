@@ -21,8 +21,63 @@ public final class ParameterStore: Sendable {
         }
     }
 
+    /// Changes the values of a tensor after they were converted to float: `[count]`, row-major.
+    public typealias Amendment = @Sendable (UnsafeMutableBufferPointer<Float>) -> Void
+
+    /// A part of a model that lies in files of its own, under names of its own.
+    public struct Part: Sendable {
+        /// What the names of this part begin with in the model; of several parts the longest that fits has the name.
+        let prefix: String
+        /// Where its tensors lie, for messages; nil when the path of the store says it.
+        let label: String?
+        let renaming: KeyRenaming
+        let tensors: [String: StoredTensor]
+        /// The file of each tensor, where there are several.
+        let homes: [String: String]
+
+        /// - Parameters:
+        ///   - prefix: what the names of this part begin with in the model; empty for all.
+        ///   - checkpoints: its files: one, or the shards.
+        ///   - label: how messages name the place of a tensor that is in none of them.
+        ///   - labels: how messages name each of the files.
+        ///   - renaming: from the model's names, prefix included, to the files'.
+        /// - Throws: `CheckpointError` when two of the files hold the same key.
+        public init(
+            prefix: String = "", _ checkpoints: [Checkpoint], label: String? = nil, labels: [String]? = nil,
+            renaming: KeyRenaming = .none
+        ) throws(CheckpointError) {
+            self.prefix = prefix
+            self.label = label
+            self.renaming = renaming
+            var tensors: [String: StoredTensor] = [:]
+            var homes: [String: String] = [:]
+            for (index, checkpoint) in checkpoints.enumerated() {
+                let home = labels?[index] ?? checkpoint.path
+                for (name, tensor) in checkpoint.tensors {
+                    if let other = homes.updateValue(home, forKey: name) {
+                        throw CheckpointError(
+                            path: checkpoint.path, cause: .malformed, place: "tensor \(name)",
+                            found: "one that \(other) holds too", expected: "each key in one file")
+                    }
+                    tensors[name] = tensor
+                }
+            }
+            self.tensors = tensors
+            self.homes = label == nil ? [:] : homes
+        }
+
+        /// The tensors of one file whose keys begin with `prefix`.
+        init(prefix: String, of checkpoint: Checkpoint) {
+            self.prefix = prefix
+            label = nil
+            renaming = .none
+            tensors = checkpoint.tensors.filter { $0.key.hasPrefix(prefix) }
+            homes = [:]
+        }
+    }
+
     private enum Source {
-        case files([String: StoredTensor], path: String)
+        case files([Part], path: String)
         case random(seed: UInt64)
     }
 
@@ -33,46 +88,72 @@ public final class ParameterStore: Sendable {
     }
 
     private let source: Source
+    private let amendments: @Sendable (_ name: String, _ shape: [Int]) -> [Amendment]
     /// What makes up the keys that do not begin with a prefix, in a store over a part of a model.
     private let besides: (prefix: String, store: ParameterStore)?
     private let record = Mutex(Record())
 
     /// A store over the tensors of one checkpoint.
-    public init(_ checkpoint: Checkpoint) {
-        source = .files(checkpoint.tensors, path: checkpoint.path)
+    public convenience init(_ checkpoint: Checkpoint) {
+        self.init(checkpoint, renaming: .none)
+    }
+
+    /// A store over the tensors of one checkpoint whose names differ from the model's.
+    public init(_ checkpoint: Checkpoint, renaming: KeyRenaming) {
+        // One file cannot hold a key twice.
+        source = .files((try? [Part([checkpoint], renaming: renaming)]) ?? [], path: checkpoint.path)
+        amendments = { _, _ in [] }
         besides = nil
+    }
+
+    /// A store over the tensors of several files, such as the shards of one model.
+    /// - Throws: `CheckpointError` when two of them hold the same key.
+    public convenience init(merging checkpoints: [Checkpoint]) throws(CheckpointError) {
+        self.init(
+            parts: [try Part(checkpoints)], path: checkpoints.map(\.path).joined(separator: " + "))
+    }
+
+    /// A store over a model in parts; `path` is the folder they lie in.
+    public init(parts: [Part], path: String) {
+        source = .files(parts.sorted { $0.prefix.count > $1.prefix.count }, path: path)
+        amendments = { _, _ in [] }
+        besides = nil
+    }
+
+    /// The store `base`, of which nothing has been taken, with amended tensors: `amendments` is asked at each taking,
+    /// by the model's name and the shape that is taken.
+    public init(
+        amending base: ParameterStore,
+        by amendments: @escaping @Sendable (_ name: String, _ shape: [Int]) -> [Amendment]
+    ) {
+        source = base.source
+        self.amendments = { base.amendments($0, $1) + amendments($0, $1) }
+        besides = base.besides
+    }
+
+    /// Where the model's `name` is: its part and its name there. Without any part that begins so, the last is as good.
+    private static func place(_ name: String, _ parts: [Part]) -> (part: Part, key: String)? {
+        guard let part = parts.first(where: { name.hasPrefix($0.prefix) }) ?? parts.last else { return nil }
+        return (part, part.renaming(name))
+    }
+
+    private static func tensor(_ name: String, _ parts: [Part]) -> StoredTensor? {
+        place(name, parts).flatMap { $0.part.tensors[$0.key] }
     }
 
     /// A store over that part of a model whose keys begin with `prefix`: these come from the checkpoint, of which nothing
     /// else is looked at, and all other keys are made up as by `init(randomSeed:)`.
     public init(_ checkpoint: Checkpoint, prefix: String, randomSeed: UInt64) {
-        source = .files(checkpoint.tensors.filter { $0.key.hasPrefix(prefix) }, path: checkpoint.path)
+        source = .files([Part(prefix: prefix, of: checkpoint)], path: checkpoint.path)
+        amendments = { _, _ in [] }
         besides = (prefix, ParameterStore(randomSeed: randomSeed))
-    }
-
-    /// A store over the tensors of several files, such as the shards of one model.
-    /// - Throws: `CheckpointError` when two of them hold the same key.
-    public init(merging checkpoints: [Checkpoint]) throws(CheckpointError) {
-        var tensors: [String: StoredTensor] = [:]
-        var homes: [String: String] = [:]
-        for checkpoint in checkpoints {
-            for (name, tensor) in checkpoint.tensors {
-                if let home = homes.updateValue(checkpoint.path, forKey: name) {
-                    throw CheckpointError(
-                        path: checkpoint.path, cause: .malformed, place: "tensor \(name)",
-                        found: "one that \(home) holds too", expected: "each key in one file")
-                }
-                tensors[name] = tensor
-            }
-        }
-        source = .files(tensors, path: checkpoints.map(\.path).joined(separator: " + "))
-        besides = nil
     }
 
     /// A store that makes up every tensor it is asked for, a function of seed, name and shape alone: for
     /// demonstrations and benchmarks without a checkpoint. See `RandomParameters` for the distribution.
     public init(randomSeed: UInt64) {
         source = .random(seed: randomSeed)
+        amendments = { _, _ in [] }
         besides = nil
     }
 
@@ -81,17 +162,16 @@ public final class ParameterStore: Sendable {
 
     /// The shape of a tensor, or nil where there is none. A random store holds what was taken from it.
     public func shape(of name: String) -> [Int]? {
-        if let besides, !name.hasPrefix(besides.prefix) { return besides.store.shape(of: name) }
-        return switch source {
-        case .files(let tensors, _): tensors[name]?.shape
+        switch source {
+        case .files(let parts, _): Self.tensor(name, parts)?.shape
         case .random: record.withLock { $0.taken[name] }
         }
     }
 
-    /// All keys, sorted. A random store holds what was taken from it.
+    /// All keys as the files have them, sorted. A random store holds what was taken from it.
     public var names: [String] {
         switch source {
-        case .files(let tensors, _): tensors.keys.sorted()
+        case .files(let parts, _): parts.flatMap(\.tensors.keys).sorted()
         case .random: record.withLock { $0.taken.keys.sorted() }
         }
     }
@@ -113,17 +193,19 @@ public final class ParameterStore: Sendable {
             return besides.store.take(name, anyOf: shapes, as: shape)
         }
         switch source {
-        case .files(let tensors, _):
-            guard let tensor = tensors[name] else {
+        case .files(let parts, _):
+            guard let (part, key) = Self.place(name, parts), let tensor = part.tensors[key] else {
                 record.withLock { $0.missing[name] = shape }
                 return Self.zeros(name, shape)
             }
             if shapes.contains(tensor.shape), let result = tensor.shape == shape ? tensor : tensor.reshaped(shape) {
                 record.withLock { $0.taken[name] = shape }
-                return result
+                let changes = amendments(name, shape)
+                return changes.isEmpty ? result : result.amended(by: changes)
             }
             record.withLock {
-                $0.misshapen[name] = KeyMismatch.Misshapen(name: name, found: tensor.shape, expected: shapes)
+                $0.misshapen[name] = KeyMismatch.Misshapen(
+                    name: key, found: tensor.shape, expected: shapes, file: part.homes[key])
             }
             return Self.zeros(name, shape)
         case .random(let seed):
@@ -152,16 +234,27 @@ public final class ParameterStore: Sendable {
         try besides?.store.finish()
         let record = record.withLock { $0 }
         var path = "random parameters"
+        var missing = record.missing.map { KeyMismatch.Entry(name: $0.key, shape: $0.value) }
         var unused: [KeyMismatch.Entry] = []
-        if case .files(let tensors, let files) = source {
+        if case .files(let parts, let files) = source {
             path = files
-            unused = tensors.values
-                .filter { record.taken[$0.name] == nil && record.misshapen[$0.name] == nil }
-                .filter { tensor in !ignored.contains { $0.covers(tensor.name) } }
-                .map { KeyMismatch.Entry(name: $0.name, shape: $0.shape) }
+            missing = record.missing.map { name, shape in
+                let place = Self.place(name, parts)
+                return KeyMismatch.Entry(name: place?.key ?? name, shape: shape, file: place?.part.label)
+            }
+            var known = [Set<String>](repeating: [], count: parts.count)
+            for name in Array(record.taken.keys) + record.misshapen.keys {
+                guard let (part, key) = Self.place(name, parts) else { continue }
+                if let index = parts.firstIndex(where: { $0.prefix == part.prefix }) { known[index].insert(key) }
+            }
+            for (part, known) in zip(parts, known) {
+                unused += part.tensors.values
+                    .filter { tensor in !known.contains(tensor.name) && !ignored.contains { $0.covers(tensor.name) } }
+                    .map { KeyMismatch.Entry(name: $0.name, shape: $0.shape, file: part.homes[$0.name]) }
+            }
         }
         let mismatch = KeyMismatch(
-            missing: record.missing.map(KeyMismatch.Entry.init).sorted { $0.name < $1.name },
+            missing: missing.sorted { $0.name < $1.name },
             misshapen: record.misshapen.values.sorted { $0.name < $1.name },
             unused: unused.sorted { $0.name < $1.name })
         if mismatch.missing.isEmpty && mismatch.misshapen.isEmpty && mismatch.unused.isEmpty { return }
@@ -175,9 +268,10 @@ public final class ParameterStore: Sendable {
         var writer = SafetensorsWriter(metadata: metadata)
         for (name, shape) in record.withLock({ $0.taken }).sorted(by: { $0.key < $1.key }) {
             switch source {
-            case .files(let tensors, _):
-                guard let tensor = tensors[name]?.reshaped(shape) else { continue }
-                writer.add(tensor)
+            case .files(let parts, _):
+                guard let tensor = Self.tensor(name, parts)?.reshaped(shape) else { continue }
+                let changes = amendments(name, shape)
+                writer.add((changes.isEmpty ? tensor : tensor.amended(by: changes)).renamed(name))
             case .random(let seed):
                 let parameters = RandomParameters(seed: seed)
                 writer.add(name, type: .f32, shape: shape) { emit in

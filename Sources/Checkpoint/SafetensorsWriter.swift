@@ -79,11 +79,11 @@ public struct SafetensorsWriter: Sendable {
         var output = withUnsafeBytes(of: UInt64(header.count).littleEndian, Array.init)
         output += header
         var failure: CheckpointError?
-        output.withUnsafeBytes { failure = Self.writeAll($0, descriptor, path) }
+        output.withUnsafeBytes { failure = writeAll($0, descriptor, path) }
         if let failure { throw failure }
         for (entry, size) in layout {
             try provide(entry, size: size, path: path) { piece in
-                if failure == nil { failure = Self.writeAll(piece, descriptor, path) }
+                if failure == nil { failure = writeAll(piece, descriptor, path) }
             }
             if let failure { throw failure }
         }
@@ -161,19 +161,20 @@ public struct SafetensorsWriter: Sendable {
         }
         return result + "\""
     }
+}
 
-    private static func writeAll(_ bytes: UnsafeRawBufferPointer, _ descriptor: Int32, _ path: String)
-        -> CheckpointError?
-    {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let written = Glibc.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
-            if written < 0 {
-                if errno == EINTR { continue }
-                return .system("write", path)
-            }
-            rest = rest.dropFirst(written)
+/// Writes all bytes, however many calls it takes; the error, if there is one.
+func writeAll(_ bytes: UnsafeRawBufferPointer, _ descriptor: Int32, _ path: String)
+    -> CheckpointError?
+{
+    var rest = bytes[...]
+    while !rest.isEmpty {
+        let written = Glibc.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+        if written < 0 {
+            if errno == EINTR { continue }
+            return .system("write", path)
         }
-        return nil
+        rest = rest.dropFirst(written)
     }
+    return nil
 }

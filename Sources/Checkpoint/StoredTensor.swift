@@ -11,6 +11,9 @@ public enum StoredElementType: String, Sendable, CaseIterable {
     case u8 = "U8"
     case bool = "BOOL"
 
+    /// Whether elements are floating-point numbers.
+    public var isFloat: Bool { [.f64, .f32, .f16, .bf16].contains(self) }
+
     /// Bytes of one element.
     public var byteCount: Int {
         switch self {
@@ -41,6 +44,18 @@ public struct StoredTensor: @unchecked Sendable {
     private let bytes: UnsafeRawBufferPointer
     /// Distances in elements, one a dimension; nil for a row-major tensor without gaps.
     private let strides: [Int]?
+    /// The tensor this is made of and what is done to its values; `bytes` is then empty.
+    private let amended: Amended?
+
+    private final class Amended: Sendable {
+        let base: StoredTensor
+        let changes: [ParameterStore.Amendment]
+
+        init(base: StoredTensor, changes: [ParameterStore.Amendment]) {
+            self.base = base
+            self.changes = changes
+        }
+    }
 
     /// A row-major tensor over `bytes` of `memory`, whose extent the caller has checked.
     init(name: String, elementType: StoredElementType, shape: [Int], count: Int, memory: Memory, offset: Int) {
@@ -52,6 +67,7 @@ public struct StoredTensor: @unchecked Sendable {
         self.bytes = UnsafeRawBufferPointer(
             rebasing: memory.bytes[offset..<offset + count * elementType.byteCount])
         self.strides = nil
+        self.amended = nil
     }
 
     /// A strided tensor over `range` of `memory`; the caller has checked that every index lies in it.
@@ -66,6 +82,7 @@ public struct StoredTensor: @unchecked Sendable {
         self.memory = memory
         self.bytes = UnsafeRawBufferPointer(rebasing: memory.bytes[range])
         self.strides = Self.isRowMajor(shape: shape, strides: strides) ? nil : strides
+        self.amended = nil
     }
 
     private init(_ other: StoredTensor, name: String, shape: [Int]) {
@@ -76,6 +93,7 @@ public struct StoredTensor: @unchecked Sendable {
         self.memory = other.memory
         self.bytes = other.bytes
         self.strides = nil
+        self.amended = other.amended
     }
 
     private init(_ other: StoredTensor, shape: [Int], count: Int, bytes range: Range<Int>) {
@@ -86,6 +104,24 @@ public struct StoredTensor: @unchecked Sendable {
         self.memory = other.memory
         self.bytes = UnsafeRawBufferPointer(rebasing: other.bytes[range])
         self.strides = nil
+        self.amended = nil
+    }
+
+    private init(amending other: StoredTensor, changes: [ParameterStore.Amendment]) {
+        self.name = other.name
+        self.elementType = .f32
+        self.shape = other.shape
+        self.count = other.count
+        self.memory = .empty
+        self.bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+        self.strides = nil
+        self.amended = Amended(base: other, changes: changes)
+    }
+
+    /// The tensor as F32 with its values changed by each of `changes` in turn, every time they are read: nothing is
+    /// computed or kept before.
+    public func amended(by changes: [ParameterStore.Amendment]) -> StoredTensor {
+        StoredTensor(amending: self, changes: changes)
     }
 
     private static func isRowMajor(shape: [Int], strides: [Int]) -> Bool {
@@ -111,7 +147,7 @@ public struct StoredTensor: @unchecked Sendable {
     /// Entry `index` of the first dimension, or nil: one row of a vocabulary, without reading the others.
     public func entry(_ index: Int) -> StoredTensor? {
         guard let extent = shape.first, index >= 0, index < extent else { return nil }
-        guard strides == nil else { return gathered().entry(index) }
+        guard strides == nil, amended == nil else { return gathered().entry(index) }
         let size = count / extent
         let range = index * size * elementType.byteCount..<(index + 1) * size * elementType.byteCount
         return StoredTensor(self, shape: Array(shape.dropFirst()), count: size, bytes: range)
@@ -121,7 +157,7 @@ public struct StoredTensor: @unchecked Sendable {
     /// into a copy first.
     public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         try withExtendedLifetime(memory) {
-            guard strides == nil else { return try gathered().withUnsafeBytes(body) }
+            guard strides == nil, amended == nil else { return try gathered().withUnsafeBytes(body) }
             return try memory.withBytes(bytes, body)
         }
     }
@@ -139,6 +175,11 @@ public struct StoredTensor: @unchecked Sendable {
     /// for the elements is given back.
     public func copyFloats(into destination: UnsafeMutableBufferPointer<Float>) {
         precondition(destination.count == count, "\(name): a buffer of \(destination.count) for \(count) elements")
+        if let amended {
+            amended.base.copyFloats(into: destination)
+            for change in amended.changes { change(destination) }
+            return
+        }
         guard let target = destination.baseAddress, count > 0 else { return }
         defer { memory.release(bytes) }
         withUnsafeBytes { bytes in
@@ -169,11 +210,15 @@ public struct StoredTensor: @unchecked Sendable {
         }
     }
 
-    /// A row-major copy of a strided view.
+    /// A row-major copy of a strided view or of amended values.
     private func gathered() -> StoredTensor {
-        guard let strides else { return self }
+        guard strides != nil || amended != nil else { return self }
         let size = elementType.byteCount
         let copy = Memory.allocated(count * size) { target in
+            guard let strides else {
+                copyFloats(into: target.bindMemory(to: Float.self))
+                return
+            }
             guard let source = bytes.baseAddress, let target = target.baseAddress, count > 0 else { return }
             var index = [Int](repeating: 0, count: shape.count)
             var from = 0
@@ -222,7 +267,7 @@ func float(fromHalf bits: UInt16) -> Float {
 
 extension StoredElementType {
     /// Converts floats to this type, rounded to nearest even; nil for a type that is not a float.
-    func encoded(_ values: UnsafeBufferPointer<Float>) -> [UInt8]? {
+    public func encoded(_ values: UnsafeBufferPointer<Float>) -> [UInt8]? {
         switch self {
         case .f32: return Array(UnsafeRawBufferPointer(values))
         case .f64: return values.map(Double.init).withUnsafeBytes(Array.init)

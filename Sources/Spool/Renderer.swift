@@ -82,7 +82,8 @@ public struct EncodeRequest: Sendable, Equatable {
 
     /// A request.
     public init(
-        subject: String, references: [String], digests: [String], model: String?, settings: CacheSettings, output: String
+        subject: String, references: [String], digests: [String], model: String?, settings: CacheSettings,
+        output: String
     ) {
         self.subject = subject
         self.references = references
@@ -110,6 +111,20 @@ public struct CacheUse: Sendable, Equatable {
     }
 }
 
+/// A picture to begin with (img2img).
+public struct InitialImage: Sendable, Equatable {
+    /// Absolute path of the picture.
+    public let path: String
+    /// How much of it is replaced, above 0 to 1.
+    public let strength: Double
+
+    /// A picture and how much of it is replaced.
+    public init(path: String, strength: Double) {
+        self.path = path
+        self.strength = strength
+    }
+}
+
 /// One image to render.
 public struct RenderRequest: Sendable {
     /// The job's id, for logs and metadata; nil when there is no spool.
@@ -120,6 +135,8 @@ public struct RenderRequest: Sendable {
     public let image: ImagePlan
     /// The subjects' caches, in the manifest's order.
     public let caches: [CacheUse]
+    /// A picture to begin with instead of noise.
+    public let initialImage: InitialImage?
     /// Absolute path of the file to write, in the manifest's output format; it does not exist yet.
     public let output: String
     /// Where to keep what is needed to go on with this image after an interruption.
@@ -127,13 +144,14 @@ public struct RenderRequest: Sendable {
 
     /// A request.
     public init(
-        job: String?, manifest: JobManifest, image: ImagePlan, caches: [CacheUse], output: String,
-        checkpoint: CheckpointSlot = .none
+        job: String?, manifest: JobManifest, image: ImagePlan, caches: [CacheUse],
+        initialImage: InitialImage? = nil, output: String, checkpoint: CheckpointSlot = .none
     ) {
         self.job = job
         self.manifest = manifest
         self.image = image
         self.caches = caches
+        self.initialImage = initialImage
         self.output = output
         self.checkpoint = checkpoint
     }

@@ -161,17 +161,25 @@ extension Engine {
         return y
     }
 
-    /// Nearest neighbour, `[n, h, w, c]` to `[n, 2h, 2w, c]`; the result has the type that products read.
-    public func upsampled(_ x: Tensor) throws(EngineError) -> Tensor {
-        guard x.shape.count == 4 else {
-            throw .shapes(operation: "upsample", found: [x.shape], expected: "[n, h, w, c]")
+    /// Nearest neighbour, `[n, h, w, c]` to `[n, 2h, 2w, c]`, or one less in height or width, which is what halving an odd
+    /// size left behind; the result has the type that products read.
+    ///
+    /// PyTorch's `interpolate(size: [2h - 1, ...])` takes floor(i h / (2h - 1)), which is floor(i / 2) for every i.
+    public func upsampled(_ x: Tensor, height: Int? = nil, width: Int? = nil) throws(EngineError) -> Tensor {
+        func fits(_ large: Int?, _ small: Int) -> Bool { large.map { ($0 + 1) / 2 == small } ?? true }
+        guard x.shape.count == 4, fits(height, x.shape[1]), fits(width, x.shape[2]) else {
+            throw .shapes(
+                operation: "upsample", found: [x.shape, [height, width].compactMap { $0 }],
+                expected: "[n, h, w, c], and twice h and w or one less")
         }
         let small = try converted(x, to: activationType)
         let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
-        let y = try empty([n, 2 * h, 2 * w, c], activationType)
+        let (oh, ow) = (height ?? 2 * h, width ?? 2 * w)
+        let y = try empty([n, oh, ow, c], activationType)
         try measured("upsample \(y.shape)") {
             kernels_upsample2(
-                small.bytes, y.bytes, Int64(n), Int64(h), Int64(w), Int64(c * activationType.byteCount))
+                small.bytes, y.bytes, Int64(n), Int64(h), Int64(w), Int64(oh), Int64(ow),
+                Int64(c * activationType.byteCount))
         }
         return y
     }

@@ -17,11 +17,18 @@ struct DreamCacheCommand: ParsableCommand {
             """,
         version: Version.current,
         groupedSubcommands: [
+            CommandGroup(
+                name: "Queue:",
+                subcommands: [
+                    SubmitCommand.self, WaitCommand.self, StatusCommand.self, ListCommand.self, WatchCommand.self,
+                    CancelCommand.self, RetryCommand.self, VerifyCommand.self,
+                ]),
             CommandGroup(name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self]),
             CommandGroup(
                 name: "Files and machine:",
                 subcommands: [
-                    InspectCommand.self, ReplayCommand.self, DoctorCommand.self, SchemaCommand.self,
+                    InspectCommand.self, ReplayCommand.self, ConvertCommand.self, DoctorCommand.self,
+                    SchemaCommand.self,
                     RandomModelCommand.self,
                     BenchCommand.self,
                 ]),

@@ -4,6 +4,7 @@ import Foundation
 import Logging
 import Service
 import Spool
+import TensorEngine
 
 /// The daemon: reads its configuration, opens the spool, and works until it is told to stop.
 @main
@@ -30,7 +31,6 @@ struct DaemonCommand: ParsableCommand {
     var spool: String?
 
     func run() throws {
-        let signals = SignalThread.blockSignals()
         let settings: Settings
         do { settings = try load() } catch {
             FileHandle.standardError.write(Data("dreamcached: \(error)\n".utf8))
@@ -41,16 +41,17 @@ struct DaemonCommand: ParsableCommand {
         logger.notice(
             "starting",
             metadata: [
-                "version": "\(Version.current)", "spool": "\(settings.spool.root)", "compute": "\(settings.compute.rawValue)",
+                "version": "\(Version.current)", "spool": "\(settings.spool.root)",
+                "compute": "\(settings.compute.rawValue)",
                 "models": "\(settings.models.keys.sorted().joined(separator: " "))",
             ])
 
         let notifier = SystemNotifier.fromEnvironment()
         let runner = JobRunner(settings)
         let daemon = SpoolDaemon(
-            configuration: settings.spool, renderer: runner, watcher: .inotify(logger: Logger(label: "watch")),
+            configuration: settings.spool, renderer: runner, watcher: .inotify,
             hooks: .systemd(notifier), logger: Logger(label: "spool"))
-        signals.start(
+        SignalThread.start(
             stop: {
                 logger.notice("stopping")
                 daemon.requestStop()
@@ -62,10 +63,12 @@ struct DaemonCommand: ParsableCommand {
                     runner.reload(settings)
                     daemon.reload(configuration: settings.spool)
                     logger.notice("configuration reloaded")
-                } catch { logger.error("configuration not reloaded, the old one stays", metadata: ["error": "\(error)"]) }
+                } catch {
+                    logger.error("configuration not reloaded, the old one stays", metadata: ["error": "\(error)"])
+                }
                 notifier.send("READY=1")
             })
-        do { try daemon.run() } catch {
+        do throws(SpoolError) { try daemon.run() } catch {
             logger.critical("ending", metadata: ["error": "\(error)"])
             throw ExitCode(error.exitCode)
         }

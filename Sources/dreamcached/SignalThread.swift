@@ -1,34 +1,42 @@
 import Foundation
 import Glibc
 
-/// Takes SIGTERM, SIGINT and SIGHUP one at a time on a thread of its own, where anything may be done; in a signal handler
-/// almost nothing may.
-struct SignalThread {
-    private let set: sigset_t
+/// Brings SIGTERM, SIGINT and SIGHUP to a thread of its own, where anything may be done; in a signal handler almost nothing
+/// may. The handler writes the signal's number into a pipe. (Blocking the signals and sigwait(3) would not do: libraries
+/// start threads before `main`, whose masks stay open.)
+enum SignalThread {
+    private nonisolated(unsafe) static var pipe: (read: Int32, write: Int32) = (-1, -1)
 
-    /// Blocks the signals in the calling thread and in every thread it starts from now on. Call it first.
-    static func blockSignals() -> SignalThread {
+    /// Calls `stop` at the first SIGTERM or SIGINT and ends the process at the second; calls `reload` at SIGHUP. Call once.
+    static func start(stop: @escaping @Sendable () -> Void, reload: @escaping @Sendable () -> Void) {
+        var ends: [Int32] = [-1, -1]
+        guard Glibc.pipe(&ends) == 0 else { return }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        pipe = (ends[0], ends[1])
+        for number in [SIGTERM, SIGINT, SIGHUP] {
+            signal(number) { number in
+                let saved = errno
+                var byte = UInt8(truncatingIfNeeded: number)
+                write(SignalThread.pipe.write, &byte, 1)
+                errno = saved
+            }
+        }
+        // A parent may have started us with these signals blocked, as programs that use libdispatch do.
         var set = sigset_t()
         sigemptyset(&set)
         for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&set, number) }
-        pthread_sigmask(SIG_BLOCK, &set, nil)
+        pthread_sigmask(SIG_UNBLOCK, &set, nil)
         // A reader of our log that goes away must not end the daemon.
         signal(SIGPIPE, SIG_IGN)
-        return SignalThread(set: set)
-    }
 
-    /// Calls `stop` at the first SIGTERM or SIGINT and ends the process at the second; calls `reload` at SIGHUP.
-    func start(stop: @escaping @Sendable () -> Void, reload: @escaping @Sendable () -> Void) {
-        let set = set
         let thread = Thread {
-            var set = set
             var isStopping = false
             while true {
-                var number: Int32 = 0
-                guard sigwait(&set, &number) == 0 else { continue }
-                switch number {
+                var byte: UInt8 = 0
+                guard read(pipe.read, &byte, 1) == 1 else { continue }
+                switch Int32(byte) {
                 case SIGHUP: if !isStopping { reload() }
-                case _ where isStopping: _exit(128 + number)
+                case let number where isStopping: _exit(128 + number)
                 default:
                     isStopping = true
                     stop()

@@ -43,8 +43,10 @@ void kernels_f32_to_bf16(const float *x, uint16_t *y, int64_t count);
 void kernels_bf16_to_f32(const uint16_t *x, float *y, int64_t count);
 /// y[r] = a[r] ++ b[r]: joins rows of `a_row` and `b_row` floats.
 void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t b_row, float *y, int64_t rows);
-/// Nearest neighbour, twice as high and wide: x [n,h,w,c] -> y [n,2h,2w,c], in pieces of `pixel_bytes`.
-void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t pixel_bytes);
+/// Nearest neighbour, twice as high and wide or one less: x [n,h,w,c] -> y [n,oh,ow,c], oh 2h or 2h-1 and ow likewise, in
+/// pieces of `pixel_bytes`.
+void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
+                       int64_t pixel_bytes);
 /// One tile of im2col: rows `first ..< first + rows` of the patch matrix [n*oh*ow, kh*kw*c] of x [n,h,w,c].
 void kernels_patches(const float *x, float *y, int64_t first, int64_t rows, int64_t h, int64_t w, int64_t c, int64_t oh,
                      int64_t ow, int64_t kernel, int64_t stride, int64_t pad);

@@ -25,6 +25,18 @@ int clinux_try_lock(int descriptor);
 /// 1 when some other open file description holds a lock on the file, 0 when none does, -1 on an error.
 int clinux_is_locked(int descriptor);
 
+/// O_PATH, which Glibc shows only to _GNU_SOURCE.
+extern const int clinux_o_path;
+
+/// syncfs(2).
+int clinux_sync_filesystem(int descriptor);
+
+/// A non-blocking eventfd(2).
+int clinux_event_descriptor(void);
+
+/// Names the calling thread, at most 15 characters.
+void clinux_name_thread(const char *name);
+
 /// Marks the descriptor close-on-exec.
 int clinux_set_close_on_exec(int descriptor);
 
@@ -35,10 +47,13 @@ struct clinux_filesystem {
     uint64_t free_inodes;
     uint64_t total_inodes;
 };
-int clinux_filesystem(int descriptor, struct clinux_filesystem *result);
+int clinux_read_filesystem(int descriptor, struct clinux_filesystem *result);
 
 /// One datagram to an AF_UNIX address; a leading '@' means the abstract namespace. -1 with errno on failure.
 int clinux_send_datagram(const char *address, const void *bytes, size_t count);
+
+/// A bound datagram socket of such an address, or -1: the other side of sd_notify, for tests.
+int clinux_bind_datagram(const char *address);
 
 /// Device number of a stat record as one integer.
 static inline uint64_t clinux_device(const struct stat *s) { return (uint64_t)s->st_dev; }

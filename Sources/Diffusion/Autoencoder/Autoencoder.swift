@@ -1,4 +1,5 @@
 import Checkpoint
+import Glibc
 import TensorEngine
 
 /// Geometry of an autoencoder, in the terms of LDM's `ddconfig`.
@@ -9,6 +10,8 @@ public struct AutoencoderConfiguration: Sendable, Equatable {
     public var channelMultipliers = [1, 2, 4, 4]
     /// Residual blocks a level in the encoder; the decoder has one more.
     public var residualBlocks = 2
+    /// Groups of the group normalisations.
+    public var normGroups = 32
     /// Channels of the latent.
     public var latentChannels = 4
 
@@ -29,6 +32,11 @@ public final class Autoencoder {
         public let mean: [Float]
         /// Logarithms of the variances, between -30 and 20.
         public let logVariance: [Float]
+
+        /// mean + exp(logVariance / 2) * noise.
+        public func sample(_ noise: [Float]) -> [Float] {
+            mean.indices.map { mean[$0] + exp(logVariance[$0] / 2) * noise[$0] }
+        }
     }
 
     private struct Level {
@@ -40,12 +48,12 @@ public final class Autoencoder {
         let attention: AttentionBlock
         let second: ResidualBlock
 
-        init(_ scope: ParameterScope, channels: Int, engine: Engine) throws(EngineError) {
+        init(_ scope: ParameterScope, channels: Int, groups: Int, engine: Engine) throws(EngineError) {
             first = try ResidualBlock(
-                scope["block_1"], .autoencoder, inputs: channels, outputs: channels, engine: engine)
-            attention = try AttentionBlock(scope["attn_1"], channels: channels, engine: engine)
+                scope["block_1"], .autoencoder, inputs: channels, outputs: channels, groups: groups, engine: engine)
+            attention = try AttentionBlock(scope["attn_1"], channels: channels, groups: groups, engine: engine)
             second = try ResidualBlock(
-                scope["block_2"], .autoencoder, inputs: channels, outputs: channels, engine: engine)
+                scope["block_2"], .autoencoder, inputs: channels, outputs: channels, groups: groups, engine: engine)
         }
 
         func callAsFunction(_ x: Tensor) throws(EngineError) -> Tensor { try second(try attention(try first(x))) }
@@ -71,6 +79,7 @@ public final class Autoencoder {
         self.engine = engine
         self.configuration = configuration
         let latent = configuration.latentChannels
+        let groups = configuration.normGroups
         let levelChannels = configuration.channelMultipliers.map { $0 * configuration.channels }
         let top = levelChannels.last ?? configuration.channels
 
@@ -84,7 +93,8 @@ public final class Autoencoder {
             for block in 0..<configuration.residualBlocks {
                 level.blocks.append(
                     try ResidualBlock(
-                        scope["block"][block], .autoencoder, inputs: channels, outputs: outputs, engine: engine))
+                        scope["block"][block], .autoencoder, inputs: channels, outputs: outputs,
+                        groups: groups, engine: engine))
                 channels = outputs
             }
             if index + 1 < levelChannels.count {
@@ -95,7 +105,7 @@ public final class Autoencoder {
             levels.append(level)
         }
         encoderLevels = levels
-        encoderMiddle = try Middle(encoder["mid"], channels: top, engine: engine)
+        encoderMiddle = try Middle(encoder["mid"], channels: top, groups: groups, engine: engine)
         encoderNorm = try layers.norm(encoder["norm_out"], channels: top)
         encoderOut = try layers.convolution(encoder["conv_out"], inputs: top, outputs: 2 * latent)
         quantize = try layers.linear(scope["quant_conv"], inputs: 2 * latent, outputs: 2 * latent)
@@ -103,7 +113,7 @@ public final class Autoencoder {
         let decoder = scope["decoder"]
         unquantize = try layers.linear(scope["post_quant_conv"], inputs: latent, outputs: latent)
         decoderIn = try layers.convolution(decoder["conv_in"], inputs: latent, outputs: top)
-        decoderMiddle = try Middle(decoder["mid"], channels: top, engine: engine)
+        decoderMiddle = try Middle(decoder["mid"], channels: top, groups: groups, engine: engine)
         channels = top
         levels = []
         for (index, outputs) in levelChannels.enumerated().reversed() {
@@ -112,7 +122,8 @@ public final class Autoencoder {
             for block in 0...configuration.residualBlocks {
                 level.blocks.append(
                     try ResidualBlock(
-                        scope["block"][block], .autoencoder, inputs: channels, outputs: outputs, engine: engine))
+                        scope["block"][block], .autoencoder, inputs: channels, outputs: outputs,
+                        groups: groups, engine: engine))
                 channels = outputs
             }
             if index > 0 {
@@ -135,7 +146,7 @@ public final class Autoencoder {
             if let resample = level.resample { x = try engine.product(x, resample) }
         }
         x = try encoderMiddle(x)
-        x = try engine.groupNorm(x, encoderNorm, epsilon: 1e-6, silu: true)
+        x = try engine.groupNorm(x, encoderNorm, groups: configuration.normGroups, epsilon: 1e-6, silu: true)
         let moments = try engine.product(try engine.product(x, encoderOut), quantize)
         let planes = channelsFirst(engine.floats(moments), channels: moments.channels)
         return Posterior(
@@ -154,7 +165,7 @@ public final class Autoencoder {
             for block in level.blocks { x = try block(x) }
             if let resample = level.resample { x = try engine.product(try engine.upsampled(x), resample) }
         }
-        x = try engine.groupNorm(x, decoderNorm, epsilon: 1e-6, silu: true)
+        x = try engine.groupNorm(x, decoderNorm, groups: configuration.normGroups, epsilon: 1e-6, silu: true)
         return engine.floats(try engine.product(x, decoderOut))
     }
 }
@@ -162,12 +173,14 @@ public final class Autoencoder {
 /// LDM's `AttnBlock`: attention of one head over the pixels, added to its input.
 private struct AttentionBlock {
     private let engine: Engine
+    private let groups: Int
     private let norm: NormWeights
     private let q, k, v, out: Weights
 
-    init(_ scope: ParameterScope, channels: Int, engine: Engine) throws(EngineError) {
+    init(_ scope: ParameterScope, channels: Int, groups: Int, engine: Engine) throws(EngineError) {
         let layers = LayerMaker(engine: engine)
         self.engine = engine
+        self.groups = groups
         norm = try layers.norm(scope["norm"], channels: channels)
         q = try layers.linear(scope["q"], inputs: channels, outputs: channels)
         k = try layers.linear(scope["k"], inputs: channels, outputs: channels)
@@ -177,7 +190,7 @@ private struct AttentionBlock {
 
     func callAsFunction(_ x: Tensor) throws(EngineError) -> Tensor {
         let tokens = [x.shape[0], x.shape[1] * x.shape[2], x.channels]
-        let normed = try engine.groupNorm(x, norm, epsilon: 1e-6, silu: false).reshaped(tokens)
+        let normed = try engine.groupNorm(x, norm, groups: groups, epsilon: 1e-6, silu: false).reshaped(tokens)
         let type = engine.activationType
         let attended = try engine.attention(
             q: Columns(try engine.product(normed, q, to: type)), k: Columns(try engine.product(normed, k, to: type)),

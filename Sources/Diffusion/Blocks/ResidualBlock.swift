@@ -21,6 +21,7 @@ struct ResidualBlock {
 
     private let engine: Engine
     private let epsilon: Float
+    private let groups: Int
     private let norm1: NormWeights
     private let conv1: Weights
     private let norm2: NormWeights
@@ -30,11 +31,13 @@ struct ResidualBlock {
     private let conv1Bias: [Float]
 
     init(
-        _ scope: ParameterScope, _ naming: Naming, inputs: Int, outputs: Int, timeChannels: Int = 0, engine: Engine
+        _ scope: ParameterScope, _ naming: Naming, inputs: Int, outputs: Int, timeChannels: Int = 0,
+        groups: Int, engine: Engine
     ) throws(EngineError) {
         let layers = LayerMaker(engine: engine)
         self.engine = engine
         epsilon = naming.epsilon
+        self.groups = groups
         norm1 = try layers.norm(scope[naming.norm1], channels: inputs)
         conv1 = try layers.convolution(scope[naming.conv1], inputs: inputs, outputs: outputs)
         norm2 = try layers.norm(scope[naming.norm2], channels: outputs)
@@ -66,9 +69,10 @@ struct ResidualBlock {
     func callAsFunction(_ x: Tensor, timeBias: Tensor? = nil) throws(EngineError) -> Tensor {
         let sum = if let shortcut { try engine.product(x, shortcut) } else { try engine.copy(x) }
         let first = try engine.product(
-            try engine.groupNorm(x, norm1, epsilon: epsilon, silu: true), conv1, bias: timeBias)
+            try engine.groupNorm(x, norm1, groups: groups, epsilon: epsilon, silu: true), conv1, bias: timeBias)
         try engine.product(
-            try engine.groupNorm(first, norm2, epsilon: epsilon, silu: true), conv2, accumulateInto: sum)
+            try engine.groupNorm(first, norm2, groups: groups, epsilon: epsilon, silu: true), conv2, accumulateInto: sum
+        )
         return sum
     }
 }

@@ -22,26 +22,6 @@ public struct ModelConfiguration: Sendable, Equatable {
     public var imageSize: Int { latentSize * autoencoder.downscale }
 }
 
-/// How LDM checkpoints name the parts, and the entries in them that are no parameters.
-enum LDMNames {
-    static let unet = "model.diffusion_model."
-    static let autoencoder = "first_stage_model."
-    static let openCLIP = "cond_stage_model.model."
-    static let clip = "cond_stage_model.transformer.text_model."
-
-    /// Buffers of training, averages of the weights, and parts of CLIP that Stable Diffusion never runs.
-    static let ignored: [ParameterStore.IgnoredKeys] = [
-        .exact("betas"), .exact("alphas_cumprod"), .exact("alphas_cumprod_prev"), .exact("sqrt_alphas_cumprod"),
-        .exact("sqrt_one_minus_alphas_cumprod"), .exact("log_one_minus_alphas_cumprod"),
-        .exact("sqrt_recip_alphas_cumprod"), .exact("sqrt_recipm1_alphas_cumprod"), .exact("posterior_variance"),
-        .exact("posterior_log_variance_clipped"), .exact("posterior_mean_coef1"), .exact("posterior_mean_coef2"),
-        .exact("logvar"), .exact("lvlb_weights"), .exact("scale_factor"), .prefix("model_ema."),
-        .prefix("first_stage_model.loss."), .exact("cond_stage_model.model.logit_scale"),
-        .exact("cond_stage_model.model.text_projection"), .exact("cond_stage_model.model.attn_mask"),
-        .suffix(".position_ids"), .suffix("text_model.logit_scale"), .suffix("text_projection.weight"),
-    ]
-}
-
 extension ModelConfiguration {
     /// Reads the geometry off the shapes of an LDM checkpoint.
     ///
@@ -56,8 +36,9 @@ extension ModelConfiguration {
                 throw .checkpoint(
                     CheckpointError(
                         path: path, cause: .unsupported, place: name,
-                        found: store.shape(of: name).map { "shape \($0)" } ?? "no such tensor",
-                        expected: "a Stable Diffusion checkpoint in LDM naming"))
+                        found: store.shape(of: name).map { "shape \($0)" }
+                            ?? FileKind.of(store.names) ?? "no such tensor",
+                        expected: "a Stable Diffusion 1 or 2 checkpoint in LDM naming, or a diffusers folder"))
             }
             return shape
         }
@@ -108,8 +89,8 @@ extension ModelConfiguration {
     mutating func recogniseText(
         _ store: ParameterStore, _ shape: (String, Int) throws(DiffusionError) -> [Int]
     ) throws(DiffusionError) {
-        let isCLIP = store.contains(LDMNames.clip + "embeddings.token_embedding.weight")
-        let prefix = isCLIP ? LDMNames.clip : LDMNames.openCLIP
+        let isCLIP = store.contains(LDMNames.transformers + "embeddings.token_embedding.weight")
+        let prefix = isCLIP ? LDMNames.transformers : LDMNames.openCLIP
         let tokens = try shape(prefix + (isCLIP ? "embeddings.token_embedding.weight" : "token_embedding.weight"), 2)
         let positions = try shape(
             prefix + (isCLIP ? "embeddings.position_embedding.weight" : "positional_embedding"), 2)
@@ -118,6 +99,8 @@ extension ModelConfiguration {
         while store.contains("\(blocks)\(layers).\(isCLIP ? "layer_norm1" : "ln_1").weight") { layers += 1 }
         text = TextEncoderConfiguration(
             family: isCLIP ? .clip : .openCLIP, width: tokens[1], layers: layers, skippedLayers: isCLIP ? 0 : 1)
+        let hidden = try shape("\(blocks)0.mlp.\(isCLIP ? "fc1" : "c_fc").weight", 2)
+        text.hiddenSize = hidden[0]
         text.vocabularySize = tokens[0]
         text.contextLength = positions[0]
     }
@@ -127,7 +110,7 @@ extension ModelConfiguration {
     ) throws(DiffusionError) {
         let encoder = LDMNames.autoencoder + "encoder."
         autoencoder.channels = try shape(encoder + "conv_in.weight", 4)[0]
-        autoencoder.latentChannels = try shape(LDMNames.autoencoder + "post_quant_conv.weight", 4)[1]
+        autoencoder.latentChannels = try shape(LDMNames.autoencoder + "decoder.conv_in.weight", 4)[1]
         autoencoder.channelMultipliers = []
         autoencoder.residualBlocks = 0
         while let conv = store.shape(

@@ -1,5 +1,4 @@
 import Checkpoint
-import Foundation
 import TensorEngine
 
 /// A latent diffusion model in memory: tokenizer, text encoder, U-Net and autoencoder on one engine.
@@ -17,56 +16,142 @@ public final class StableDiffusion {
     /// Images to latents and back.
     public let autoencoder: Autoencoder
 
-    /// Loads an LDM checkpoint, `.ckpt` or `.safetensors`, told apart by content.
-    ///
-    /// - Parameters:
-    ///   - path: the checkpoint.
-    ///   - yaml: its LDM configuration; without one, a file of the same base name with `.yaml` is used if it exists, and
-    ///     the geometry is recognised from the weights if not.
-    /// - Throws: `DiffusionError`; all missing, unused and misshapen tensors in one error.
-    public static func load(
-        checkpoint path: String, yaml: String? = nil, engine: Engine
-    ) throws(DiffusionError) -> StableDiffusion {
-        let store: ParameterStore
-        do { store = ParameterStore(try Checkpoint.open(path)) } catch { throw .checkpoint(error) }
-        var configuration = try ModelConfiguration(recognisedFrom: store, path: path)
-        if let yaml = yaml ?? sibling(of: path) { try configuration.apply(ldmYaml: yaml) }
-        return try StableDiffusion(store, configuration, engine: engine)
+    /// What of a model is loaded, and how, where there is a choice.
+    public struct Options: Sendable, Hashable {
+        /// LDM yaml of a single file; without one, a file of the same base name with `.yaml` is used if it exists, and the
+        /// geometry is recognised from the weights if not.
+        public var yaml: String?
+        /// Variant of a folder's weights, such as `fp16`; nil takes those without one, or the only variant there is.
+        public var variant: String?
+        /// Whether the averaged U-Net of a single file is taken instead of the last one.
+        public var usesEMA = false
+        /// Text encoder blocks at the end that are not run, beyond those the model itself leaves out (diffusers'
+        /// `clip_skip`; what other programs call CLIP skip 2 is 1 here).
+        public var clipSkip = 0
+        /// What the U-Net predicts, where the files do not say it or say it wrongly.
+        public var predictionType: PredictionType?
+        /// Low-rank updates, added in this order.
+        public var loras: [LowRankFile] = []
+
+        /// All as the files say.
+        public init() {}
     }
 
-    /// The yaml that lies beside a checkpoint under the same base name.
-    static func sibling(of path: String) -> String? {
-        let yaml = URL(fileURLWithPath: path).deletingPathExtension().appendingPathExtension("yaml").path
-        return FileManager.default.fileExists(atPath: yaml) ? yaml : nil
+    /// Loads a model: one file in LDM naming (`.ckpt`, `.safetensors`, told apart by content) or a diffusers folder.
+    ///
+    /// - Parameters:
+    ///   - path: the file or folder.
+    ///   - yaml: as ``Options/yaml``.
+    /// - Throws: `DiffusionError`; all missing, unused and misshapen tensors in one error, under the names the files have.
+    public static func load(
+        checkpoint path: String, yaml: String? = nil, options: Options = Options(), engine: Engine
+    ) throws(DiffusionError) -> StableDiffusion {
+        var options = options
+        options.yaml = yaml ?? options.yaml
+        let base: ParameterStore
+        var configuration: ModelConfiguration
+        var tokenizer: Tokenizer?
+        var ignored = LDMNames.ignored
+        if DiffusersFolder.isFolder(path) {
+            let folder = try DiffusersFolder(path: path, variant: options.variant)
+            configuration = try folder.configuration()
+            base = try folder.store(configuration)
+            tokenizer = try folder.tokenizer()
+        } else {
+            let file = try LDMCheckpoint(path: path, prefersEMA: options.usesEMA)
+            base = file.store
+            configuration = try ModelConfiguration(recognisedFrom: base, path: path)
+            file.applyMetadata(to: &configuration)
+            if let yaml = options.yaml ?? LDMCheckpoint.sibling(of: path) { try configuration.apply(ldmYaml: yaml) }
+            ignored = file.ignored
+        }
+        if let type = options.predictionType { configuration.schedule.predictionType = type }
+        guard configuration.unet.inChannels == configuration.autoencoder.latentChannels else {
+            throw .configuration(
+                path: path, field: "in_channels",
+                found: "\(configuration.unet.inChannels)"
+                    + (configuration.unet.inChannels == 9 ? ", an inpainting model" : ""),
+                expected: "\(configuration.autoencoder.latentChannels), the channels of the latent")
+        }
+        guard (0..<configuration.text.layers - configuration.text.skippedLayers).contains(options.clipSkip) else {
+            throw .configuration(
+                path: path, field: "clip_skip", found: "\(options.clipSkip)",
+                expected: "0 to \(configuration.text.layers - configuration.text.skippedLayers - 1)")
+        }
+        configuration.text.skippedLayers += options.clipSkip
+
+        let updates = try options.loras.map { file throws(DiffusionError) in try LowRankUpdates(file) }
+        let names = LowRankNames(configuration)
+        let store =
+            updates.isEmpty
+            ? base
+            : ParameterStore(amending: base) { name, shape in
+                updates.flatMap { $0.amendments(of: name, shape: shape, names: names) }
+            }
+        let model = try StableDiffusion(
+            store, configuration, tokenizer: tokenizer, ignoring: ignored, engine: engine)
+        for update in updates { try update.finish() }
+        return model
+    }
+
+    /// The parts of a diffusers folder, or nil for a single file: folder and weight files of each, and what the one file is
+    /// called that holds them all.
+    public static func weightParts(
+        of path: String, variant: String? = nil
+    ) throws(DiffusionError) -> [(folder: String, files: [String], stem: String)]? {
+        guard DiffusersFolder.isFolder(path) else { return nil }
+        let folder = try DiffusersFolder(path: path, variant: variant)
+        return [
+            ("unet", folder.unet, "diffusion_pytorch_model"), ("vae", folder.autoencoder, "diffusion_pytorch_model"),
+            ("text_encoder", folder.text, "model"),
+        ].map { name, weights, stem in (name, weights.files.map { String($0.dropFirst(name.count + 1)) }, stem) }
+    }
+
+    /// The weight files of a model, the path itself or those of a diffusers folder, sorted: what identifies it.
+    public static func weightFiles(of path: String, variant: String? = nil) throws(DiffusionError) -> [String] {
+        guard DiffusersFolder.isFolder(path) else { return [path] }
+        return try DiffusersFolder(path: path, variant: variant).weightFiles.map { DiffusersFolder.join(path, $0) }
     }
 
     /// Builds the model from parameters in LDM naming, or from a random store.
+    ///
+    /// - Parameters:
+    ///   - tokenizer: nil is CLIP's own, with the padding that belongs to the text encoder's family.
+    ///   - ignored: keys in the files that are no parameters of the model.
     public init(
-        _ store: ParameterStore, _ configuration: ModelConfiguration, engine: Engine
+        _ store: ParameterStore, _ configuration: ModelConfiguration, tokenizer: Tokenizer? = nil,
+        ignoring ignored: [ParameterStore.IgnoredKeys]? = nil, engine: Engine
     ) throws(DiffusionError) {
         self.configuration = configuration
         self.engine = engine
-        do { tokenizer = try Tokenizer.clip() } catch { throw .resource("\(error)") }
+        let isTransformers = configuration.text.naming == .transformers
+        do {
+            self.tokenizer =
+                if let tokenizer {
+                    tokenizer
+                } else if isTransformers {
+                    try Tokenizer.clip(cleaning: .transformers, padding: .endOfText)
+                } else {
+                    try Tokenizer.clip()
+                }
+        } catch { throw .resource("\(error)") }
         do {
             textEncoder = try TextEncoder(
-                store.scoped(configuration.text.family == .clip ? LDMNames.clip : LDMNames.openCLIP),
-                configuration.text, engine: engine)
+                store.scoped(isTransformers ? LDMNames.transformers : LDMNames.openCLIP), configuration.text,
+                engine: engine)
             unet = try UNet(store.scoped(LDMNames.unet), configuration.unet, engine: engine)
             autoencoder = try Autoencoder(
                 store.scoped(LDMNames.autoencoder), configuration.autoencoder, engine: engine)
         } catch { throw .engine(error) }
-        do {
-            // OpenCLIP's last block is in the file and, by "penultimate", never run.
-            try store.finish(ignoring: LDMNames.ignored)
-        } catch { throw .checkpoint(error) }
+        // OpenCLIP's last block is in the file and, by "penultimate", never run.
+        do { try store.finish(ignoring: ignored ?? LDMNames.ignored) } catch { throw .checkpoint(error) }
     }
 
     /// The states of a prompt, `[1, 77, width]`.
     public func encode(prompt: String) throws(DiffusionError) -> Tensor {
-        let padding: Tokenizer.Padding = configuration.text.family == .clip ? .endOfText : .zero
         do {
             return try textEncoder.encode(
-                tokenizer.encode(prompt, contextLength: configuration.text.contextLength, padding: padding))
+                tokenizer.encode(prompt, contextLength: configuration.text.contextLength))
         } catch { throw .engine(error) }
     }
 

@@ -16,7 +16,7 @@ extension ScheduleConfiguration {
     ) throws(ScheduleError) -> (configuration: ScheduleConfiguration, unknownKeys: [String]) {
         let document: ScheduleDocument
         do {
-            document = try JSONDecoder().decode(ScheduleDocument.self, from: json)
+            document = try JSONDecoder().decode(ScheduleDocument.self, from: JSONValue.quotingInfinities(in: json))
         } catch {
             throw ScheduleError(path: path, field: "the file", problem: "is not a JSON object: \(error)")
         }
@@ -30,48 +30,10 @@ extension ScheduleConfiguration {
 
 /// The keys of a scheduler's configuration, each with whatever value it has.
 private struct ScheduleDocument: Decodable {
-    var values: [String: Value]
+    var values: [String: JSONValue]
 
     init(from decoder: any Decoder) throws {
-        values = try decoder.singleValueContainer().decode([String: Value].self)
-    }
-
-    /// Any JSON value.
-    enum Value: Decodable, CustomStringConvertible {
-        case null
-        case bool(Bool)
-        case number(Double)
-        case text(String)
-        case list([Value])
-        case object([String: Value])
-
-        init(from decoder: any Decoder) throws {
-            let container = try decoder.singleValueContainer()
-            if container.decodeNil() {
-                self = .null
-            } else if let bool = try? container.decode(Bool.self) {
-                self = .bool(bool)
-            } else if let number = try? container.decode(Double.self) {
-                self = .number(number)
-            } else if let text = try? container.decode(String.self) {
-                self = .text(text)
-            } else if let list = try? container.decode([Value].self) {
-                self = .list(list)
-            } else {
-                self = .object(try container.decode([String: Value].self))
-            }
-        }
-
-        var description: String {
-            switch self {
-            case .null: "null"
-            case .bool(let bool): "\(bool)"
-            case .number(let number): "\(number)"
-            case .text(let text): "'\(text)'"
-            case .list(let list): "a list of \(list.count)"
-            case .object: "an object"
-            }
-        }
+        values = try decoder.singleValueContainer().decode([String: JSONValue].self)
     }
 
     /// Options of diffusers we have no sampler for, with the values that leave them off.
@@ -156,12 +118,12 @@ private struct ScheduleDocument: Decodable {
         }
     }
 
-    private func present(_ key: String) -> Value? {
+    private func present(_ key: String) -> JSONValue? {
         if case .null? = values[key] { return nil }
         return values[key]
     }
 
-    private func wrong(_ key: String, _ value: Value, _ expected: String) -> ScheduleError {
+    private func wrong(_ key: String, _ value: JSONValue, _ expected: String) -> ScheduleError {
         ScheduleError(field: key, problem: "is \(value); expected \(expected)")
     }
 

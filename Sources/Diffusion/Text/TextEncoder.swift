@@ -3,20 +3,32 @@ import TensorEngine
 
 /// Geometry of a CLIP text encoder.
 public struct TextEncoderConfiguration: Sendable, Equatable {
-    /// Whose parameters, and so which names and which activation.
+    /// The encoders that Stable Diffusion was trained with.
     public enum Family: Sendable, Equatable {
-        /// OpenCLIP as Stable Diffusion 2 uses it: q, k and v in one `in_proj_weight`, exact GELU.
+        /// OpenCLIP, Stable Diffusion 2's, in its own names: exact GELU.
         case openCLIP
-        /// OpenAI's CLIP as Stable Diffusion 1 uses it, in transformers' names: quick GELU.
+        /// OpenAI's CLIP, Stable Diffusion 1's, in transformers' names: quick GELU.
         case clip
     }
 
-    /// Whose parameters they are.
-    public var family = Family.openCLIP
+    /// Who named the parameters; either library's names occur with either family's weights.
+    public enum Naming: Sendable, Equatable {
+        /// OpenCLIP: q, k and v in one `in_proj_weight`.
+        case openCLIP
+        /// transformers' `CLIPTextModel`.
+        case transformers
+    }
+
+    /// Who named the parameters.
+    public var naming = Naming.openCLIP
+    /// Activation of the blocks' feed-forward part.
+    public var activation = Activation.gelu
     /// Channels of the states.
     public var width = 1024
+    /// Channels inside the blocks' feed-forward part.
+    public var hiddenSize = 4096
     /// Attention heads; both families have 64 channels a head.
-    public var heads: Int { max(1, width / 64) }
+    public var heads = 16
     /// Transformer blocks in the checkpoint.
     public var layers = 24
     /// Blocks at the end that are not run: 1 is OpenCLIP's "penultimate", diffusers' `clip_skip` counts further.
@@ -33,8 +45,11 @@ public struct TextEncoderConfiguration: Sendable, Equatable {
 
     /// Fields have the values of OpenCLIP ViT-H unless given.
     public init(family: Family = .openCLIP, width: Int = 1024, layers: Int = 24, skippedLayers: Int = 1) {
-        self.family = family
+        naming = family == .clip ? .transformers : .openCLIP
+        activation = family == .clip ? .quickGELU : .gelu
         self.width = width
+        hiddenSize = 4 * width
+        heads = max(1, width / 64)
         self.layers = layers
         self.skippedLayers = skippedLayers
     }
@@ -65,9 +80,9 @@ public final class TextEncoder {
         let layers = LayerMaker(engine: engine)
         self.engine = engine
         self.configuration = configuration
-        let c = configuration.width
+        let (c, hidden) = (configuration.width, configuration.hiddenSize)
         var blocks: [Block] = []
-        switch configuration.family {
+        switch configuration.naming {
         case .openCLIP:
             tokenEmbedding = scope.take("token_embedding.weight", shape: [configuration.vocabularySize, c])
             positionEmbedding = scope.take("positional_embedding", shape: [configuration.contextLength, c]).floats()
@@ -84,10 +99,10 @@ public final class TextEncoder {
                             bias: scope.take("attn.in_proj_bias", shape: [3 * c]).floats()
                         ) { weight.copyFloats(into: $0) },
                         out: try layers.linear(scope["attn.out_proj"], inputs: c, outputs: c),
-                        mlpIn: try layers.linear(scope["mlp.c_fc"], inputs: c, outputs: 4 * c),
-                        mlpOut: try layers.linear(scope["mlp.c_proj"], inputs: 4 * c, outputs: c)))
+                        mlpIn: try layers.linear(scope["mlp.c_fc"], inputs: c, outputs: hidden),
+                        mlpOut: try layers.linear(scope["mlp.c_proj"], inputs: hidden, outputs: c)))
             }
-        case .clip:
+        case .transformers:
             tokenEmbedding = scope.take("embeddings.token_embedding.weight", shape: [configuration.vocabularySize, c])
             positionEmbedding =
                 scope.take("embeddings.position_embedding.weight", shape: [configuration.contextLength, c]).floats()
@@ -110,8 +125,8 @@ public final class TextEncoder {
                             }
                         },
                         out: try layers.linear(scope["self_attn.out_proj"], inputs: c, outputs: c),
-                        mlpIn: try layers.linear(scope["mlp.fc1"], inputs: c, outputs: 4 * c),
-                        mlpOut: try layers.linear(scope["mlp.fc2"], inputs: 4 * c, outputs: c)))
+                        mlpIn: try layers.linear(scope["mlp.fc1"], inputs: c, outputs: hidden),
+                        mlpOut: try layers.linear(scope["mlp.fc2"], inputs: hidden, outputs: c)))
             }
         }
         self.blocks = blocks
@@ -137,7 +152,7 @@ public final class TextEncoder {
                 causal: true)
             try engine.product(attended, block.out, accumulateInto: x)
             let hidden = try engine.product(try engine.layerNorm(x, block.norm2), block.mlpIn)
-            let activated = try engine.activate(hidden, configuration.family == .clip ? .quickGELU : .gelu)
+            let activated = try engine.activate(hidden, configuration.activation)
             try engine.product(activated, block.mlpOut, accumulateInto: x)
         }
         return try engine.layerNorm(x, finalNorm, to: .float32)

@@ -48,15 +48,20 @@ public struct Tokenizer: Sendable {
     private let prompts: PromptCleaning
     private let specialTokens: [(spelling: [Unicode.Scalar], identifier: Int32)]
 
-    /// CLIP's own tokenizer with open_clip's cleaning, from the merges file that ships with the program.
+    /// CLIP's own tokenizer, from the merges file that ships with the program; open_clip's, as Stable Diffusion 2 has it,
+    /// unless said otherwise.
     ///
     /// - Throws: ``TokenizerError`` naming every path at which the file was looked for.
-    public static func clip() throws(TokenizerError) -> Tokenizer {
-        try clip(resource: "clip-bpe-merges.txt")
+    public static func clip(
+        cleaning: Cleaning = .openCLIP, padding: Padding = .zero
+    ) throws(TokenizerError) -> Tokenizer {
+        try clip(resource: "clip-bpe-merges.txt", cleaning: cleaning, padding: padding)
     }
 
-    package static func clip(resource name: String) throws(TokenizerError) -> Tokenizer {
-        try Tokenizer(merges: ModuleResource.bytes(of: name), source: name)
+    package static func clip(
+        resource name: String, cleaning: Cleaning = .openCLIP, padding: Padding = .zero
+    ) throws(TokenizerError) -> Tokenizer {
+        try Tokenizer(merges: ModuleResource.bytes(of: name), source: name, cleaning: cleaning, padding: padding)
     }
 
     /// A tokenizer whose vocabulary follows from its merges: 256 bytes, 256 final bytes, the merges, start, end.
@@ -115,9 +120,13 @@ public struct Tokenizer: Sendable {
             merges: pairs, vocabulary: vocabulary, unknown: endOfText, source: mergesURL.path)
 
         cleaning = .transformers
-        padding = try Self.padding(of: folder, identifiers: identifiers)
+        let token = try Self.paddingToken(of: folder, identifiers: identifiers)
+        padding = token.map { $0.identifier == 0 ? .zero : .token($0.identifier) } ?? .endOfText
         prompts = try Self.promptCleaning()
-        specialTokens = Self.specialTokens(.transformers, start: startOfText, end: endOfText)
+        // transformers takes the padding token out of a text like the other two: Stable Diffusion 2's is "!".
+        specialTokens =
+            Self.specialTokens(.transformers, start: startOfText, end: endOfText)
+            + (token.map { [(Array($0.spelling.unicodeScalars), $0.identifier)] } ?? [])
     }
 
     /// The ids of `text`: start, the text's tokens, end, then padding. A text too long is cut so that the end token is
@@ -190,7 +199,6 @@ public struct Tokenizer: Sendable {
     }
 
     private func specialToken(in scalars: [Unicode.Scalar], at start: Int) -> (length: Int, identifier: Int32)? {
-        guard scalars[start] == "<" else { return nil }
         for token in specialTokens where matches(token.spelling, in: scalars, at: start) {
             return (token.spelling.count, token.identifier)
         }
@@ -248,8 +256,10 @@ public struct Tokenizer: Sendable {
         }
     }
 
-    /// The padding token named beside a vocabulary; transformers' default is the end token.
-    private static func padding(of folder: URL, identifiers: [String: Int32]) throws(TokenizerError) -> Padding {
+    /// The padding token named beside a vocabulary; without one, transformers pads with the end token.
+    private static func paddingToken(
+        of folder: URL, identifiers: [String: Int32]
+    ) throws(TokenizerError) -> (spelling: String, identifier: Int32)? {
         struct Token: Decodable {
             var content: String
 
@@ -284,8 +294,8 @@ public struct Tokenizer: Sendable {
             guard let identifier = identifiers[token] else {
                 throw TokenizerError(path: url.path, problem: "pad_token '\(token)' is not in vocab.json")
             }
-            return identifier == 0 ? .zero : .token(identifier)
+            return (token, identifier)
         }
-        return .endOfText
+        return nil
     }
 }

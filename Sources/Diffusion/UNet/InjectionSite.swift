@@ -11,7 +11,8 @@ public struct InjectionSite: Hashable, Sendable {
     public let channels: Int
     /// Attention heads of its transformer block.
     public let heads: Int
-    /// How many times the latent is halved there: a latent of h x w has (h >> level) * (w >> level) tokens.
+    /// How many times the latent is halved there, rounding up: a latent of h x w has ceil(h / 2^level) * ceil(w / 2^level)
+    /// tokens.
     public let level: Int
 }
 

@@ -14,18 +14,20 @@ struct SpatialTransformer {
     /// The injection site this is, if it is one.
     let site: InjectionSite?
     private let engine: Engine
+    private let groups: Int
     private let norm: NormWeights
     private let projIn: Weights
     private let projOut: Weights
     private let blocks: [TransformerBlock]
 
     init(
-        _ scope: ParameterScope, channels: Int, heads: Int, contextSize: Int, depth: Int, site: InjectionSite?,
-        engine: Engine
+        _ scope: ParameterScope, channels: Int, heads: Int, contextSize: Int, depth: Int, groups: Int,
+        site: InjectionSite?, engine: Engine
     ) throws(EngineError) {
         let layers = LayerMaker(engine: engine)
         self.engine = engine
         self.site = site
+        self.groups = groups
         norm = try layers.norm(scope["norm"], channels: channels)
         projIn = try layers.linear(scope["proj_in"], inputs: channels, outputs: channels)
         projOut = try layers.linear(scope["proj_out"], inputs: channels, outputs: channels)
@@ -55,7 +57,7 @@ struct SpatialTransformer {
     ) throws(EngineError) -> Tensor {
         let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
         if let site, let tap { try tap.record(try x.reshaped([n, h * w, c]), at: site) }
-        let normed = try engine.groupNorm(x, norm, epsilon: 1e-6, silu: false)
+        let normed = try engine.groupNorm(x, norm, groups: groups, epsilon: 1e-6, silu: false)
         let tokens = try engine.product(try normed.reshaped([n, h * w, c]), projIn)
         for (block, keys) in zip(blocks, text) {
             try block(tokens, text: keys, site: site, tap: tap, tappedRows: tappedRows)

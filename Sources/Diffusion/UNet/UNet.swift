@@ -57,12 +57,13 @@ public final class UNet {
 
         func residual(_ scope: ParameterScope, _ inputs: Int, _ outputs: Int) throws(EngineError) -> ResidualBlock {
             try ResidualBlock(
-                scope, .unet, inputs: inputs, outputs: outputs, timeChannels: timeChannels, engine: engine)
+                scope, .unet, inputs: inputs, outputs: outputs, timeChannels: timeChannels,
+                groups: configuration.normGroups, engine: engine)
         }
         func transformer(
             _ path: String, _ channels: Int, level: Int, canBeSite: (Int) -> Bool
         ) throws(EngineError) -> SpatialTransformer {
-            let heads = configuration.heads.count(channels: channels)
+            let heads = configuration.heads.count(channels: channels, level: level)
             var site: InjectionSite?
             if canBeSite(blockNumber) {
                 let found = InjectionSite(name: path, channels: channels, heads: heads, level: level)
@@ -73,7 +74,7 @@ public final class UNet {
             texts += configuration.transformerDepth
             return try SpatialTransformer(
                 scope[path], channels: channels, heads: heads, contextSize: configuration.contextSize,
-                depth: configuration.transformerDepth, site: site, engine: engine)
+                depth: configuration.transformerDepth, groups: configuration.normGroups, site: site, engine: engine)
         }
 
         var encoder: [Stage] = []
@@ -213,16 +214,19 @@ public final class UNet {
         var skips = features.skips
         for stage in decoder {
             guard let skip = skips.popLast() else { break }
+            // What the encoder halved, rounding up, must come back to the size of what it skips to.
             hidden = try run(
-                stage, try engine.concatenated(hidden, skip), &biases, text, tap: tap, tappedRows: tappedRows)
+                stage, try engine.concatenated(hidden, skip), &biases, text, tap: tap, tappedRows: tappedRows,
+                next: skips.last)
         }
-        let normed = try engine.groupNorm(hidden, normOut, epsilon: 1e-5, silu: true)
+        let normed = try engine.groupNorm(
+            hidden, normOut, groups: configuration.normGroups, epsilon: 1e-5, silu: true)
         return try engine.product(normed, convOut)
     }
 
     private func run(
         _ stage: Stage, _ x: Tensor, _ biases: inout ArraySlice<Tensor>, _ text: TextKeys, tap: (any InjectionTap)?,
-        tappedRows: Int
+        tappedRows: Int, next: Tensor? = nil
     ) throws(EngineError) -> Tensor {
         var hidden = x
         if let residual = stage.residual { hidden = try residual(hidden, timeBias: biases.popFirst()) }
@@ -231,7 +235,10 @@ public final class UNet {
                 hidden, text: text.blocks[stage.firstText...], tap: tap, tappedRows: tappedRows)
         }
         if let resample = stage.resample {
-            hidden = try engine.product(stage.resampleDoubles ? try engine.upsampled(hidden) : hidden, resample)
+            if stage.resampleDoubles {
+                hidden = try engine.upsampled(hidden, height: next?.shape[1], width: next?.shape[2])
+            }
+            hidden = try engine.product(hidden, resample)
         }
         return hidden
     }

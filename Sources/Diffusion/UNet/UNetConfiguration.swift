@@ -6,11 +6,14 @@ public struct UNetConfiguration: Sendable, Equatable {
         case channels(Int)
         /// So many heads at every level (Stable Diffusion 1: 8).
         case count(Int)
+        /// So many heads at each level.
+        case perLevel([Int])
 
-        func count(channels: Int) -> Int {
+        func count(channels: Int, level: Int) -> Int {
             switch self {
             case .channels(let size): max(1, channels / max(1, size))
             case .count(let count): count
+            case .perLevel(let counts): counts.indices.contains(level) ? counts[level] : 1
             }
         }
     }
@@ -31,6 +34,8 @@ public struct UNetConfiguration: Sendable, Equatable {
     public var transformerDepth = 1
     /// Channels of the text encoder's states.
     public var contextSize = 1024
+    /// Groups of the group normalisations.
+    public var normGroups = 32
 
     /// Stable Diffusion 2.1's geometry.
     public static let stableDiffusion2 = UNetConfiguration()

@@ -21,12 +21,13 @@ public final class Adapter {
     /// Loads the authors' `.pt`, or a safetensors file with the same keys:
     /// `diffusion_model.<site>.transformer_blocks.0.{attn_mem.to_q,to_k,to_v,to_out.0,norm2_mem,linear_cat}`.
     ///
-    /// - Throws: one error that lists all missing, unused and misshapen tensors: an adapter of another base is refused.
-    public init(path: String, for unet: UNet, engine: Engine) throws(DreamCacheError) {
-        let store: ParameterStore
-        do { store = ParameterStore(try Checkpoint.open(path)) } catch { throw .diffusion(.checkpoint(error)) }
+    /// - Throws: an adapter of another base is refused by name; otherwise one error lists all missing, unused and misshapen
+    ///   tensors.
+    public init(path: String, for model: StableDiffusion, engine: Engine) throws(DreamCacheError) {
+        let file = try AdapterFile(path: path)
+        try file.check(model)
         self.path = path
-        sites = try Self.sites(store, unet, engine)
+        sites = try Self.sites(ParameterStore(file.checkpoint), model.unet, engine)
     }
 
     /// Builds an adapter from parameters, or from a random store.
@@ -75,27 +76,46 @@ public final class SubjectMemory: InjectionTap {
     private let engine: Engine
     private let adapter: Adapter
     private let keysValues: [InjectionSite: Tensor]
+    /// How many of a site's tokens belong to the first group, to the first two, and so on.
+    private let ends: [InjectionSite: [Int]]
 
     /// Keys and values of one or several subjects' caches; their tokens stand one after another.
     public convenience init(_ caches: [FeatureCache], adapter: Adapter, engine: Engine) throws(DreamCacheError) {
-        try self.init(tokens: { site in caches.flatMap { $0.tokens(at: site) } }, adapter: adapter, engine: engine)
+        try self.init(groups: [caches], adapter: adapter, engine: engine)
     }
 
-    /// - Parameter cached: the cached tokens at a site, `[tokens, channels]`.
+    /// Keys and values of groups of caches, of which a branch of guidance may use the first few.
+    public convenience init(
+        groups: [[FeatureCache]], adapter: Adapter, engine: Engine
+    ) throws(DreamCacheError) {
+        try self.init(
+            tokens: { site in groups.map { caches in caches.flatMap { $0.tokens(at: site) } } }, adapter: adapter,
+            engine: engine)
+    }
+
+    /// - Parameter cached: the cached tokens at a site, `[tokens, channels]` a group.
     init(
-        tokens cached: (InjectionSite) -> [Float], adapter: Adapter, engine: Engine
+        tokens cached: (InjectionSite) -> [[Float]], adapter: Adapter, engine: Engine
     ) throws(DreamCacheError) {
         self.engine = engine
         self.adapter = adapter
+        var ends: [InjectionSite: [Int]] = [:]
         keysValues = try onEngine { () throws(EngineError) in
             var keysValues: [InjectionSite: Tensor] = [:]
             for (site, weights) in adapter.sites {
-                let tokens = cached(site)
+                let groups = cached(site)
+                let tokens = groups.flatMap { $0 }
+                var end = 0
+                ends[site] = groups.map { group in
+                    end += group.count / site.channels
+                    return end
+                }
                 let memory = try engine.tensor(tokens, shape: [1, tokens.count / site.channels, site.channels])
                 keysValues[site] = try engine.product(memory, weights.toKV, to: engine.activationType)
             }
             return keysValues
         }
+        self.ends = ends
     }
 
     /// Nothing is recorded while generating.
@@ -104,10 +124,20 @@ public final class SubjectMemory: InjectionTap {
     /// At every site.
     public func mixes(at site: InjectionSite) -> Bool { keysValues[site] != nil }
 
-    /// x += linear_cat([attended ; attn_mem(norm2_mem(x), memory)]).
+    /// x += linear_cat([attended ; attn_mem(norm2_mem(x), memory)]), over the memory of all groups.
     public func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite) throws(EngineError) {
-        guard let weights = adapter.sites[site], let memory = keysValues[site] else { return }
+        try mix(x, attended: attended, at: site, groups: ends[site]?.count ?? 0)
+    }
+
+    /// The same over the memory of the first `groups` groups.
+    func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite, groups: Int) throws(EngineError) {
+        guard let weights = adapter.sites[site], let all = keysValues[site], let ends = ends[site],
+            ends.indices.contains(groups - 1)
+        else { return }
         let c = site.channels
+        // One batch entry of tokens: its first tokens lie together.
+        let memory = try all.reshaped([all.shape[1], 2 * c]).slice(0..<ends[groups - 1])
+            .reshaped([1, ends[groups - 1], 2 * c])
         let type = engine.activationType
         let query = try engine.product(try engine.layerNorm(x, weights.norm), weights.toQ, to: type)
         let read = try engine.attention(
@@ -115,5 +145,30 @@ public final class SubjectMemory: InjectionTap {
         let mem = try engine.product(read, weights.toOut, to: type)
         try engine.product(attended, weights.catAttended, accumulateInto: x)
         try engine.product(mem, weights.catMemory, accumulateInto: x)
+    }
+}
+
+/// A subject's memory for a batch whose entries use different groups of it.
+final class SubjectTap: InjectionTap {
+    private let memory: SubjectMemory
+    private let groups: [Int]
+
+    /// - Parameter groups: for each tapped entry of the batch, how many of the memory's groups it uses.
+    init(_ memory: SubjectMemory, groups: [Int]) {
+        self.memory = memory
+        self.groups = groups
+    }
+
+    func record(_ x: Tensor, at site: InjectionSite) {}
+    func mixes(at site: InjectionSite) -> Bool { memory.mixes(at: site) }
+
+    func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite) throws(EngineError) {
+        var first = 0
+        while first < groups.count {
+            let end = groups[first...].firstIndex { $0 != groups[first] } ?? groups.count
+            try memory.mix(
+                try x.slice(first..<end), attended: try attended.slice(first..<end), at: site, groups: groups[first])
+            first = end
+        }
     }
 }

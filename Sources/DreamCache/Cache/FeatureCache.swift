@@ -26,7 +26,10 @@ public struct FeatureCache: Sendable {
         case seed = "dreamcache.seed"
         /// Fit and size, such as `pad 512x512 bilinear`.
         case preprocessing = "dreamcache.preprocessing"
-        /// SHA-256 of each reference's pixels as they were encoded, separated by commas.
+        /// Which tokens were kept, `all` or `foreground`.
+        case tokens = "dreamcache.tokens"
+        /// SHA-256 of each reference's pixels as they were encoded, separated by commas; where tokens were dropped, with `+`
+        /// and the SHA-256 of the mask behind.
         case references = "dreamcache.reference_sha256s"
         /// SHA-256 of the file's data section.
         case data = "dreamcache.data_sha256"

@@ -1,6 +1,5 @@
 import Checkpoint
 import Diffusion
-import Glibc
 import Raster
 import TensorEngine
 
@@ -22,6 +21,16 @@ public struct CacheOptions: Sendable, Equatable {
     public var seed: UInt64 = 0
     /// How a picture that is not square becomes one.
     public var fit = Raster.Fit.pad
+    /// Which tokens of a reference are kept.
+    public enum Tokens: String, CaseIterable, Sendable {
+        /// All, the background's white too, as the authors do.
+        case all
+        /// Those whose cell shows some of the subject, at every level: a reference then needs an alpha channel or a mask.
+        case foreground
+    }
+
+    /// Which tokens of a reference are kept.
+    public var tokens = Tokens.all
     /// Element type of the file: F16, or F32 where half a megabyte a site does not matter.
     public var elementType = StoredElementType.f16
 
@@ -38,7 +47,7 @@ public struct CacheOptions: Sendable, Equatable {
     /// All that a cache depends on besides the pixels, in one line: equal lines, equal features.
     public func identity(modelHash: String, imageSize: Int) -> String {
         "1|\(modelHash)|\(mode.rawValue)|t\(ReferencePass.timestep)|seed \(seed)|\(preprocessing(imageSize))"
-            + "|\(elementType.rawValue)|\(effectivePrompt)"
+            + "|\(elementType.rawValue)|\(tokens == .all ? "" : "\(tokens.rawValue)|")\(effectivePrompt)"
     }
 
     func preprocessing(_ imageSize: Int) -> String { "\(fit.rawValue) \(imageSize)x\(imageSize) bilinear" }
@@ -83,10 +92,7 @@ public struct ReferencePass {
             let latent: [Float]
             switch options.mode {
             case .paper: latent = posterior.mean.map { $0 * scale }
-            case .official:
-                latent = posterior.mean.indices.map { i in
-                    (posterior.mean[i] + exp(posterior.logVariance[i] / 2) * posteriorNoise[i]) * scale
-                }
+            case .official: latent = posterior.sample(posteriorNoise).map { $0 * scale }
             }
             let noisy = schedule.noised(latent, with: noise, at: Self.timestep)
 

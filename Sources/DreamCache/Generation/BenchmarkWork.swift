@@ -58,14 +58,14 @@ extension Pipeline {
             try check("cache of \(site.name)", input.cache[site.name] ?? [], shape)
         }
 
-        let memory = try SubjectMemory(tokens: { input.cache[$0.name] ?? [] }, adapter: adapter, engine: engine)
+        let memory = try SubjectMemory(tokens: { [input.cache[$0.name] ?? []] }, adapter: adapter, engine: engine)
         return try onEngine { () throws(EngineError) in
             let prompt = try engine.tensor(input.prompt, shape: [1] + textShape)
             let negative = try engine.tensor(input.negative, shape: [1] + textShape)
             func step(_ guidance: Guidance, _ subject: SubjectMemory?) throws(EngineError) -> () throws -> [Float] {
                 let denoiser = try Denoiser(
-                    model, subject: subject, prompt: prompt, negative: negative, guidance: guidance,
-                    timesteps: [input.timestep])
+                    model, subject: subject, scales: [guidance.imageScale], prompt: prompt, negative: negative,
+                    guidance: guidance, timesteps: [input.timestep])
                 return { try denoiser.predict(input.latent, height: side, width: side, step: 0) }
             }
             // Guidance whose other weights are zero leaves one evaluation, under the prompt.

@@ -7,7 +7,7 @@ import TensorEngine
 /// share it: two passes through the encoder serve three branches.
 final class Denoiser {
     private let model: StableDiffusion
-    private let subject: SubjectMemory?
+    private let subject: SubjectTap?
     private let branches: [Guidance.Branch]
     private let times: [TimeEmbedding]
     private let encoderText: TextKeys
@@ -19,13 +19,16 @@ final class Denoiser {
     /// - Parameters:
     ///   - prompt: states of the prompt, `[1, tokens, width]`; `negative` those of the negative prompt.
     ///   - subject: nil for the plain model.
+    ///   - scales: image scales of the subject's groups, falling.
     init(
-        _ model: StableDiffusion, subject: SubjectMemory?, prompt: Tensor, negative: Tensor, guidance: Guidance,
+        _ model: StableDiffusion, subject: SubjectMemory?, scales: [Double], prompt: Tensor, negative: Tensor,
+        guidance: Guidance,
         timesteps: [Double]
     ) throws(EngineError) {
         self.model = model
-        self.subject = subject
-        branches = guidance.branches(personal: subject != nil)
+        let branches = guidance.branches(scales: subject == nil ? [] : scales)
+        self.branches = branches
+        self.subject = subject.map { SubjectTap($0, groups: branches.filter(\.isPersonal).map(\.groups)) }
         times = try model.unet.timeEmbeddings(timesteps)
 
         var kinds: [Bool] = []  // of the encoder's entries: under the prompt or not

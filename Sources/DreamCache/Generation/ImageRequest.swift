@@ -1,6 +1,7 @@
 import Crypto
 import Diffusion
 import Foundation
+import Raster
 
 /// One image to generate.
 public struct ImageRequest: Sendable {
@@ -20,12 +21,20 @@ public struct ImageRequest: Sendable {
     public var seed: UInt64
     /// Seed of a generator of its own for the step noise.
     public var noiseSeed: UInt64?
+    /// The generator that the seeds are given to.
+    public var random = RandomSource.torchCPU
     /// Width in pixels; nil is the model's own.
     public var width: Int?
     /// Height in pixels; nil is the model's own.
     public var height: Int?
     /// The caches of the subjects to show; none for the plain model.
     public var caches: [FeatureCache] = []
+    /// The image scale of each of ``caches``; nil gives all of them `guidance.imageScale`.
+    public var imageScales: [Double]?
+    /// A picture to begin with instead of noise (img2img): composited onto white and resized to the image's size.
+    public var initialImage: Raster?
+    /// How much of the initial image is replaced, above 0 to 1: at .8 the last four fifths of the steps are run.
+    public var strength = 0.8
 
     /// A request with the authors' settings.
     public init(prompt: String, seed: UInt64) {
@@ -41,7 +50,7 @@ public struct DenoisingState: Sendable {
     /// What the sampler remembers, and which step is next.
     var sampler: Sampler.State
     /// The generator of the step noise.
-    var generator: TorchGenerator
+    var generator: RandomGenerator
 
     /// Steps done.
     public var step: Int { sampler.position }
@@ -66,7 +75,7 @@ public struct DenoisingState: Sendable {
     public init?(decoding bytes: [UInt8], latentCount: Int) {
         guard let document = try? PropertyListDecoder().decode(Document.self, from: Data(bytes)),
             document.latent.count == latentCount * MemoryLayout<Float>.size,
-            let generator = try? TorchGenerator(state: [UInt8](document.generator))
+            let generator = try? RandomGenerator(state: [UInt8](document.generator))
         else { return nil }
         latent = [Float](unsafeUninitializedCapacity: latentCount) { buffer, count in
             count = document.latent.copyBytes(to: UnsafeMutableRawBufferPointer(buffer)) / MemoryLayout<Float>.size
@@ -75,7 +84,7 @@ public struct DenoisingState: Sendable {
         self.generator = generator
     }
 
-    init(latent: [Float], sampler: Sampler.State, generator: TorchGenerator) {
+    init(latent: [Float], sampler: Sampler.State, generator: RandomGenerator) {
         self.latent = latent
         self.sampler = sampler
         self.generator = generator

@@ -3,23 +3,6 @@ import Diffusion
 import Raster
 import TensorEngine
 
-/// The files of a model.
-public struct ModelFiles: Sendable, Hashable {
-    /// Base model: an LDM checkpoint.
-    public var checkpoint: String
-    /// Its LDM yaml, if it does not lie beside it.
-    public var yaml: String?
-    /// The adapter; without one the model makes caches and plain images.
-    public var adapter: String?
-
-    /// Paths of the files.
-    public init(checkpoint: String, yaml: String? = nil, adapter: String? = nil) {
-        self.checkpoint = checkpoint
-        self.yaml = yaml
-        self.adapter = adapter
-    }
-}
-
 /// The whole method: references to a cache, a cache and a prompt to an image. Belongs to one thread.
 public final class Pipeline {
     /// What a piece of work is doing, how many steps of it are done, and of how many.
@@ -33,17 +16,27 @@ public final class Pipeline {
     public let modelHash: String
     /// SHA-256 of the adapter's file.
     public let adapterHash: String?
+    /// What caches are bound to: ``modelHash`` where the model runs as its files have it, else another hash that also depends
+    /// on the LoRAs and the other changes.
+    public let featureHash: String
     let trainingSchedule: TrainingSchedule
     // What the last request computed and the next may need again: keys and values of its caches, states of its prompts,
     // and all that its denoiser prepared.
-    private var lastSubject: (hashes: [String], memory: SubjectMemory)?
+    private var lastSubject: (groups: [SubjectGroup], memory: SubjectMemory)?
     private var lastDenoiser: (key: DenoiserKey, denoiser: Denoiser)?
 
     private struct DenoiserKey: Equatable {
         let prompt: String, negativePrompt: String
         let guidance: Guidance
         let timesteps: [Float]
-        let caches: [String]
+        let groups: [SubjectGroup]
+    }
+
+    /// Subjects that steer equally.
+    private struct SubjectGroup: Equatable {
+        let scale: Double
+        /// What identifies their caches.
+        var hashes: [String]
     }
 
     /// Loads a model.
@@ -51,33 +44,36 @@ public final class Pipeline {
     /// - Parameters:
     ///   - files: where it is.
     ///   - path: who computes.
-    ///   - modelHash: the SHA-256 of the base model's file where the caller knows it; it is computed otherwise.
+    ///   - modelHash: what ``ModelFiles/weightsHash()`` gives, where the caller knows it; it is computed otherwise.
     /// - Throws: `DreamCacheError` listing what does not fit.
     public convenience init(
         files: ModelFiles, path: ComputePath, modelHash: String? = nil
     ) throws(DreamCacheError) {
         let engine = try onEngine { () throws(EngineError) in try Engine(path: path) }
         let model = try onModel { () throws(DiffusionError) in
-            try StableDiffusion.load(checkpoint: files.checkpoint, yaml: files.yaml, engine: engine)
+            try StableDiffusion.load(checkpoint: files.checkpoint, options: files.options, engine: engine)
         }
         var adapter: Adapter?
         var adapterHash: String?
         if let path = files.adapter {
-            adapter = try Adapter(path: path, for: model.unet, engine: engine)
+            adapter = try Adapter(path: path, for: model, engine: engine)
             adapterHash = try sha256(ofFile: path)
         }
-        let hash = if let modelHash { modelHash } else { try sha256(ofFile: files.checkpoint) }
-        try self.init(model: model, adapter: adapter, modelHash: hash, adapterHash: adapterHash)
+        let hash = if let modelHash { modelHash } else { try files.weightsHash() }
+        try self.init(
+            model: model, adapter: adapter, modelHash: hash, adapterHash: adapterHash,
+            featureHash: try files.featureHash(weightsHash: hash))
     }
 
     /// A pipeline of parts already made, such as those of a random model.
     public init(
-        model: StableDiffusion, adapter: Adapter?, modelHash: String, adapterHash: String?
+        model: StableDiffusion, adapter: Adapter?, modelHash: String, adapterHash: String?, featureHash: String? = nil
     ) throws(DreamCacheError) {
         self.model = model
         self.adapter = adapter
         self.modelHash = modelHash
         self.adapterHash = adapterHash
+        self.featureHash = featureHash ?? modelHash
         do { trainingSchedule = try TrainingSchedule(model.configuration.schedule) } catch { throw .schedule(error) }
     }
 
@@ -86,12 +82,12 @@ public final class Pipeline {
 
     /// All that a cache made with these options depends on besides the pixels.
     public func cacheIdentity(_ options: CacheOptions) -> String {
-        options.identity(modelHash: modelHash, imageSize: imageSize)
+        options.identity(modelHash: featureHash, imageSize: imageSize)
     }
 
     // MARK: References to a cache
 
-    /// Encodes references, already composited onto white, into a `.dcache`.
+    /// Encodes references into a `.dcache`; an alpha channel is composited onto white.
     ///
     /// - Returns: what writes the file: `write(to:path:)`.
     public func makeCache(
@@ -111,19 +107,44 @@ public final class Pipeline {
             if shouldStop() { throw .stopped }
             progress("encoding", index, references.count)
             let picture = reference.fitted(toSquare: imageSize, mode: options.fit)
-            hashes.append(picture.pixelHash)
-            features.append(
-                try pass(pixels: picture.normalised, side: imageSize, context: context, options: options).features)
+            let foreground = try foreground(of: reference, index, options)
+            hashes.append(picture.pixelHash + (foreground.map { "+" + $0.mask.pixelHash } ?? ""))
+            var tokens = try pass(pixels: picture.normalised, side: imageSize, context: context, options: options)
+                .features
+            if let foreground {
+                let downscale = model.configuration.autoencoder.downscale
+                for (site, all) in tokens { tokens[site] = foreground.kept(all, at: site, downscale: downscale) }
+            }
+            features.append(tokens)
         }
         progress("encoding", references.count, references.count)
         return try FeatureCache.writer(
             features: features,
             metadata: [
-                .formatVersion: "1", .subject: subject, .baseModel: modelHash, .cacheMode: options.mode.rawValue,
+                .formatVersion: "1", .subject: subject, .baseModel: featureHash, .cacheMode: options.mode.rawValue,
                 .timestep: String(ReferencePass.timestep), .prompt: options.effectivePrompt,
                 .seed: String(options.seed), .preprocessing: options.preprocessing(imageSize),
-                .references: hashes.joined(separator: ","), .creator: "DreamCache for Linux \(Version.current)",
+                .tokens: options.tokens.rawValue, .references: hashes.joined(separator: ","),
+                .creator: "DreamCache for Linux \(Version.current)",
             ], type: options.elementType)
+    }
+
+    /// The mask by which tokens are dropped; nil where all are kept.
+    private func foreground(
+        of reference: Raster, _ index: Int, _ options: CacheOptions
+    ) throws(DreamCacheError) -> Foreground? {
+        guard options.tokens == .foreground else { return nil }
+        guard let foreground = Foreground(reference, side: imageSize, fit: options.fit) else {
+            throw .request(
+                field: "references[\(index)]", found: "a picture without alpha channel or mask",
+                expected: "one with, since cache.tokens is foreground")
+        }
+        if foreground.isEmpty {
+            throw .request(
+                field: "references[\(index)]", found: "a mask without foreground",
+                expected: "some pixels that show the subject")
+        }
+        return foreground
     }
 
     // MARK: A cache and a prompt to an image
@@ -132,7 +153,8 @@ public final class Pipeline {
     /// - Throws: `DreamCacheError.request` or `.mismatch` naming the field.
     public func check(_ request: ImageRequest) throws(DreamCacheError) {
         _ = try plan(request)
-        for cache in request.caches { try cache.check(modelHash: modelHash, sites: model.unet.sites) }
+        _ = try groups(request)
+        for cache in request.caches { try cache.check(modelHash: featureHash, sites: model.unet.sites) }
         if !request.caches.isEmpty, adapter == nil {
             throw .request(
                 field: "subject", found: "a subject, but no adapter is configured for this model",
@@ -151,19 +173,34 @@ public final class Pipeline {
         _ request: ImageRequest, resume: [UInt8]? = nil, progress: Progress = { _, _, _ in },
         checkpoint: (_ step: Int, _ state: () -> [UInt8]) -> Void = { _, _ in }, shouldStop: () -> Bool = { false }
     ) throws(DreamCacheError) -> Raster {
+        let (latent, height, width) = try denoised(
+            request, resume: resume, progress: progress, checkpoint: checkpoint, shouldStop: shouldStop)
+        if shouldStop() { throw .stopped }
+        progress("decoding", 1, 1)
+        return try decode(latent, height: height, width: width)
+    }
+
+    /// The first half of ``generate(_:resume:progress:checkpoint:shouldStop:)``: the latent, `[channels, height, width]`.
+    func denoised(
+        _ request: ImageRequest, resume: [UInt8]? = nil, progress: Progress = { _, _, _ in },
+        checkpoint: (_ step: Int, _ state: () -> [UInt8]) -> Void = { _, _ in }, shouldStop: () -> Bool = { false }
+    ) throws(DreamCacheError) -> (latent: [Float], height: Int, width: Int) {
         try check(request)
         var (sampler, height, width) = try plan(request)
         let denoiser = try denoiser(for: request, timesteps: sampler.timesteps)
 
         let count = model.configuration.autoencoder.latentChannels * height * width
-        var generator = TorchGenerator(seed: request.seed)
-        var latent = sampler.initialSample(noise: generator.randn(count: count))
-        if let noiseSeed = request.noiseSeed { generator = TorchGenerator(seed: noiseSeed) }
+        var generator: RandomGenerator
+        var latent: [Float]
         if let state = resume.flatMap({ DenoisingState(decoding: $0, latentCount: count) }),
             (try? sampler.restore(state.sampler, count: count)) != nil
         {
-            latent = state.latent
-            generator = state.generator
+            (latent, generator) = (state.latent, state.generator)
+        } else {
+            generator = RandomGenerator(request.random, seed: request.seed)
+            let image = try initialLatent(request, height: height, width: width, &generator)
+            latent = sampler.initialSample(noise: generator.randn(count: count), image: image)
+            if let noiseSeed = request.noiseSeed { generator = RandomGenerator(request.random, seed: noiseSeed) }
         }
 
         let steps = sampler.timesteps.count
@@ -179,9 +216,23 @@ public final class Pipeline {
                 DenoisingState(latent: latent, sampler: sampler.state, generator: generator).encoded()
             }
         }
-        if shouldStop() { throw .stopped }
-        progress("decoding", steps, steps)
-        return try decode(latent, height: height, width: width)
+        return (latent, height, width)
+    }
+
+    /// The latent of the initial image, if there is one: a sample of its posterior, drawn before all other noise, as
+    /// diffusers' img2img draws it.
+    private func initialLatent(
+        _ request: ImageRequest, height: Int, width: Int, _ generator: inout RandomGenerator
+    ) throws(DreamCacheError) -> [Float]? {
+        guard let image = request.initialImage else { return nil }
+        let downscale = model.configuration.autoencoder.downscale
+        let picture = image.compositedOnWhite().resized(width: width * downscale, height: height * downscale)
+        let posterior = try onEngine { () throws(EngineError) in
+            try model.autoencoder.encode(picture.normalised, height: picture.height, width: picture.width)
+        }
+        return posterior.sample(generator.randn(count: posterior.mean.count)).map {
+            $0 * model.configuration.latentScale
+        }
     }
 
     /// Latent to picture.
@@ -198,13 +249,11 @@ public final class Pipeline {
 
     private func plan(_ request: ImageRequest) throws(DreamCacheError) -> (Sampler, height: Int, width: Int) {
         let downscale = model.configuration.autoencoder.downscale
-        // The U-Net halves a latent at each level but the last.
-        let multiple = downscale << (model.configuration.unet.channelMultipliers.count - 1)
         func side(_ field: String, _ value: Int?) throws(DreamCacheError) -> Int {
             let value = value ?? imageSize
-            guard (multiple...4096).contains(value), value % multiple == 0 else {
+            guard (downscale...4096).contains(value), value % downscale == 0 else {
                 throw .request(
-                    field: field, found: "\(value)", expected: "a multiple of \(multiple) from \(multiple) to 4096")
+                    field: field, found: "\(value)", expected: "a multiple of \(downscale) from \(downscale) to 4096")
             }
             return value / downscale
         }
@@ -212,34 +261,56 @@ public final class Pipeline {
         do {
             var schedule = model.configuration.schedule
             if let name = request.scheduler { schedule = try schedule.selecting(name) }
-            return (try Sampler(schedule, steps: request.steps, eta: request.eta), height, width)
+            let strength = request.initialImage == nil ? 1 : request.strength
+            return (
+                try Sampler(schedule, steps: request.steps, eta: request.eta, strength: strength), height, width
+            )
         } catch { throw .schedule(error) }
     }
 
     private func denoiser(for request: ImageRequest, timesteps: [Float]) throws(DreamCacheError) -> Denoiser {
-        let hashes = request.caches.map { $0[.data] ?? $0.path }
+        let groups = try groups(request)
         let key = DenoiserKey(
             prompt: request.prompt, negativePrompt: request.negativePrompt, guidance: request.guidance,
-            timesteps: timesteps, caches: hashes)
+            timesteps: timesteps, groups: groups.map(\.group))
         if let last = lastDenoiser, last.key == key { return last.denoiser }
-        let subject = try subject(request.caches, hashes)
+        let subject = try subject(groups)
         let (prompt, negative) = try onModel { () throws(DiffusionError) in
             (try model.encode(prompt: request.prompt), try model.encode(prompt: request.negativePrompt))
         }
         let denoiser = try onEngine { () throws(EngineError) in
             try Denoiser(
-                model, subject: subject, prompt: prompt, negative: negative, guidance: request.guidance,
-                timesteps: timesteps.map(Double.init))
+                model, subject: subject, scales: groups.map(\.group.scale), prompt: prompt, negative: negative,
+                guidance: request.guidance, timesteps: timesteps.map(Double.init))
         }
         lastDenoiser = (key, denoiser)
         return denoiser
     }
 
-    private func subject(_ caches: [FeatureCache], _ hashes: [String]) throws(DreamCacheError) -> SubjectMemory? {
-        guard let adapter, !caches.isEmpty else { return nil }
-        if let last = lastSubject, last.hashes == hashes { return last.memory }
-        let memory = try SubjectMemory(caches, adapter: adapter, engine: model.engine)
-        lastSubject = (hashes, memory)
+    /// The request's subjects by falling scale, those of one scale together in their order.
+    private func groups(
+        _ request: ImageRequest
+    ) throws(DreamCacheError) -> [(group: SubjectGroup, caches: [FeatureCache])] {
+        let scales =
+            request.imageScales ?? Array(repeating: request.guidance.imageScale, count: request.caches.count)
+        guard scales.count == request.caches.count, scales.allSatisfy(\.isFinite) else {
+            throw .request(
+                field: "image_scale", found: "\(scales)",
+                expected: "one finite number for each of \(request.caches.count) subjects")
+        }
+        return Set(scales).sorted(by: >).map { scale in
+            let caches = zip(scales, request.caches).filter { $0.0 == scale }.map(\.1)
+            return (SubjectGroup(scale: scale, hashes: caches.map { $0[.data] ?? $0.path }), caches)
+        }
+    }
+
+    private func subject(
+        _ groups: [(group: SubjectGroup, caches: [FeatureCache])]
+    ) throws(DreamCacheError) -> SubjectMemory? {
+        guard let adapter, !groups.isEmpty else { return nil }
+        if let last = lastSubject, last.groups == groups.map(\.group) { return last.memory }
+        let memory = try SubjectMemory(groups: groups.map(\.caches), adapter: adapter, engine: model.engine)
+        lastSubject = (groups.map(\.group), memory)
         return memory
     }
 }

@@ -48,6 +48,12 @@ struct SettingKey: Sendable {
         text("models.*.checkpoint", "a path"),
         text("models.*.yaml", "a path"),
         text("models.*.adapter", "a path"),
+        text("models.*.variant", "a variant of a diffusers folder's weights, such as fp16"),
+        choice("models.*.ema", ["true", "false"]),
+        integer("models.*.clip_skip", 0...32, unit: "text encoder blocks"),
+        choice("models.*.prediction_type", ["epsilon", "v_prediction"]),
+        text("models.*.loras.*.path", "a path"),
+        number("models.*.loras.*.weight", -10...10, unit: "times its updates"),
         choice("compute", ["auto", "onednn-bf16", "onednn-fp32", "openblas"]),
         integer("threads", 0...1024, unit: "threads (0: one a core)"),
         choice("log_level", ["trace", "debug", "info", "notice", "warning", "error", "critical"]),
@@ -55,6 +61,7 @@ struct SettingKey: Sendable {
         integer("cache.seed", 0...(1 << 53 - 1), unit: "seed"),
         SettingKey(name: "cache.prompt", expected: "a prompt") { _ in true },
         choice("cache.fit", ["pad", "squash"]),
+        choice("cache.tokens", ["all", "foreground"]),
         choice("cache.element_type", ["F16", "F32"]),
     ]
 

@@ -1,5 +1,6 @@
 import Checkpoint
 import Configuration
+import Diffusion
 import DreamCache
 import Foundation
 import Logging
@@ -44,7 +45,7 @@ public struct Settings: Sendable {
         let values = LayeredValues(file: file, overrides: overrides, environment: environment)
         self.file = found
 
-        spool = SpoolConfiguration(root: Self.absolute(try values.string("spool.path") ?? "/var/spool/dreamcache"))
+        spool = SpoolConfiguration(root: Self.absolute(try values.string("spool.path") ?? "/var/lib/dreamcache/spool"))
         spool.settleTime = try values.number("spool.settle_seconds") ?? spool.settleTime
         spool.incompleteLimit = try values.number("spool.incomplete_seconds") ?? spool.incompleteLimit
         spool.rescanInterval = try values.number("spool.rescan_seconds") ?? spool.rescanInterval
@@ -79,9 +80,24 @@ public struct Settings: Sendable {
             }
             // Paths in the file are relative to the file.
             func path(_ text: String) -> String { Self.absolute(text, relativeTo: folder) }
-            models[name] = ModelFiles(
-                checkpoint: path(checkpoint), yaml: try values.string("models.\(name).yaml").map(path),
-                adapter: try values.string("models.\(name).adapter").map(path))
+            let key = "models.\(name)"
+            var files = ModelFiles(
+                checkpoint: path(checkpoint), yaml: try values.string("\(key).yaml").map(path),
+                adapter: try values.string("\(key).adapter").map(path))
+            files.variant = try values.string("\(key).variant")
+            files.usesEMA = try values.string("\(key).ema") == "true"
+            files.clipSkip = try values.integer("\(key).clip_skip") ?? 0
+            files.predictionType = try values.string("\(key).prediction_type").flatMap(PredictionType.init(rawValue:))
+            for lora in file?.names(under: "\(key).loras") ?? [] {
+                guard let file = try values.string("\(key).loras.\(lora).path") else {
+                    throw SettingsError(
+                        source: found ?? "default", key: "\(key).loras.\(lora).path", found: "nothing",
+                        expected: "a path")
+                }
+                files.loras.append(
+                    LowRankFile(path: path(file), weight: try values.number("\(key).loras.\(lora).weight") ?? 1))
+            }
+            models[name] = files
         }
         defaultModel = try values.string("model") ?? (models.count == 1 ? models.keys.first : nil)
         if let defaultModel, models[defaultModel] == nil {
@@ -100,6 +116,7 @@ public struct Settings: Sendable {
         cache.seed = try values.integer("cache.seed").map(UInt64.init) ?? cache.seed
         cache.prompt = try values.string("cache.prompt")
         cache.fit = try values.string("cache.fit").flatMap(Raster.Fit.init(rawValue:)) ?? cache.fit
+        cache.tokens = try values.string("cache.tokens").flatMap(CacheOptions.Tokens.init(rawValue:)) ?? cache.tokens
         cache.elementType =
             try values.string("cache.element_type").flatMap(StoredElementType.init(rawValue:)) ?? cache.elementType
     }

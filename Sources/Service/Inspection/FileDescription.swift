@@ -15,7 +15,10 @@ public struct FileDescription {
     /// Describes a `.dcache`, a checkpoint, an adapter or an image, told apart by content.
     /// - Throws: the error of the reader that knows the kind.
     public init(path: String) throws {
-        let head = try FileHandle(forReadingFrom: URL(fileURLWithPath: path)).read(upToCount: 8) ?? Data()
+        guard let handle = FileHandle(forReadingAtPath: path), let head = try? handle.read(upToCount: 8) else {
+            throw CheckpointError(
+                path: path, cause: .unsupported, place: "file", found: "none that can be read", expected: "a file")
+        }
         if head.starts(with: [0x89, 0x50, 0x4E, 0x47]) || head.starts(with: [0xFF, 0xD8]) {
             self = try Self.image(path)
             return

@@ -63,6 +63,7 @@ extension JobManifest {
         let cache = JSON.object([
             "mode": cache.mode.map { .string($0.rawValue) }, "seed": cache.seed.map(JSON.integer),
             "prompt": cache.prompt.map(JSON.string), "fit": cache.fit.map { .string($0.rawValue) },
+            "tokens": cache.tokens.map { .string($0.rawValue) },
         ])
         return .object([
             "schema_version": .integer(schemaVersion),
@@ -74,6 +75,7 @@ extension JobManifest {
             "num_inference_steps": .integer(inferenceSteps),
             "seed": .integer(image.seed),
             "noise_seed": noiseSeed.map(JSON.integer),
+            "random": .string(random.rawValue),
             "eta": .number(eta),
             "scheduler": .string(scheduler.rawValue),
             "width": .integer(size.width),

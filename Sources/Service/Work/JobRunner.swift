@@ -137,6 +137,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         if let fit = settings.fit.flatMap({ Raster.Fit(rawValue: $0.rawValue) }) { options.fit = fit }
         if let seed = settings.seed.flatMap(UInt64.init(exactly:)) { options.seed = seed }
         if let prompt = settings.prompt { options.prompt = prompt }
+        if let tokens = settings.tokens.flatMap({ CacheOptions.Tokens(rawValue: $0.rawValue) }) {
+            options.tokens = tokens
+        }
         return options
     }
 
@@ -180,13 +183,19 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         image.negativePrompt = manifest.negativePrompt
         image.guidance = Guidance(
             guidanceScale: manifest.guidanceScale, imageScale: request.caches.first?.imageScale ?? manifest.imageScale)
+        image.imageScales = request.caches.map(\.imageScale)
         image.steps = manifest.inferenceSteps
         image.eta = manifest.eta
         image.scheduler = manifest.scheduler.rawValue
+        image.random = Diffusion.RandomSource(rawValue: manifest.random.rawValue) ?? .torchCPU
         image.noiseSeed = manifest.noiseSeed.map { UInt64(clamping: $0) }
         image.width = manifest.width
         image.height = manifest.height
         for cache in request.caches { image.caches.append(try FeatureCache.open(cache.path)) }
+        if let initial = request.initialImage {
+            do { image.initialImage = try Raster.decode(path: initial.path) } catch { throw .raster(error) }
+            image.strength = initial.strength
+        }
         return image
     }
 
@@ -201,7 +210,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 if FileManager.default.fileExists(atPath: mask) {
                     picture = try picture.masked(by: try Raster.decode(path: mask), path: mask)
                 }
-                return picture.compositedOnWhite()
+                return picture
             }
         } catch { throw Self.rendererError(error) }
     }

@@ -34,6 +34,8 @@ public struct SpoolConfiguration: Sendable, Equatable {
     public var acceptBatch: Int = 1000
     /// Limits on dropped references.
     public var references = ReferenceLimits()
+    /// How long a renderer may take to stop; then its job goes back to the queue without it.
+    public var stopLimit: Double = 15
     /// What is removed, and when.
     public var retention = Retention()
     /// Whether to look for drops every second instead of relying on inotify; nil decides by the file system.

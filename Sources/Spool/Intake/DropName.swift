@@ -4,14 +4,67 @@ public enum DropName {
     public static func isPlain(_ name: String) -> Bool {
         let bytes = Array(name.utf8)
         guard let first = bytes.first, bytes.count <= 64, isAlphanumeric(first) else { return false }
-        return bytes.allSatisfy { isAlphanumeric($0) || $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: "-") }
+        return bytes.allSatisfy(isPlain)
     }
 
     private static func isAlphanumeric(_ byte: UInt8) -> Bool {
         switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "0")...UInt8(ascii: "9"):
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"):
             true
         default: false
         }
+    }
+
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        isAlphanumeric(byte) || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_") || byte == UInt8(ascii: "-")
+    }
+
+    /// Whether a name is left alone: hidden, or one that copying programs give to what they have not finished.
+    public static func isIgnored(_ name: String) -> Bool {
+        name.hasPrefix(".") || name.hasSuffix("~")
+            || [".part", ".partial", ".filepart", ".tmp"].contains { name.hasSuffix($0) }
+    }
+
+    /// The name as receipts and claims write it: equal for plain names, percent-encoded and cut where it is not, so that
+    /// any bytes a file system allows become a file name of at most 160 bytes.
+    static func key(_ name: SpoolPath.Name) -> String {
+        let bytes = name.bytes
+        var key = ""
+        for (index, byte) in bytes.enumerated() {
+            if isPlain(byte), index > 0 || byte != UInt8(ascii: ".") {
+                key.unicodeScalars.append(Unicode.Scalar(byte))
+            } else {
+                key += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+            }
+        }
+        return key.utf8.count <= 160 ? key : key.prefix(140) + "..." + Digest.sha256(bytes).prefix(16)
+    }
+}
+
+/// A drop that has been claimed: renamed in place to `.claim~<id>~<key>`, so that a crash finds it again by its id.
+struct Claim: Sendable, Hashable {
+    let id: JobID
+    let key: String
+    let folder: DropFolder
+
+    static let prefix = ".claim~"
+
+    /// Where the claimed drop is.
+    var path: SpoolPath { SpoolLayout.drop(folder).appending("\(Self.prefix)\(id)~\(key)") }
+
+    init(id: JobID, key: String, folder: DropFolder) {
+        self.id = id
+        self.key = key
+        self.folder = folder
+    }
+
+    /// The claim a name stands for, or nil when it is none.
+    init?(_ name: String, in folder: DropFolder) {
+        guard name.hasPrefix(Self.prefix) else { return nil }
+        let parts = name.dropFirst(Self.prefix.count).split(
+            separator: "~", maxSplits: 1, omittingEmptySubsequences: false)
+        guard parts.count == 2, let id = JobID(String(parts[0])), !parts[1].isEmpty else { return nil }
+        self.init(id: id, key: String(parts[1]), folder: folder)
     }
 }

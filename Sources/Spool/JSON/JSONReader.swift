@@ -41,10 +41,10 @@ public struct JSONReader {
 
     private init(_ bytes: [UInt8]) { self.bytes = bytes }
 
-    /// Reads one whole document.
+    /// Reads one whole document of at most `maximumSize` bytes.
     ///
     /// - Throws: `JSONError` with byte, line, column and path of the first fault.
-    public static func read(_ bytes: [UInt8]) throws(JSONError) -> JSON {
+    public static func read(_ bytes: [UInt8], maximumSize: Int = JSONReader.maximumSize) throws(JSONError) -> JSON {
         var reader = JSONReader(bytes)
         guard bytes.count <= maximumSize else {
             reader.position = maximumSize
@@ -94,7 +94,8 @@ public struct JSONReader {
 
     private func enter(_ depth: Int) throws(JSONError) {
         guard depth < Self.maximumDepth else {
-            throw fault(found: "nesting deeper than \(Self.maximumDepth)", expected: "at most \(Self.maximumDepth) levels")
+            throw fault(
+                found: "nesting deeper than \(Self.maximumDepth)", expected: "at most \(Self.maximumDepth) levels")
         }
     }
 
@@ -110,7 +111,8 @@ public struct JSONReader {
             let name = try string()
             guard names.insert(name).inserted else {
                 position = start
-                throw fault(found: "a second member named \(JSON.string(name).text(pretty: false))", expected: "each name once")
+                throw fault(
+                    found: "a second member named \(JSON.string(name).text(pretty: false))", expected: "each name once")
             }
             skipSpace()
             guard take(":") else { throw fault(expected: "':' after the name") }
@@ -168,7 +170,9 @@ public struct JSONReader {
         if isInteger, let value = Int(literal) { return JSON(.integer(value), offset: start) }
         guard let value = Double(literal), value.isFinite else {
             position = start
-            throw fault(found: literal.count > 40 ? "a number of \(literal.count) digits" : literal, expected: "a finite number")
+            throw fault(
+                found: literal.count > 40 ? "a number of \(literal.count) digits" : literal, expected: "a finite number"
+            )
         }
         return JSON(.number(value), offset: start)
     }
@@ -217,7 +221,9 @@ public struct JSONReader {
             text.append(character)
             return
         }
-        guard byte == UInt8(ascii: "u") else { throw fault(expected: "one of the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u") }
+        guard byte == UInt8(ascii: "u") else {
+            throw fault(expected: "one of the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u")
+        }
         position += 1
         let start = position
         var value = try fourHexDigits()
@@ -290,7 +296,8 @@ enum JSONPath {
     /// `.name`, or `["odd name"]`.
     static func member(_ name: String) -> String {
         let plain = name.utf8.allSatisfy { byte in
-            (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte)
+            (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte)
+                || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte)
                 || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || byte == UInt8(ascii: "_")
         }
         return plain && !name.isEmpty ? "." + name : "[" + JSON.string(name).text(pretty: false) + "]"

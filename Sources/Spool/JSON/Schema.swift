@@ -60,7 +60,8 @@ public indirect enum Schema: Sendable {
 
         /// A member.
         public init(
-            _ name: String, aliases: [String] = [], _ schema: Schema, required: Bool = false, default value: JSON? = nil,
+            _ name: String, aliases: [String] = [], _ schema: Schema, required: Bool = false,
+            default value: JSON? = nil,
             _ summary: String
         ) {
             self.name = name
@@ -144,7 +145,8 @@ extension Schema {
                 let names = fields.map(\.name).joined(separator: ", ")
                 faults.append(
                     SchemaFault(
-                        path: place, byte: member.value.offset, found: "an unknown member", expected: "one of \(names)"))
+                        path: place, byte: member.value.offset, found: "an unknown member", expected: "one of \(names)")
+                )
                 continue
             }
             if let other = spelling[field.name] {
@@ -223,7 +225,8 @@ extension Schema {
             return .object(["enum": .array((choices + aliases.keys.sorted()).map { .string($0) })])
         case .integer(let range, let factor):
             return .object([
-                "type": .string("integer"), "minimum": .integer(range.lowerBound), "maximum": .integer(range.upperBound),
+                "type": .string("integer"), "minimum": .integer(range.lowerBound),
+                "maximum": .integer(range.upperBound),
                 "multipleOf": factor == 1 ? nil : .integer(factor),
             ])
         case .number(let range):
@@ -247,7 +250,8 @@ extension Schema {
         for field in fields {
             let described: [JSON.Member] =
                 [JSON.Member("description", .string(field.summary))]
-                + (field.defaultValue.map { [JSON.Member("default", $0)] } ?? []) + (field.schema.jsonSchema.members ?? [])
+                + (field.defaultValue.map { [JSON.Member("default", $0)] } ?? [])
+                + (field.schema.jsonSchema.members ?? [])
             properties.append(JSON.Member(field.name, JSON(.object(described))))
             for alias in field.aliases {
                 let same = JSON.Member("description", .string("Another name of \(field.name)."))

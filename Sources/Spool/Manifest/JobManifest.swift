@@ -22,6 +22,8 @@ public struct JobManifest: Sendable, Equatable {
     public var seed: Int?
     /// Seed of a generator of its own for the step noise; nil continues the latent's generator.
     public var noiseSeed: Int?
+    /// Whose random numbers the seeds give.
+    public var random: RandomSource
     /// Share of fresh noise a step (DDIM's eta), 0 to 1.
     public var eta: Double
     /// The sampler.
@@ -77,6 +79,14 @@ public struct CacheSettings: Sendable, Equatable {
         case squash
     }
 
+    /// Which tokens of a reference are kept.
+    public enum Tokens: String, Sendable, CaseIterable {
+        /// All.
+        case all
+        /// Those that show the subject, by alpha or mask.
+        case foreground
+    }
+
     /// The mode; nil means the configured one.
     public var mode: Mode?
     /// Seed of the generator each reference's noise is drawn from; nil means the configured one.
@@ -85,13 +95,18 @@ public struct CacheSettings: Sendable, Equatable {
     public var prompt: String?
     /// The fit; nil means the configured one.
     public var fit: Fit?
+    /// The tokens; nil means the configured ones.
+    public var tokens: Tokens?
 
     /// Settings; what is nil is left to the configuration.
-    public init(mode: Mode? = nil, seed: Int? = nil, prompt: String? = nil, fit: Fit? = nil) {
+    public init(
+        mode: Mode? = nil, seed: Int? = nil, prompt: String? = nil, fit: Fit? = nil, tokens: Tokens? = nil
+    ) {
         self.mode = mode
         self.seed = seed
         self.prompt = prompt
         self.fit = fit
+        self.tokens = tokens
     }
 }
 
@@ -134,6 +149,14 @@ public struct OutputSettings: Sendable, Equatable {
         self.metadata = metadata
         self.grid = grid
     }
+}
+
+/// A generator of random numbers.
+public enum RandomSource: String, Sendable, CaseIterable {
+    /// torch's on a CPU.
+    case torchCPU = "torch-cpu"
+    /// Philox, torch's on a GPU.
+    case philox
 }
 
 /// A sampler, by diffusers' class name. Which of them a renderer can carry out is for the renderer to say.

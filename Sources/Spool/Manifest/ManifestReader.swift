@@ -16,7 +16,9 @@ public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible
         public let expected: String
 
         /// One line for people.
-        public var description: String { "\(path) (line \(line), column \(column)): found \(found), expected \(expected)" }
+        public var description: String {
+            "\(path) (line \(line), column \(column)): found \(found), expected \(expected)"
+        }
     }
 
     /// The faults, in the order of the document; never empty.
@@ -75,7 +77,8 @@ extension JobManifest {
                     found: "\(prompts.count) prompts of \(imagesPerPrompt) images",
                     expected: "at most \(Self.maximumImages) images in all"))
         }
-        for (index, subject) in subjects.enumerated() where subjects[..<index].contains(where: { $0.name == subject.name }) {
+        for (index, subject) in subjects.enumerated()
+        where subjects[..<index].contains(where: { $0.name == subject.name }) {
             faults.append(
                 SchemaFault(
                     path: "$.subjects[\(index)]", byte: document["subjects"]?.array?[index].offset ?? 0,
@@ -102,6 +105,7 @@ extension JobManifest {
         imagesPerPrompt = document["num_images_per_prompt"]?.integer ?? 1
         seed = document["seed"]?.integer
         noiseSeed = document["noise_seed"]?.integer
+        random = document["random"]?.string.flatMap(RandomSource.init(rawValue:)) ?? .torchCPU
         eta = document["eta"]?.number ?? 0
         scheduler = document["scheduler"]?.string.flatMap(Scheduler.init(named:)) ?? .ddim
         width = document["width"]?.integer
@@ -110,7 +114,8 @@ extension JobManifest {
         let cache = document["cache"]
         self.cache = CacheSettings(
             mode: cache?["mode"]?.string.flatMap(CacheSettings.Mode.init(rawValue:)), seed: cache?["seed"]?.integer,
-            prompt: cache?["prompt"]?.string, fit: cache?["fit"]?.string.flatMap(CacheSettings.Fit.init(rawValue:)))
+            prompt: cache?["prompt"]?.string, fit: cache?["fit"]?.string.flatMap(CacheSettings.Fit.init(rawValue:)),
+            tokens: cache?["tokens"]?.string.flatMap(CacheSettings.Tokens.init(rawValue:)))
         let output = document["output"]
         self.output = OutputSettings(
             format: output?["format"]?.string.flatMap(OutputSettings.Format.init(rawValue:)) ?? .png,
@@ -136,17 +141,28 @@ extension JobManifest {
             .object([
                 .init("name", name, required: true, "The subject: the name of its folder under drop/references."),
                 .init("image_scale", scale, "This subject's own image_scale."),
-                .init("references", .array(of: name, count: 1...200), "Names of the reference files to use; all when absent."),
+                .init(
+                    "references", .array(of: name, count: 1...200),
+                    "Names of the reference files to use; all when absent."),
             ]))
-        let schedulerAliases = Scheduler.allCases.flatMap { scheduler in scheduler.aliases.map { ($0, scheduler.rawValue) } }
+        let schedulerAliases = Scheduler.allCases.flatMap { scheduler in
+            scheduler.aliases.map { ($0, scheduler.rawValue) }
+        }
         let cache = Schema.object([
-            .init("mode", .choice(CacheSettings.Mode.allCases.map(\.rawValue)), "The paper's way, or the authors' script's."),
+            .init(
+                "mode", .choice(CacheSettings.Mode.allCases.map(\.rawValue)),
+                "The paper's way, or the authors' script's."),
             .init("seed", seed, "Seed of the noise each reference is given."),
             .init("prompt", .string(length: 0...16_384), "The prompt of the reference pass."),
             .init("fit", .choice(CacheSettings.Fit.allCases.map(\.rawValue)), "How a reference becomes square."),
+            .init(
+                "tokens", .choice(CacheSettings.Tokens.allCases.map(\.rawValue)),
+                "All tokens of a reference, or those its alpha or mask shows."),
         ])
         let output = Schema.object([
-            .init("format", .choice(OutputSettings.Format.allCases.map(\.rawValue)), default: .string("png"), "File format."),
+            .init(
+                "format", .choice(OutputSettings.Format.allCases.map(\.rawValue)), default: .string("png"),
+                "File format."),
             .init("quality", .integer(1...100), default: .integer(95), "JPEG quality."),
             .init(
                 "metadata", .choice(OutputSettings.Metadata.allCases.map(\.rawValue)), default: .string("full"),
@@ -168,8 +184,13 @@ extension JobManifest {
             .init(
                 "num_images_per_prompt", aliases: ["batch_size"], .integer(1...10_000), default: .integer(1),
                 "Images a prompt."),
-            .init("seed", seed, "Seed of image 0; image i has seed + i. Chosen and recorded at acceptance when absent."),
+            .init(
+                "seed", seed, "Seed of image 0; image i has seed + i. Chosen and recorded at acceptance when absent."),
             .init("noise_seed", seed, "Seed of a generator of its own for the step noise."),
+            .init(
+                "random", .choice(RandomSource.allCases.map(\.rawValue)),
+                default: .string(RandomSource.torchCPU.rawValue),
+                "Whose random numbers the seeds give: torch's on a CPU or on a GPU."),
             .init("eta", .number(0...1), default: .number(0), "Share of fresh noise a step."),
             .init(
                 "scheduler", aliases: ["sampler_name"],
@@ -183,7 +204,8 @@ extension JobManifest {
             .init("output", output, "What the files of the set are like."),
             .init("priority", .integer(-100...100), default: .integer(0), "Higher runs first."),
             .init(
-                "idempotency_key", .string(length: 1...256), "Two manifests with one key are one job, however often dropped."),
+                "idempotency_key", .string(length: 1...256),
+                "Two manifests with one key are one job, however often dropped."),
         ]
         return .object(fields, oneOf: (subjectRequired ? [["subject", "subjects"]] : []) + [["prompt", "prompts"]])
     }

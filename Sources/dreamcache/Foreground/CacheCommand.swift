@@ -49,6 +49,9 @@ struct CacheOptionGroup: ParsableArguments {
     @Option(help: "Prompt of the reference pass, in place of the mode's own.")
     var cachePrompt: String?
 
+    @Option(help: "Which tokens are kept: all, or foreground (by alpha or mask).")
+    var tokens: String?
+
     @Option(help: "How a picture becomes square: pad (white) or squash.")
     var fit: String?
 
@@ -66,6 +69,7 @@ struct CacheOptionGroup: ParsableArguments {
             throw ValidationError("--cache-seed: found \(cacheSeed), expected 0 or more")
         }
         return CacheSettings(
-            mode: try value("cache-mode", cacheMode), seed: cacheSeed, prompt: cachePrompt, fit: try value("fit", fit))
+            mode: try value("cache-mode", cacheMode), seed: cacheSeed, prompt: cachePrompt, fit: try value("fit", fit),
+            tokens: try value("tokens", tokens))
     }
 }

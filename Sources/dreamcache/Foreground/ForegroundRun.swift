@@ -48,7 +48,8 @@ struct ForegroundRun {
     /// The set is made beside the folder under a hidden name and renamed into place, so that it is there whole or not at all.
     /// - Returns: the contents of its `result.json`.
     func render(
-        _ manifest: JobManifest, caches source: CacheSource, output: String, progress: @escaping Progress
+        _ manifest: JobManifest, caches source: CacheSource, initialImage: InitialImage?, output: String,
+        progress: @escaping Progress
     ) throws -> JSON {
         try refuseExisting(output)
         try translated { try runner.check(manifest) }
@@ -67,7 +68,8 @@ struct ForegroundRun {
         for plan in plans {
             let name = manifest.fileName(image: plan.index)
             let path = making.appendingPathComponent(name).path
-            let request = RenderRequest(job: nil, manifest: manifest, image: plan, caches: caches, output: path)
+            let request = RenderRequest(
+                job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage, output: path)
             let report = try translated {
                 try runner.render(
                     request, progress: { progress(plan.index, plans.count, $0) },

@@ -24,6 +24,12 @@ struct RenderCommand: ParsableCommand {
     @Option(help: "A .dcache of the subject.")
     var cache: String?
 
+    @Option(help: "A picture to begin with instead of noise.")
+    var initImage: String?
+
+    @Option(help: "How much of --init-image is replaced, above 0 to 1.")
+    var strength = 0.8
+
     @OptionGroup var cacheOptions: CacheOptionGroup
     @OptionGroup var modelOptions: ModelOptions
     @OptionGroup var configuration: ConfigurationOptions
@@ -38,9 +44,7 @@ struct RenderCommand: ParsableCommand {
     func run() throws {
         try Terminal.run {
             Interruption.listen()
-            var overrides = try modelOptions.overrides()
-            if let threads = modelOptions.threads { overrides["threads"] = String(threads) }
-            let run = ForegroundRun(try configuration.settings(overrides))
+            let run = ForegroundRun(try configuration.settings(try modelOptions.overrides()))
             let bytes: [UInt8]
             do { bytes = try ForegroundRun.read(manifest) } catch {
                 throw Failure(code: .rejected, message: "\(manifest): \(error.localizedDescription)")
@@ -52,10 +56,13 @@ struct RenderCommand: ParsableCommand {
             let given = try cacheOptions.settings()
             parsed.cache = CacheSettings(
                 mode: given.mode ?? parsed.cache.mode, seed: given.seed ?? parsed.cache.seed,
-                prompt: given.prompt ?? parsed.cache.prompt, fit: given.fit ?? parsed.cache.fit)
+                prompt: given.prompt ?? parsed.cache.prompt, fit: given.fit ?? parsed.cache.fit,
+                tokens: given.tokens ?? parsed.cache.tokens)
             let source: ForegroundRun.CacheSource =
                 if let references { .references(references) } else if let cache { .file(cache) } else { .spool }
-            let result = try run.render(parsed, caches: source, output: out, progress: Self.show)
+            let initial = initImage.map { InitialImage(path: URL(fileURLWithPath: $0).path, strength: strength) }
+            let result = try run.render(
+                parsed, caches: source, initialImage: initial, output: out, progress: Self.show)
             Terminal.endProgress()
             if json { Terminal.result(result) } else { Terminal.result(out) }
         }

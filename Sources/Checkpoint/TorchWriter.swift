@@ -1,0 +1,176 @@
+import Glibc
+
+/// Writes what `torch.save` writes of a dict of tensors: a zip of stored entries with `data.pkl` and one record a tensor.
+///
+/// The pickle is protocol 2 with `torch._utils._rebuild_tensor_v2`; records begin at multiples of 64 bytes, as torch's own
+/// do. Files beyond 4 GiB, which need zip64, are not written.
+public struct TorchWriter: Sendable {
+    private let tensors: [StoredTensor]
+
+    /// A writer of tensors, each under its own name, in this order.
+    public init(_ tensors: [StoredTensor]) { self.tensors = tensors }
+
+    private static let storages: [StoredElementType: String] = [
+        .f64: "DoubleStorage", .f32: "FloatStorage", .f16: "HalfStorage", .bf16: "BFloat16Storage", .i64: "LongStorage",
+        .i32: "IntStorage", .i16: "ShortStorage", .i8: "CharStorage", .u8: "ByteStorage", .bool: "BoolStorage",
+    ]
+
+    /// Creates or replaces the file `path`. It is not synced to the disk, and a failure leaves a part of it behind.
+    /// - Throws: `CheckpointError` with the errno, or when the file would be too large.
+    public func write(toPath path: String) throws(CheckpointError) {
+        let size = tensors.reduce(0) { $0 + $1.count * $1.elementType.byteCount + 1024 + $1.name.utf8.count }
+        guard size < Int(UInt32.max) else {
+            throw CheckpointError(
+                path: path, cause: .unsupported, place: "size", found: "\(size) bytes", expected: "less than 4 GiB")
+        }
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw .system("open", path) }
+        let result = Result { () throws(CheckpointError) in
+            var archive = Archive(descriptor: descriptor, path: path)
+            pickle().withUnsafeBytes { archive.add("data.pkl", $0) }
+            archive.add("byteorder", "little")
+            for (index, tensor) in tensors.enumerated() {
+                tensor.withUnsafeBytes { archive.add("data/\(index)", $0) }
+            }
+            archive.add("version", "3\n")
+            try archive.finish()
+        }
+        let closed = close(descriptor)
+        try result.get()
+        guard closed == 0 else { throw .system("close", path) }
+    }
+
+    /// `{name: _rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())}`
+    private func pickle() -> [UInt8] {
+        var bytes: [UInt8] = [0x80, 2, UInt8(ascii: "}"), UInt8(ascii: "(")]
+        func op(_ character: Unicode.Scalar) { bytes.append(UInt8(ascii: character)) }
+        func text(_ text: String) {
+            op("X")
+            bytes.append(littleEndian: UInt32(text.utf8.count))
+            bytes += Array(text.utf8)
+        }
+        func int(_ value: Int) {
+            if let small = Int32(exactly: value) {
+                op("J")
+                bytes.append(littleEndian: small)
+            } else {
+                bytes += [0x8a, 8]
+                bytes.append(littleEndian: value)
+            }
+        }
+        func global(_ module: String, _ name: String) { bytes += Array("c\(module)\n\(name)\n".utf8) }
+        func tuple(_ values: [Int]) {
+            op("(")
+            for value in values { int(value) }
+            op("t")
+        }
+        for (index, tensor) in tensors.enumerated() {
+            text(tensor.name)
+            global("torch._utils", "_rebuild_tensor_v2")
+            op("(")
+            op("(")
+            text("storage")
+            global("torch", Self.storages[tensor.elementType] ?? "")
+            text("\(index)")
+            text("cpu")
+            int(tensor.count)
+            op("t")
+            op("Q")
+            int(0)
+            tuple(tensor.shape)
+            tuple(Self.strides(tensor.shape))
+            bytes.append(0x89)  // False
+            global("collections", "OrderedDict")
+            op(")")
+            op("R")
+            op("t")
+            op("R")
+        }
+        op("u")
+        op(".")
+        return bytes
+    }
+
+    /// Row-major.
+    private static func strides(_ shape: [Int]) -> [Int] {
+        var strides: [Int] = []
+        var stride = 1
+        for extent in shape.reversed() {
+            strides.append(stride)
+            stride *= max(extent, 1)
+        }
+        return strides.reversed()
+    }
+
+    /// A zip written from front to back; the first error is thrown at the end.
+    private struct Archive {
+        let descriptor: Int32
+        let path: String
+        private var position = 0
+        private var directory: [UInt8] = []
+        private var count = 0
+        private var failure: CheckpointError?
+
+        init(descriptor: Int32, path: String) {
+            self.descriptor = descriptor
+            self.path = path
+        }
+
+        mutating func add(_ name: String, _ text: String) {
+            Array(text.utf8).withUnsafeBytes { add(name, $0) }
+        }
+
+        mutating func add(_ name: String, _ content: UnsafeRawBufferPointer) {
+            let name = Array("archive/\(name)".utf8)
+            // torch pads by an extra field of its own ("FB"), so that a record can be mapped.
+            let begin = position + 30 + name.count + 4
+            let padding = (64 - begin % 64) % 64
+            var common: [UInt8] = []
+            for value in [20, 0, 0, 0, 0] as [UInt16] { common.append(littleEndian: value) }
+            common.append(littleEndian: crc32(content))
+            common.append(littleEndian: UInt32(content.count))
+            common.append(littleEndian: UInt32(content.count))
+            common.append(littleEndian: UInt16(name.count))
+            directory.append(littleEndian: 0x0201_4b50 as UInt32)
+            directory.append(littleEndian: 20 as UInt16)
+            directory += common
+            for _ in 0..<4 { directory.append(littleEndian: 0 as UInt16) }
+            directory.append(littleEndian: 0 as UInt32)
+            directory.append(littleEndian: UInt32(position))
+            directory += name
+            var header: [UInt8] = []
+            header.append(littleEndian: 0x0403_4b50 as UInt32)
+            header += common
+            header.append(littleEndian: UInt16(4 + padding))
+            header += name + Array("FB".utf8)
+            header.append(littleEndian: UInt16(padding))
+            header += [UInt8](repeating: UInt8(ascii: "Z"), count: padding)
+            header.withUnsafeBytes { write($0) }
+            write(content)
+            count += 1
+        }
+
+        mutating func finish() throws(CheckpointError) {
+            var end = directory
+            end.append(littleEndian: 0x0605_4b50 as UInt32)
+            for value in [0, 0, count, count] { end.append(littleEndian: UInt16(value)) }
+            end.append(littleEndian: UInt32(directory.count))
+            end.append(littleEndian: UInt32(position))
+            end.append(littleEndian: 0 as UInt16)
+            end.withUnsafeBytes { write($0) }
+            if let failure { throw failure }
+        }
+
+        private mutating func write(_ bytes: UnsafeRawBufferPointer) {
+            if failure == nil { failure = writeAll(bytes, descriptor, path) }
+            position += bytes.count
+        }
+    }
+}
+
+extension [UInt8] {
+    /// Appends the bytes of an integer, least significant first.
+    fileprivate mutating func append(littleEndian value: some FixedWidthInteger) {
+        Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
+    }
+}

@@ -1,0 +1,183 @@
+import Foundation
+import Glibc
+
+/// Any JSON value.
+enum JSONValue: Decodable, CustomStringConvertible {
+    case null
+    case bool(Bool)
+    case number(Double)
+    case text(String)
+    case list([JSONValue])
+    case object([String: JSONValue])
+
+    init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        if container.decodeNil() {
+            self = .null
+        } else if let bool = try? container.decode(Bool.self) {
+            self = .bool(bool)
+        } else if let number = try? container.decode(Double.self) {
+            self = .number(number)
+        } else if let text = try? container.decode(String.self) {
+            self = .text(text)
+        } else if let list = try? container.decode([JSONValue].self) {
+            self = .list(list)
+        } else {
+            self = .object(try container.decode([String: JSONValue].self))
+        }
+    }
+
+    /// The number, where it is a whole one.
+    var integer: Int? {
+        guard case .number(let number) = self else { return nil }
+        return Int(exactly: number)
+    }
+
+    /// JSON as Python writes it, with `Infinity`, `-Infinity` and `NaN`, made JSON by quotation marks around those.
+    static func quotingInfinities(in data: Data) -> Data {
+        let words = ["-Infinity", "Infinity", "NaN"].map { Array($0.utf8) }
+        var result: [UInt8] = []
+        let bytes = [UInt8](data)
+        var isText = false
+        var index = 0
+        while index < bytes.count {
+            if !isText, let word = words.first(where: { bytes[index...].starts(with: $0) }) {
+                result += [UInt8(ascii: "\"")] + word + [UInt8(ascii: "\"")]
+                index += word.count
+                continue
+            }
+            if bytes[index] == UInt8(ascii: "\"") { isText.toggle() }
+            result.append(bytes[index])
+            if isText, bytes[index] == UInt8(ascii: "\\"), index + 1 < bytes.count {
+                index += 1
+                result.append(bytes[index])
+            }
+            index += 1
+        }
+        return Data(result)
+    }
+
+    /// As a message shows it.
+    var description: String {
+        switch self {
+        case .null: "null"
+        case .bool(let bool): "\(bool)"
+        case .number(let number): integer.map { "\($0)" } ?? "\(number)"
+        case .text(let text): "'\(text)'"
+        case .list(let list): list.count > 8 ? "a list of \(list.count)" : "\(list)"
+        case .object: "an object"
+        }
+    }
+}
+
+/// A JSON file that holds one object, read field by field; every error names the file, the field, what was found and what
+/// was expected. A field that is null counts as absent.
+struct JSONDocument {
+    let path: String
+    let values: [String: JSONValue]
+
+    /// A configuration is a page of text; an index of shards has a line for each tensor.
+    private static let maximumSize = 64 << 20
+
+    init(path: String) throws(DiffusionError) {
+        self.path = path
+        let data = try Self.data(ofFile: path)
+        do { values = try JSONDecoder().decode([String: JSONValue].self, from: data) } catch {
+            throw .configuration(path: path, field: "file", found: "no JSON object", expected: "one")
+        }
+    }
+
+    /// The bytes of a regular file of moderate size.
+    static func data(ofFile path: String) throws(DiffusionError) -> Data {
+        var status = stat()
+        guard stat(path, &status) == 0 else {
+            throw .configuration(
+                path: path, field: "file", found: String(cString: strerror(errno)), expected: "a readable file")
+        }
+        guard status.st_mode & S_IFMT == S_IFREG, status.st_size <= maximumSize else {
+            throw .configuration(
+                path: path, field: "file",
+                found: status.st_mode & S_IFMT == S_IFREG ? "\(status.st_size) bytes" : "no regular file",
+                expected: "a file of at most \(maximumSize) bytes")
+        }
+        do { return try Data(contentsOf: URL(fileURLWithPath: path)) } catch {
+            throw .configuration(
+                path: path, field: "file", found: error.localizedDescription, expected: "a readable file")
+        }
+    }
+
+    func wrong(_ key: String, _ expected: String) -> DiffusionError {
+        .configuration(path: path, field: key, found: values[key].map { "\($0)" } ?? "nothing", expected: expected)
+    }
+
+    subscript(key: String) -> JSONValue? {
+        if case .null? = values[key] { return nil }
+        return values[key]
+    }
+
+    func int(_ key: String, in range: ClosedRange<Int>) throws(DiffusionError) -> Int? {
+        guard let value = self[key] else { return nil }
+        guard let number = value.integer, range.contains(number) else {
+            throw wrong(key, "a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// A field without which nothing can be said.
+    func requiredInt(_ key: String, in range: ClosedRange<Int>) throws(DiffusionError) -> Int {
+        guard let number = try int(key, in: range) else {
+            throw wrong(key, "a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    /// A list of whole numbers, or one number that stands for `count` equal ones.
+    func ints(_ key: String, in range: ClosedRange<Int>, count: Int? = nil) throws(DiffusionError) -> [Int]? {
+        guard let value = self[key] else { return nil }
+        var numbers = [value.integer]
+        if case .list(let list) = value {
+            numbers = list.map(\.integer)
+        } else if let count {
+            numbers = Array(repeating: value.integer, count: count)
+        }
+        let valid = numbers.compactMap { $0 }.filter(range.contains)
+        guard valid.count == numbers.count, !valid.isEmpty, count.map({ $0 == valid.count }) ?? true else {
+            throw wrong(
+                key,
+                "\(count.map { "\($0) " } ?? "")whole numbers from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return valid
+    }
+
+    func number(_ key: String) throws(DiffusionError) -> Double? {
+        guard let value = self[key] else { return nil }
+        guard case .number(let number) = value else { throw wrong(key, "a number") }
+        return number
+    }
+
+    func text(_ key: String) throws(DiffusionError) -> String? {
+        guard let value = self[key] else { return nil }
+        guard case .text(let text) = value else { throw wrong(key, "a text") }
+        return text
+    }
+
+    func texts(_ key: String) throws(DiffusionError) -> [String]? {
+        guard let value = self[key] else { return nil }
+        guard case .list(let list) = value else { throw wrong(key, "a list of texts") }
+        var texts: [String] = []
+        for element in list {
+            guard case .text(let text) = element else { throw wrong(key, "a list of texts") }
+            texts.append(text)
+        }
+        return texts
+    }
+
+    /// Refuses options that stand for a network we do not have: each may be absent or have one of the values that leave it
+    /// off.
+    func requireOff(_ options: [(key: String, off: [String])]) throws(DiffusionError) {
+        for (key, off) in options {
+            guard let value = self[key], !off.contains(value.description) else { continue }
+            throw wrong(key, (["null"] + off).joined(separator: " or "))
+        }
+    }
+}

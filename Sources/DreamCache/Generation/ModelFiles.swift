@@ -1,0 +1,65 @@
+import Crypto
+import Diffusion
+
+/// The files of a model, and what of them is taken.
+public struct ModelFiles: Sendable, Hashable {
+    /// Base model: an LDM checkpoint, or a diffusers folder.
+    public var checkpoint: String
+    /// Its LDM yaml, if it does not lie beside it.
+    public var yaml: String?
+    /// The adapter; without one the model makes caches and plain images.
+    public var adapter: String?
+    /// Variant of a folder's weights, such as `fp16`.
+    public var variant: String?
+    /// Whether the averaged (EMA) U-Net of a single file is taken.
+    public var usesEMA = false
+    /// Text encoder blocks that are left out (diffusers' `clip_skip`).
+    public var clipSkip = 0
+    /// What the U-Net predicts, where the files do not say it.
+    public var predictionType: PredictionType?
+    /// LoRA files, merged in this order.
+    public var loras: [LowRankFile] = []
+
+    /// Paths of the files; the other fields have the values that leave the model as its files have it.
+    public init(checkpoint: String, yaml: String? = nil, adapter: String? = nil) {
+        self.checkpoint = checkpoint
+        self.yaml = yaml
+        self.adapter = adapter
+    }
+
+    var options: StableDiffusion.Options {
+        var options = StableDiffusion.Options()
+        options.yaml = yaml
+        options.variant = variant
+        options.usesEMA = usesEMA
+        options.clipSkip = clipSkip
+        options.predictionType = predictionType
+        options.loras = loras
+        return options
+    }
+
+    /// What identifies the base model: SHA-256 of a single file; of a folder, SHA-256 over the SHA-256 of each of its weight
+    /// files, in hexadecimal, sorted, a line each.
+    public func weightsHash() throws(DreamCacheError) -> String {
+        let files = try onModel { () throws(DiffusionError) in
+            try StableDiffusion.weightFiles(of: checkpoint, variant: variant)
+        }
+        if files == [checkpoint] { return try sha256(ofFile: checkpoint) }
+        let hashes = try files.map { file throws(DreamCacheError) in try sha256(ofFile: file) }
+        return Self.hash(of: hashes.sorted())
+    }
+
+    /// What a cache's features depend on: `weightsHash` alone where the model runs as its files have it, else together with
+    /// all that changes its features.
+    func featureHash(weightsHash: String) throws(DreamCacheError) -> String {
+        var lines = [weightsHash]
+        if usesEMA { lines.append("ema") }
+        if clipSkip > 0 { lines.append("clip_skip \(clipSkip)") }
+        for lora in loras { lines.append("lora \(try sha256(ofFile: lora.path)) \(lora.weight)") }
+        return lines.count == 1 ? weightsHash : Self.hash(of: lines)
+    }
+
+    private static func hash(of lines: [String]) -> String {
+        hexadecimal(SHA256.hash(data: Array(lines.map { $0 + "\n" }.joined().utf8)))
+    }
+}

@@ -1,0 +1,261 @@
+import Glibc
+import SystemPackage
+
+/// What the command line does with a spool, all of it through files: it works the same while the daemon is down.
+public struct SpoolClient: Sendable {
+    let store: DurableStore
+    let jobs: JobStore
+    private let clock: SpoolClock
+
+    /// A client of the spool at `root`.
+    ///
+    /// - Throws: `.badLayout` when there is no such folder.
+    public init(root: String, clock: SpoolClock = .system) throws(SpoolError) {
+        store = DurableStore(try SystemCalls(root: root))
+        jobs = JobStore(store: store)
+        self.clock = clock
+    }
+
+    // MARK: - Dropping
+
+    /// Drops a manifest, whole: under a hidden name first, synced, then renamed.
+    ///
+    /// - Parameter name: what to call the drop, without `.json`; nil makes a name that is not in use.
+    /// - Returns: the dropped name, which the receipt is keyed by.
+    /// - Throws: `.system(.fileExists)` when a drop of that name is still waiting.
+    public func submit(manifest: [UInt8], name: String? = nil) throws(SpoolError) -> String {
+        let dropped = (name ?? "submit-\(freshName())") + ".json"
+        guard DropName.isPlain(dropped) else {
+            throw SpoolError(
+                .badLayout, operation: "submit", path: dropped,
+                detail: "expected " + Schema.StringPattern.name.expectation)
+        }
+        try drop(manifest, as: dropped)
+        return dropped
+    }
+
+    /// Asks for a job to be ended; the answer is the receipt of the returned name.
+    public func cancel(_ id: JobID) throws(SpoolError) -> String { try request("cancel", id) }
+
+    /// Asks for a failed or quarantined job to be queued again; the answer is the receipt of the returned name.
+    public func retry(_ id: JobID) throws(SpoolError) -> String { try request("retry", id) }
+
+    private func request(_ verb: String, _ id: JobID) throws(SpoolError) -> String {
+        let name = "\(id).\(verb)"
+        do throws(SpoolError) {
+            try drop([], as: name)
+        } catch  where error.errno == .fileExists {
+            // Somebody has asked already.
+        }
+        return name
+    }
+
+    private func drop(_ bytes: [UInt8], as name: String) throws(SpoolError) {
+        let folder = SpoolLayout.drop(.jobs)
+        let hidden = folder.appending(".\(freshName()).part")
+        do throws(SpoolError) {
+            let file = try store.system.create(hidden)
+            try file.write(bytes)
+            try file.syncAndClose()
+            try store.move(hidden, to: folder.appending(name))
+        } catch {
+            try? store.system.unlink(hidden)
+            throw error
+        }
+    }
+
+    private func freshName() -> String { JobID(wall: clock.wall(), random: UInt64.random(in: 0...UInt64.max)).text }
+
+    // MARK: - Asking
+
+    /// How something a person waits for ended.
+    public enum Outcome: Sendable, Equatable {
+        /// The set is at that absolute path.
+        case done(JobID, set: String)
+        /// It cannot be done, or was cancelled.
+        case failed(JobID, reason: String)
+        /// It failed too often, or its folder is damaged.
+        case quarantined(JobID, reason: String)
+        /// The drop was refused.
+        case rejected(Receipt)
+        /// References or a request were taken care of.
+        case answered(Receipt)
+
+        /// The command line's exit code.
+        public var exitCode: Int32 {
+            switch self {
+            case .done, .answered: 0
+            case .failed: 1
+            case .quarantined: 3
+            case .rejected: 4
+            }
+        }
+    }
+
+    /// What is known of a drop.
+    public enum Standing: Sendable, Equatable {
+        /// Nothing of that name was ever seen.
+        case unknown
+        /// Dropped and not yet answered.
+        case dropped
+        /// Accepted, not at its end.
+        case working(JobSummary)
+        /// References that wait to be encoded.
+        case waiting(Receipt)
+        /// At its end.
+        case ended(Outcome)
+    }
+
+    /// The receipt of a drop, or nil when there is none (yet).
+    public func receipt(of drop: String) throws(SpoolError) -> Receipt? {
+        guard let component = SpoolPath.Name(drop) else { return nil }
+        let path = SpoolLayout.receipt(DropName.key(component))
+        guard try store.system.statusIfAny(path) != nil else { return nil }
+        return Receipt(try store.readJSON(path))
+    }
+
+    /// How a job, by its id, or a drop, by its name with or without `.json`, stands.
+    public func standing(of name: String) throws(SpoolError) -> Standing {
+        if let id = JobID(name), let summary = try summary(id) { return standing(of: summary) }
+        for drop in [name, name + ".json"] {
+            // As long as the drop or its claim is there, the receipt is that of an earlier drop of the same name.
+            if try isPending(drop) { return .dropped }
+            guard let receipt = try receipt(of: drop) else { continue }
+            switch (receipt.kind, receipt.state) {
+            case (_, .rejected): return .ended(.rejected(receipt))
+            case (.job, _):
+                guard let summary = try summary(receipt.id) else { return .unknown }
+                return standing(of: summary)
+            case (_, .accepted): return .ended(.answered(receipt))
+            case (_, .waiting): return .waiting(receipt)
+            }
+        }
+        return .unknown
+    }
+
+    private func standing(of summary: JobSummary) -> Standing {
+        switch summary.state {
+        case .done: .ended(.done(summary.id, set: store.system.absolute(SpoolLayout.published(summary.id))))
+        case .failed: .ended(.failed(summary.id, reason: summary.reason ?? "no reason is recorded"))
+        case .quarantine: .ended(.quarantined(summary.id, reason: summary.reason ?? "no reason is recorded"))
+        case .queued, .active, .retry: .working(summary)
+        }
+    }
+
+    private func isPending(_ drop: String) throws(SpoolError) -> Bool {
+        for folder in DropFolder.allCases {
+            let path = SpoolLayout.drop(folder)
+            if let name = SpoolPath.Name(drop), try store.system.statusIfAny(path.appending(name)) != nil {
+                return true
+            }
+            for name in try store.system.list(path) where Claim(name.string, in: folder)?.key == drop { return true }
+        }
+        return false
+    }
+
+    /// Waits until a job or drop has ended.
+    ///
+    /// It looks at a few files, at first after 20 ms and then ever less often, at least once a second.
+    /// - Parameters:
+    ///   - timeout: how long at most, in seconds; nil waits as long as a daemon runs.
+    ///   - grace: how long a daemon that is down is waited for.
+    /// - Throws: `.timedOut`, or `.unknown` when nothing of that name was ever dropped.
+    public func wait(
+        for name: String, timeout: Double? = nil, grace: Double = 10, onChange: (Standing) -> Void = { _ in }
+    ) throws(SpoolError) -> Outcome {
+        let start = clock.monotonic()
+        var lastSeen = start
+        var pause = 0.02
+        var previous: Standing?
+        while true {
+            let standing = try standing(of: name)
+            if case .ended(let outcome) = standing { return outcome }
+            if standing == .unknown { throw SpoolError(.unknown, operation: "wait", path: name) }
+            if standing != previous {
+                onChange(standing)
+                previous = standing
+            }
+            let now = clock.monotonic()
+            if try isDaemonRunning() { lastSeen = now }
+            if let timeout, now - start >= timeout { throw SpoolError(.timedOut, operation: "wait", path: name) }
+            if now - lastSeen > grace {
+                throw SpoolError(.timedOut, operation: "wait", path: name, detail: "no daemon is running")
+            }
+            usleep(UInt32(pause * 1e6))
+            pause = min(pause * 1.5, 1)
+        }
+    }
+
+    /// Whether a daemon holds the spool.
+    public func isDaemonRunning() throws(SpoolError) -> Bool { try store.system.isLocked(SpoolLayout.lock) }
+
+    /// `status.json`, or nil when no daemon ever ran here.
+    public func status() throws(SpoolError) -> JSON? {
+        guard try store.system.statusIfAny(SpoolLayout.statusFile) != nil else { return nil }
+        return try store.readJSON(SpoolLayout.statusFile)
+    }
+
+    /// A job as lists show it.
+    public struct JobSummary: Sendable, Equatable {
+        /// The job.
+        public let id: JobID
+        /// Where it is.
+        public let state: JobState
+        /// The name it was dropped under; nil when its folder cannot be read.
+        public let drop: String?
+        /// When it was accepted.
+        public let accepted: String?
+        /// Its subjects.
+        public let subjects: [String]
+        /// Images done, and in all.
+        public let done: Int, images: Int
+        /// The seed of image 0.
+        public let seed: Int?
+        /// Why it ended, or last failed.
+        public let reason: String?
+        /// `progress.json`, for a job at work.
+        public let progress: JSON?
+    }
+
+    /// A job, or nil when there is none of that id.
+    public func summary(_ id: JobID) throws(SpoolError) -> JobSummary? {
+        // A job may move between looking for it and reading it.
+        for _ in 0..<5 {
+            guard let state = try jobs.locate(id) else { continue }
+            if let summary = try summary(id, state) { return summary }
+        }
+        return nil
+    }
+
+    /// The jobs in some states, oldest first.
+    public func list(_ states: [JobState] = JobState.allCases) throws(SpoolError) -> [JobSummary] {
+        var found: [JobID: JobSummary] = [:]
+        for state in states {
+            for id in try jobs.list(state) { found[id] = try summary(id, state) ?? found[id] }
+        }
+        return found.values.sorted { $0.id < $1.id }
+    }
+
+    private func summary(_ id: JobID, _ state: JobState) throws(SpoolError) -> JobSummary? {
+        let folder = SpoolLayout.job(id, state)
+        let job: Job?
+        do throws(SpoolError) {
+            job = try jobs.load(id, state)
+        } catch  where error.code == .damaged {
+            if try store.system.statusIfAny(folder) == nil { return nil }
+            job = nil
+        }
+        func document(_ name: String) -> JSON? { try? store.readJSON(folder.appending(name)) }
+        return JobSummary(
+            id: id, state: state, drop: job?.record.drop, accepted: job?.record.accepted,
+            subjects: job?.manifest.subjects.map(\.name) ?? [], done: job?.record.images.count ?? 0,
+            images: job?.manifest.imageCount ?? 0, seed: job?.record.seed,
+            reason: document(JobStore.reasonFile)?["reason"]?.string ?? job?.record.lastError,
+            progress: state == .active ? document(JobStore.progressFile) : nil)
+    }
+
+    /// Checks that the spool is what it should be; see `Verification`.
+    public func verify() throws(SpoolError) -> [Verification.Finding] {
+        try Verification(store: store, jobs: jobs).run(isDaemonRunning: try isDaemonRunning())
+    }
+}

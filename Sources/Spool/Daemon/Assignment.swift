@@ -1,0 +1,115 @@
+import Synchronization
+
+/// A piece of work as the worker gets it: everything needed, and nothing of the queue.
+enum Assignment: Sendable {
+    case cache(CacheOrder)
+    case image(RenderRequest, temporary: SpoolPath)
+    case grid(GridRequest, temporary: SpoolPath)
+
+    /// What came of it; temporary files are for the spool to commit.
+    enum Outcome: Sendable {
+        /// The cache of that key is there already, or in the temporary file.
+        case cache(key: String, temporary: SpoolPath?)
+        case image(RenderedImage, temporary: SpoolPath)
+        case grid(temporary: SpoolPath)
+
+        var temporary: SpoolPath? {
+            switch self {
+            case .cache(_, let temporary): temporary
+            case .image(_, let temporary), .grid(let temporary): temporary
+            }
+        }
+    }
+
+    /// Carries it out, on the worker's thread.
+    func perform(
+        _ renderer: any Renderer, _ system: SystemCalls, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> Outcome {
+        if shouldStop() { throw .stopped }
+        switch self {
+        case .cache(let order):
+            let identity = try renderer.cacheIdentity(model: order.model, settings: order.settings)
+            let key = Digest.sha256((order.digests + [identity]).joined(separator: "\n"))
+            if (try? system.statusIfAny(SpoolLayout.cache(key))) != nil { return .cache(key: key, temporary: nil) }
+            let request = EncodeRequest(
+                subject: order.subject, references: order.references, digests: order.imageDigests, model: order.model,
+                settings: order.settings, output: system.absolute(order.temporary))
+            try renderer.encode(request, progress: progress, shouldStop: shouldStop)
+            try expect(order.temporary, system)
+            return .cache(key: key, temporary: order.temporary)
+        case .image(let request, let temporary):
+            let report = try renderer.render(request, progress: progress, shouldStop: shouldStop)
+            try expect(temporary, system)
+            return .image(report, temporary: temporary)
+        case .grid(let request, let temporary):
+            try renderer.makeGrid(request)
+            try expect(temporary, system)
+            return .grid(temporary: temporary)
+        }
+    }
+
+    private func expect(_ path: SpoolPath, _ system: SystemCalls) throws(RendererError) {
+        let status: SystemCalls.FileStatus?
+        do throws(SpoolError) {
+            status = try system.statusIfAny(path)
+        } catch {
+            throw .environment(message: "\(error)")
+        }
+        guard let status, status.kind == .regular, status.size > 0 else {
+            throw .transient(message: "the renderer left no file at \(path)")
+        }
+    }
+
+    /// The file the renderer writes.
+    var temporary: SpoolPath {
+        switch self {
+        case .cache(let order): order.temporary
+        case .image(_, let temporary), .grid(_, let temporary): temporary
+        }
+    }
+}
+
+/// References to have in the cache, for one model.
+struct CacheOrder: Sendable {
+    let subject: String
+    /// Absolute paths and digests of the images.
+    let references: [String], imageDigests: [String]
+    /// Digests of everything read, masks included, in order.
+    let digests: [String]
+    let model: String?
+    let settings: CacheSettings
+    let temporary: SpoolPath
+}
+
+/// How the worker is doing, for whoever wants to know: written by the worker, read by the loop.
+final class WorkerState: Sendable {
+    private struct State: Sendable {
+        var progress: RenderProgress?
+        var ticks = 0
+        var shouldStop = false
+    }
+
+    private let state = Mutex(State())
+
+    var shouldStop: Bool { state.withLock { $0.shouldStop } }
+    var progress: RenderProgress? { state.withLock { $0.progress } }
+    /// Grows with each report: a worker that lives makes it grow.
+    var ticks: Int { state.withLock { $0.ticks } }
+
+    func begin() {
+        state.withLock {
+            $0.progress = nil
+            $0.shouldStop = false
+            $0.ticks += 1
+        }
+    }
+
+    func stop() { state.withLock { $0.shouldStop = true } }
+
+    func report(_ progress: RenderProgress) {
+        state.withLock {
+            $0.progress = progress
+            $0.ticks += 1
+        }
+    }
+}

@@ -1,0 +1,242 @@
+import Logging
+import SystemPackage
+
+/// The worker's side of the loop: what it is given, and what becomes of what it made.
+extension SpoolLoop {
+    func assign(_ work: QueueMachine.Work) throws(SpoolError) {
+        let assignment: Assignment
+        do throws(AssignmentRefusal) {
+            assignment = try prepare(work)
+        } catch {
+            switch error {
+            case .storage(let error): throw error
+            case .manifest(let error):
+                assignmentNumber += 1
+                return mailbox.post(.worked(assignmentNumber, .failure(error)))
+            }
+        }
+        assignmentNumber += 1
+        workerState.begin()
+        let (number, mailbox, renderer, system, state) = (
+            assignmentNumber, mailbox, renderer, store.system, workerState
+        )
+        worker.submit {
+            let result = Result { () throws(RendererError) in
+                try assignment.perform(
+                    renderer, system, progress: { state.report($0) }, shouldStop: { state.shouldStop })
+            }
+            if case .failure = result { try? system.unlink(assignment.temporary) }
+            mailbox.post(.worked(number, result))
+        }
+    }
+
+    enum AssignmentRefusal: Error {
+        case storage(SpoolError)
+        case manifest(RendererError)
+    }
+
+    func prepare(_ work: QueueMachine.Work) throws(AssignmentRefusal) -> Assignment {
+        switch work {
+        case .encode(let subject):
+            guard let generation = subjects[subject]?.current else {
+                throw .storage(SpoolError(.unknown, operation: "encode", path: subject))
+            }
+            encoding = generation
+            return .cache(
+                try order(
+                    subject, generation.references, chosen: nil, field: nil, model: nil, settings: CacheSettings()))
+        case .job(_, let step):
+            guard let job = current else { throw .storage(SpoolError(.unknown, operation: "render")) }
+            switch step {
+            case .cache(let index):
+                let use = job.manifest.subjects[index]
+                return .cache(
+                    try order(
+                        use.name, job.record.caches[index].references, chosen: use.references,
+                        field: "$.subjects[\(index)].references", model: job.manifest.model,
+                        settings: job.manifest.cache))
+            case .image(let index):
+                status.imageBegan(now: now)
+                let temporary = store.temporary("\(job.id).\(job.manifest.fileName(image: index))")
+                return .image(
+                    RenderRequest(
+                        job: job.id.text, manifest: job.manifest, image: job.plans[index], caches: uses(job),
+                        output: store.system.absolute(temporary), checkpoint: slot(job, image: index)),
+                    temporary: temporary)
+            case .grid, .publish:
+                let set = SpoolLayout.job(job.id, .active).appending(JobStore.setFolder)
+                let temporary = store.temporary("\(job.id).\(job.manifest.gridFileName)")
+                return .grid(
+                    GridRequest(
+                        manifest: job.manifest,
+                        images: job.record.images.map { store.system.absolute(set.appending($0.file)) },
+                        output: store.system.absolute(temporary)),
+                    temporary: temporary)
+            }
+        }
+    }
+
+    func uses(_ job: Job) -> [CacheUse] {
+        zip(job.manifest.subjects, job.record.caches).map { use, binding in
+            CacheUse(
+                subject: use.name, imageScale: use.imageScale ?? job.manifest.imageScale,
+                path: store.system.absolute(SpoolLayout.cache(binding.cache ?? "")))
+        }
+    }
+
+    func order(
+        _ subject: String, _ digest: String, chosen: [String]?, field: String?, model: String?, settings: CacheSettings
+    ) throws(AssignmentRefusal) -> CacheOrder {
+        let folder = SpoolLayout.referenceSet(digest)
+        let set: ReferenceSet
+        do throws(SpoolError) {
+            let path = folder.appending(ReferenceSet.listFile)
+            guard let read = ReferenceSet(try store.readJSON(path)) else {
+                throw SpoolError(.damaged, operation: "read", path: path.string)
+            }
+            set = read
+        } catch {
+            throw .storage(error)
+        }
+        var images = set.images
+        if let chosen {
+            if let missing = chosen.first(where: { name in !images.contains { $0.name == name } }) {
+                throw .manifest(
+                    .rejected(
+                        field: field,
+                        message: "found '\(missing)', expected one of \(images.map(\.name).joined(separator: ", "))"))
+            }
+            images = images.filter { chosen.contains($0.name) }
+        }
+        let masks = set.files.filter { file in !set.images.contains(file) }
+        return CacheOrder(
+            subject: subject, references: images.map { store.system.absolute(folder.appending($0.name)) },
+            imageDigests: images.map(\.sha256), digests: images.map(\.sha256) + ["masks"] + masks.map(\.sha256),
+            model: model, settings: settings, temporary: store.temporary("\(subject).dcache"))
+    }
+
+    func slot(_ job: Job, image: Int) -> CheckpointSlot {
+        let identity = CheckpointFile.identity(of: job.record, image: image)
+        let path = SpoolLayout.job(job.id, .active).appending(CheckpointFile.name)
+        let (store, clock, mailbox, logger) = (store, clock, mailbox, logger)
+        let (number, interval) = (assignmentNumber + 1, configuration.checkpointInterval)
+        let last = LastCheckpoint(clock.monotonic())
+        return CheckpointSlot(
+            load: {
+                guard let bytes = try? store.system.read(path, limit: 1 << 30), let file = CheckpointFile(bytes),
+                    file.identity == identity
+                else { return nil }
+                return file.state
+            },
+            isDue: { clock.monotonic() - last.time >= interval },
+            save: { state, step in
+                last.time = clock.monotonic()
+                do throws(SpoolError) {
+                    let file = CheckpointFile(identity: identity, step: step, state: state)
+                    try store.publish(file.bytes, at: path, replacing: true)
+                    mailbox.post(.checkpointed(number, step: step))
+                } catch {
+                    logger.warning("checkpoint not kept", metadata: ["job": "\(job.id)", "error": "\(error)"])
+                }
+            })
+    }
+
+    func commit(_ work: QueueMachine.Work) throws(SpoolError) {
+        guard let outcome else { return }
+        self.outcome = nil
+        switch (work, outcome) {
+        case (.encode(let subject), .cache(let key, let temporary)):
+            try publishCache(key, temporary)
+            try encoded(subject, key)
+        case (.job(let id, .cache(let index)), .cache(let key, let temporary)):
+            try publishCache(key, temporary)
+            guard var job = current, job.id == id, job.record.caches[index].cache != key else { return }
+            job.record.caches[index].cache = key
+            current = job
+            if job.record.images.isEmpty {
+                try jobs.save(job, .active)
+            } else {
+                // The model behind the name has changed since the first images: a set is of one piece.
+                try jobs.restart(&job)
+                logger.notice("the cache has changed; the set begins anew", metadata: ["job": "\(id)"])
+                throw SpoolError(.system(.staleNFSFileHandle), operation: "restart", path: id.text)
+            }
+        case (.job(let id, .image), .image(let report, let temporary)):
+            guard var job = current, job.id == id else { return }
+            try jobs.commitImage(&job, temporary, report: report)
+            current = job
+            status.imageEnded(now: now)
+            logger.info("image done", metadata: ["job": "\(id)", "image": "\(job.record.images.count - 1)"])
+        case (.job(let id, .grid), .grid(let temporary)):
+            guard var job = current, job.id == id else { return }
+            try jobs.commitGrid(&job, temporary)
+            current = job
+        default: break
+        }
+    }
+
+    func publishCache(_ key: String, _ temporary: SpoolPath?) throws(SpoolError) {
+        guard let temporary else { return }
+        defer { store.discard(temporary) }
+        try store.syncFile(temporary)
+        // Whoever made it first made the same.
+        try store.move(temporary, to: SpoolLayout.cache(key), replacing: true)
+    }
+
+    /// The references of a subject are encoded: its record, its link and its receipt say so.
+    func encoded(_ subject: String, _ key: String) throws(SpoolError) {
+        guard var record = subjects[subject], let done = encoding,
+            let index = record.generations.firstIndex(where: { $0.number == done.number })
+        else { return }
+        // The record comes last: while it says "pending", a crash has all of this done again.
+        let link = store.temporary("link")
+        try store.system.makeSymbolicLink(link, target: "../\(SpoolLayout.cache(key))")
+        try store.move(link, to: SpoolLayout.cacheLink(subject), replacing: true)
+        if var receipt = try receipts.read(done.drop), receipt.id == done.dropID {
+            receipt.state = .accepted
+            receipt.message = "encoded as \(SpoolLayout.cacheLink(subject))"
+            if receipt.keptAt != nil { receipt.message += "; some files were not used" }
+            receipt.time = stamp
+            try receipts.write(receipt)
+        }
+        record.generations[index].state = .ready(cache: key)
+        try store.publish(record.json, at: SpoolLayout.subject(subject), replacing: true)
+        subjects[subject] = record
+        logger.info("references encoded", metadata: ["subject": "\(subject)", "generation": "\(done.number)"])
+        // A newer generation may have come meanwhile.
+        announce(record)
+    }
+
+    func rejectSubject(_ subject: String, _ reason: String) throws(SpoolError) {
+        guard var record = subjects[subject], let refused = encoding,
+            let index = record.generations.firstIndex(where: { $0.number == refused.number })
+        else { return }
+        if var receipt = try receipts.read(refused.drop), receipt.id == refused.dropID {
+            receipt.state = .rejected
+            receipt.message = reason
+            receipt.keptAt = SpoolLayout.referenceSet(refused.references).string
+            receipt.time = stamp
+            try receipts.write(receipt)
+        }
+        record.generations[index].state = .rejected(reason: reason)
+        try store.publish(record.json, at: SpoolLayout.subject(subject), replacing: true)
+        subjects[subject] = record
+        logger.warning("references rejected", metadata: ["subject": "\(subject)", "reason": "\(reason)"])
+        announce(record)
+    }
+
+    func holdSubject(_ subject: String, _ reason: String) throws(SpoolError) {
+        guard let generation = encoding, var receipt = try receipts.read(generation.drop),
+            receipt.id == generation.dropID
+        else { return }
+        receipt.message = "waiting to be encoded: \(reason)"
+        receipt.time = stamp
+        try receipts.write(receipt)
+    }
+}
+
+/// When an image's last checkpoint was kept; touched by the worker's thread alone.
+private final class LastCheckpoint: @unchecked Sendable {
+    var time: Double
+    init(_ time: Double) { self.time = time }
+}

@@ -1,0 +1,155 @@
+import Glibc
+
+/// Keeps `status.json`, the `progress.json` of the job at work, and the supervisor, informed.
+struct StatusKeeper {
+    private var nextWrite = 0.0
+    private var nextAlive = 0.0
+    private var lastTicks = -1
+    private var lastLine = ""
+    private var jobStarted = 0.0
+    private var imageStarted = 0.0
+    private var imageSeconds = (total: 0.0, count: 0)
+
+    mutating func jobBegan(_ job: Job, now: Double) {
+        jobStarted = now
+        imageSeconds = (0, 0)
+        nextWrite = 0
+    }
+
+    mutating func imageBegan(now: Double) { imageStarted = now }
+
+    mutating func imageEnded(now: Double) {
+        imageSeconds.total += now - imageStarted
+        imageSeconds.count += 1
+    }
+
+    /// A job has come to its end: its progress says so at once.
+    mutating func jobEnded(_ job: Job, _ state: JobState, _ loop: SpoolLoop) {
+        write(progress(job, state, step: nil, eta: nil, loop), to: SpoolLayout.job(job.id, state), loop)
+        nextWrite = 0
+    }
+
+    /// Called at each turn.
+    mutating func update(_ loop: SpoolLoop) {
+        let now = loop.now
+        let ticks = loop.workerState.ticks
+        if now >= nextAlive, loop.machine.work == nil || ticks != lastTicks {
+            nextAlive = now + 1
+            lastTicks = ticks
+            loop.hooks.alive()
+        }
+        guard now >= nextWrite || loop.hasExited else { return }
+        nextWrite = now + loop.configuration.statusInterval
+        var active: JSON?
+        if let job = loop.current {
+            let step = loop.workerState.progress
+            let progress = progress(job, .active, step: step, eta: eta(job, step, now), loop)
+            active = progress
+            write(progress, to: SpoolLayout.job(job.id, .active), loop)
+        }
+        let (document, line) = document(loop, active)
+        try? loop.store.replaceUnsynced(document, at: SpoolLayout.statusFile)
+        if line != lastLine {
+            lastLine = line
+            loop.hooks.status(line)
+        }
+    }
+
+    /// These files only inform; one that cannot be written now is written at the next occasion.
+    private func write(_ progress: JSON, to folder: SpoolPath, _ loop: SpoolLoop) {
+        try? loop.store.replaceUnsynced(progress, at: folder.appending(JobStore.progressFile))
+    }
+
+    private func eta(_ job: Job, _ step: RenderProgress?, _ now: Double) -> Double? {
+        let left = Double(job.manifest.imageCount - job.record.images.count)
+        let share =
+            step.flatMap { $0.steps > 0 && $0.phase == "denoising" ? Double($0.step) / Double($0.steps) : nil } ?? 0
+        if imageSeconds.count > 0 { return max(0, imageSeconds.total / Double(imageSeconds.count) * (left - share)) }
+        return share > 0 ? max(0, (now - imageStarted) / share * (left - share)) : nil
+    }
+
+    private func progress(
+        _ job: Job, _ state: JobState, step: RenderProgress?, eta: Double?, _ loop: SpoolLoop
+    ) -> JSON {
+        .object([
+            "job": .string(job.id.text), "drop": .string(job.record.drop), "state": .string(state.rawValue),
+            "phase": step.map { .string($0.phase) }, "step": step.map { .integer($0.step) },
+            "steps": step.map { .integer($0.steps) }, "image": .integer(job.record.images.count),
+            "images": .integer(job.manifest.imageCount), "eta": eta.map { .number($0.rounded()) },
+            "time": .string(loop.stamp),
+        ])
+    }
+
+    /// How many waiting jobs are named one by one.
+    private static let namedWaiting = 20
+
+    private func document(_ loop: SpoolLoop, _ active: JSON?) -> (JSON, line: String) {
+        var counts: [String: Int] = ["queued": 0, "active": 0, "retry": 0]
+        var waiting: [(QueueMachine.Entry, String)] = []
+        for (entry, standing) in loop.machine.jobs.values {
+            switch standing {
+            case .queued:
+                counts["queued", default: 0] += 1
+                if let reason = loop.machine.waiting(for: entry) { waiting.append((entry, reason)) }
+            case .retrying: counts["retry", default: 0] += 1
+            case .active, .unsettled: counts["active", default: 0] += 1
+            }
+        }
+        waiting.sort { $0.0.sequence < $1.0.sequence }
+        let trouble = loop.pressure.map { "too little space: \($0)" } ?? loop.intakeTrouble
+        let state =
+            loop.hasExited ? "stopped" : trouble != nil ? "paused" : loop.machine.work != nil ? "working" : "idle"
+        let names = ["queued", "active", "retry"]
+        let document = JSON.object([
+            "state": .string(state), "message": trouble.map { .string($0) }, "pid": .integer(Int(getpid())),
+            "watching": .string(loop.pollingReason == nil ? "inotify" : "polling"),
+            "watching_reason": loop.pollingReason.map { .string($0) },
+            "jobs": JSON(.object(names.map { .init($0, .integer(counts[$0] ?? 0)) })), "active": active,
+            "waiting": .array(
+                waiting.prefix(Self.namedWaiting).map { entry, reason in
+                    .object(["job": .string(entry.id.text), "reason": .string(reason)])
+                }),
+            "time": .string(loop.stamp),
+        ])
+        let work = loop.current.map { ", \($0.id) image \($0.record.images.count)/\($0.manifest.imageCount)" } ?? ""
+        return (document, "\(trouble ?? state): \(counts["queued"] ?? 0) queued\(work)")
+    }
+
+    /// The JSON Schema's source of `progress.json`.
+    static let progressSchema = Schema.object([
+        .init("job", .string(pattern: .name), required: true, "The job."),
+        .init("drop", .string(), required: true, "The name it was dropped under."),
+        .init("state", .choice(JobState.allCases.map(\.rawValue)), required: true, "The job's state."),
+        .init("phase", .string(), "What is being done to the image."),
+        .init("step", .integer(0...Int.max), "Steps done of it."),
+        .init("steps", .integer(0...Int.max), "Steps of it in all."),
+        .init("image", .integer(0...JobManifest.maximumImages), required: true, "Images done."),
+        .init("images", .integer(1...JobManifest.maximumImages), required: true, "Images in all."),
+        .init("eta", .number(0...1e12), "Seconds left."),
+        .init("time", .string(), required: true, "When this was written, UTC."),
+    ])
+
+    /// The JSON Schema's source of `status.json`.
+    static let statusSchema = Schema.object([
+        .init("state", .choice(["idle", "working", "paused", "stopped"]), required: true, "What the daemon does."),
+        .init("message", .string(), "Why it is paused."),
+        .init("pid", .integer(1...Int.max), required: true, "The daemon's process."),
+        .init("watching", .choice(["inotify", "polling"]), required: true, "How drops are noticed."),
+        .init("watching_reason", .string(), "Why by polling."),
+        .init(
+            "jobs",
+            .object(
+                ["queued", "active", "retry"].map {
+                    .init($0, .integer(0...Int.max), required: true, "Jobs in \($0).")
+                }), required: true, "Numbers of unfinished jobs."),
+        .init("active", progressSchema, "The job at work."),
+        .init(
+            "waiting",
+            .array(
+                of: .object([
+                    .init("job", .string(pattern: .name), required: true, "The job."),
+                    .init("reason", .string(), required: true, "What it waits for."),
+                ]), count: 0...namedWaiting), required: true, "The first of the jobs that wait for a subject."),
+        .init("time", .string(), required: true, "When this was written, UTC."),
+    ])
+}

@@ -1,0 +1,45 @@
+/// Tells when a drop has come to rest, pure: looks at it go in, the time it has not changed for comes out.
+struct DropTracker: Sendable {
+    private struct Sighting: Sendable {
+        var fingerprint: String
+        var since: Double
+        var isWhole: Bool?
+    }
+
+    private var sightings: [SpoolPath.Name: Sighting] = [:]
+    private var movedIn: Set<SpoolPath.Name> = []
+
+    /// Whether anything is being watched coming to rest.
+    var isWaiting: Bool { !sightings.isEmpty }
+
+    /// An event said that this name was renamed in, which only somebody who has finished does.
+    mutating func wasMovedIn(_ name: SpoolPath.Name) { movedIn.insert(name) }
+
+    /// Whether it was.
+    func isExplicit(_ name: SpoolPath.Name) -> Bool { movedIn.contains(name) }
+
+    /// Notes what a drop looks like now and returns for how long, in seconds, it has looked so.
+    mutating func rest(of name: SpoolPath.Name, fingerprint: String, now: Double) -> Double {
+        if let seen = sightings[name], seen.fingerprint == fingerprint { return now - seen.since }
+        sightings[name] = Sighting(fingerprint: fingerprint, since: now, isWhole: nil)
+        return 0
+    }
+
+    /// Whether all of a drop was whole when last examined; nil when it was not, or has changed since.
+    func isWhole(_ name: SpoolPath.Name) -> Bool? { sightings[name]?.isWhole }
+
+    /// Notes the outcome of an examination.
+    mutating func noteWhole(_ name: SpoolPath.Name, _ whole: Bool) { sightings[name]?.isWhole = whole }
+
+    /// Forgets a drop that was claimed.
+    mutating func forget(_ name: SpoolPath.Name) {
+        sightings[name] = nil
+        movedIn.remove(name)
+    }
+
+    /// Forgets all drops that are no longer there.
+    mutating func keepOnly(_ names: Set<SpoolPath.Name>) {
+        sightings = sightings.filter { names.contains($0.key) }
+        movedIn.formIntersection(names)
+    }
+}

@@ -1,0 +1,186 @@
+/// What the spool itself knows of a job: `job.json` in its folder, replaced as a whole at each change.
+public struct JobRecord: Sendable, Equatable {
+    /// The job.
+    public let id: JobID
+    /// Order of acceptance.
+    public let sequence: Int
+    /// The key of the receipt, hence the name it was dropped under.
+    public let drop: String
+    /// When it was accepted.
+    public let accepted: String
+    /// The seed of image 0: the manifest's, or the one chosen.
+    public let seed: Int
+    /// SHA-256 of the manifest as dropped.
+    public let manifestDigest: String
+    /// The attempts made at it.
+    public var attempts = Attempts()
+    /// The references and caches it is bound to, in the manifest's order; set when it first starts.
+    public var caches: [Binding] = []
+    /// The images done, in order: the first `images.count` of the set.
+    public var images: [Image] = []
+    /// The contact sheet, once made.
+    public var grid: Image?
+    /// Whether its receipt says that it waits.
+    public var isAnnouncedAsWaiting = false
+    /// Why it last failed.
+    public var lastError: String?
+
+    /// How often a job was tried.
+    public struct Attempts: Sendable, Equatable {
+        /// In all.
+        public var total = 0
+        /// Since it last got further; a long job that power cuts interrupt thrice is no poison.
+        public var fruitless = 0
+        /// How far it was when the last attempt began.
+        public var mark = Mark()
+
+        /// No attempts.
+        public init() {}
+
+        /// The count with one more, begun at a given point.
+        public func begun(at point: Mark) -> Attempts {
+            var next = self
+            if point > mark { next.fruitless = 0 }
+            next.mark = point
+            next.total += 1
+            next.fruitless += 1
+            return next
+        }
+    }
+
+    /// How far a job is.
+    public struct Mark: Sendable, Equatable, Comparable {
+        /// Images done.
+        public var images: Int
+        /// Steps of the next one kept in a checkpoint.
+        public var step: Int
+
+        /// A point.
+        public init(images: Int = 0, step: Int = 0) {
+            self.images = images
+            self.step = step
+        }
+
+        /// By images, then steps.
+        public static func < (a: Mark, b: Mark) -> Bool { (a.images, a.step) < (b.images, b.step) }
+    }
+
+    /// A subject as a job is bound to it, however often it is dropped anew.
+    public struct Binding: Sendable, Equatable {
+        /// The subject.
+        public let subject: String
+        /// Digest of the set of references.
+        public let references: String
+        /// Key of the cache; nil until it is made.
+        public var cache: String?
+    }
+
+    /// An image that is done.
+    public struct Image: Sendable, Equatable {
+        /// Its file's name.
+        public let file: String
+        /// SHA-256 and size of the file.
+        public let sha256: String, bytes: Int
+        /// Its seed.
+        public let seed: Int
+        /// The renderer's report.
+        public let report: RenderedImage
+    }
+}
+
+extension JobRecord {
+    /// The record as it is written.
+    var json: JSON {
+        .object([
+            "version": .integer(1), "id": .string(id.text), "sequence": .integer(sequence), "drop": .string(drop),
+            "accepted": .string(accepted), "seed": .integer(seed), "manifest_sha256": .string(manifestDigest),
+            "attempts": .object([
+                "total": .integer(attempts.total), "fruitless": .integer(attempts.fruitless),
+                "images": .integer(attempts.mark.images), "step": .integer(attempts.mark.step),
+            ]),
+            "caches": .array(
+                caches.map {
+                    .object([
+                        "subject": .string($0.subject), "references": .string($0.references),
+                        "cache": $0.cache.map { .string($0) },
+                    ])
+                }),
+            "images": .array(images.map(\.json)), "grid": grid?.json,
+            "announced_as_waiting": .bool(isAnnouncedAsWaiting),
+            "last_error": lastError.map { .string($0) },
+        ])
+    }
+
+    /// The record read back; nil when anything of it is not as it is written.
+    init?(_ json: JSON) {
+        guard json["version"]?.integer == 1, let id = json["id"]?.string.flatMap(JobID.init),
+            let sequence = json["sequence"]?.integer, let drop = json["drop"]?.string,
+            let accepted = json["accepted"]?.string, let seed = json["seed"]?.integer,
+            (0...JobManifest.maximumSeed).contains(seed), let digest = json["manifest_sha256"]?.string,
+            let attempts = json["attempts"], let total = attempts["total"]?.integer,
+            let fruitless = attempts["fruitless"]?.integer, let images = attempts["images"]?.integer,
+            let step = attempts["step"]?.integer, let caches = json["caches"]?.array, let done = json["images"]?.array,
+            let waiting = json["announced_as_waiting"]?.bool
+        else { return nil }
+        self.init(
+            id: id, sequence: sequence, drop: drop, accepted: accepted, seed: seed, manifestDigest: digest)
+        guard (0..<1 << 32).contains(total), (0..<1 << 32).contains(fruitless) else { return nil }
+        self.attempts.total = total
+        self.attempts.fruitless = fruitless
+        self.attempts.mark = Mark(images: images, step: step)
+        isAnnouncedAsWaiting = waiting
+        lastError = json["last_error"]?.string
+        for entry in caches {
+            guard let subject = entry["subject"]?.string, let references = entry["references"]?.string,
+                DropName.isPlain(subject), DropName.isPlain(references),
+                entry["cache"]?.string.map(DropName.isPlain) ?? true
+            else { return nil }
+            self.caches.append(Binding(subject: subject, references: references, cache: entry["cache"]?.string))
+        }
+        if let grid = json["grid"] {
+            guard let image = Image(grid) else { return nil }
+            self.grid = image
+        }
+        for entry in done {
+            guard let image = Image(entry) else { return nil }
+            self.images.append(image)
+        }
+    }
+
+    /// A new job's record.
+    init(id: JobID, sequence: Int, drop: String, accepted: String, seed: Int, manifestDigest: String) {
+        self.id = id
+        self.sequence = sequence
+        self.drop = drop
+        self.accepted = accepted
+        self.seed = seed
+        self.manifestDigest = manifestDigest
+    }
+}
+
+extension JobRecord.Image {
+    /// The image as records and `result.json` write it.
+    var json: JSON {
+        .object([
+            "file": .string(file), "sha256": .string(sha256), "bytes": .integer(bytes), "seed": .integer(seed),
+            "seconds": JSON(
+                .object(report.seconds.sorted { $0.key < $1.key }.map { .init($0.key, .number($0.value)) })),
+            "metadata": JSON(
+                .object(report.metadata.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) })),
+        ])
+    }
+
+    init?(_ json: JSON) {
+        guard let file = json["file"]?.string, DropName.isPlain(file), let sha256 = json["sha256"]?.string,
+            let bytes = json["bytes"]?.integer, let seed = json["seed"]?.integer,
+            let seconds = json["seconds"]?.members, let metadata = json["metadata"]?.members
+        else { return nil }
+        self.file = file
+        self.sha256 = sha256
+        self.bytes = bytes
+        self.seed = seed
+        report = RenderedImage(
+            seconds: Dictionary(seconds.map { ($0.name, $0.value.number ?? 0) }, uniquingKeysWith: { $1 }),
+            metadata: Dictionary(metadata.map { ($0.name, $0.value.string ?? "") }, uniquingKeysWith: { $1 }))
+    }
+}

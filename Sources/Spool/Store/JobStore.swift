@@ -1,0 +1,208 @@
+import SystemPackage
+
+/// A job as its folder holds it.
+struct Job: Sendable, Equatable {
+    var record: JobRecord
+    let manifest: JobManifest
+
+    var id: JobID { record.id }
+    var plans: [ImagePlan] { manifest.images(seed: record.seed) }
+    var isRendered: Bool { record.images.count == manifest.imageCount }
+}
+
+/// The transitions of jobs, each one atomic rename: `lib/jobs/<state>/<id>/`.
+///
+/// A folder holds `manifest.json` as dropped, `job.json` (`JobRecord`), `set/` while it is being made, `checkpoint`,
+/// `progress.json` and, for a job that failed, `reason.json`.
+struct JobStore: Sendable {
+    let store: DurableStore
+
+    static let manifestFile = "manifest.json"
+    static let recordFile = "job.json"
+    static let setFolder = "set"
+    static let reasonFile = "reason.json"
+    static let progressFile = "progress.json"
+    static let resultFile = "result.json"
+
+    /// The ids in a state's folder, and names there that are no ids.
+    func list(_ state: JobState) throws(SpoolError) -> [JobID] {
+        try store.system.list(state.folder).compactMap { JobID($0.string) }
+    }
+
+    /// The state of a job, or nil when there is none of that id.
+    func locate(_ id: JobID) throws(SpoolError) -> JobState? {
+        for state in JobState.allCases where try store.system.statusIfAny(SpoolLayout.job(id, state)) != nil {
+            return state
+        }
+        return nil
+    }
+
+    /// Reads a job; `.damaged` when its folder does not hold what it should.
+    func load(_ id: JobID, _ state: JobState) throws(SpoolError) -> Job {
+        let folder = SpoolLayout.job(id, state)
+        let bytes: [UInt8]
+        let document: JSON
+        do throws(SpoolError) {
+            bytes = try store.system.read(folder.appending(Self.manifestFile), limit: JSONReader.maximumSize)
+            document = try store.readJSON(folder.appending(Self.recordFile))
+        } catch {
+            // A folder without its files is as damaged as one with false ones; a failing disk is another matter.
+            guard [.noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels].contains(error.errno) else {
+                throw error
+            }
+            throw SpoolError(.damaged, operation: "read", path: error.path, detail: "the file is not there")
+        }
+        guard let record = JobRecord(document), record.id == id else {
+            throw SpoolError(.damaged, operation: "read", path: folder.appending(Self.recordFile).string)
+        }
+        guard record.manifestDigest == Digest.sha256(bytes) else {
+            throw SpoolError(
+                .damaged, operation: "read", path: folder.appending(Self.manifestFile).string,
+                detail: "it is not the manifest that was accepted")
+        }
+        let manifest: JobManifest
+        do throws(ManifestError) {
+            manifest = try JobManifest.parse(bytes)
+        } catch {
+            throw SpoolError(
+                .damaged, operation: "read", path: folder.appending(Self.manifestFile).string, detail: error.description
+            )
+        }
+        guard record.images.count <= manifest.imageCount else {
+            throw SpoolError(
+                .damaged, operation: "read", path: folder.appending(Self.recordFile).string, detail: "too many images")
+        }
+        return Job(record: record, manifest: manifest)
+    }
+
+    /// Keeps a changed record.
+    func save(_ job: Job, _ state: JobState) throws(SpoolError) {
+        try store.publish(
+            job.record.json, at: SpoolLayout.job(job.id, state).appending(Self.recordFile), replacing: true)
+    }
+
+    /// Moves a job from one state to another.
+    func move(_ id: JobID, from: JobState, to: JobState) throws(SpoolError) {
+        try store.move(SpoolLayout.job(id, from), to: SpoolLayout.job(id, to))
+    }
+
+    /// Moves a job to where it ends, with the reason inside.
+    func end(_ id: JobID, from: JobState, to: JobState, reason: String, time: String) throws(SpoolError) {
+        let document = JSON.object(["reason": .string(reason), "state": .string(to.rawValue), "time": .string(time)])
+        let folder = SpoolLayout.job(id, from)
+        if try store.system.status(folder).kind == .folder {
+            try store.publish(document, at: folder.appending(Self.reasonFile), replacing: true)
+        }
+        try move(id, from: from, to: to)
+    }
+
+    // MARK: - The set
+
+    private func set(_ id: JobID) -> SpoolPath { SpoolLayout.job(id, .active).appending(Self.setFolder) }
+
+    /// Puts a file the renderer has written into the set and returns what it is.
+    private func adopt(
+        _ temporary: SpoolPath, as name: String, seed: Int, report: RenderedImage, of id: JobID
+    ) throws(SpoolError) -> JobRecord.Image {
+        try store.syncFile(temporary)
+        let digest = try store.digest(of: temporary)
+        try store.ensureDirectory(set(id))
+        // A file of this name that the record does not know was interrupted before it counted.
+        try store.move(temporary, to: set(id).appending(name), replacing: true)
+        return JobRecord.Image(file: name, sha256: digest.sha256, bytes: digest.bytes, seed: seed, report: report)
+    }
+
+    /// An image is done: its file joins the set, then the record names it.
+    func commitImage(_ job: inout Job, _ temporary: SpoolPath, report: RenderedImage) throws(SpoolError) {
+        let index = job.record.images.count
+        let image = try adopt(
+            temporary, as: job.manifest.fileName(image: index), seed: job.record.seed + index, report: report,
+            of: job.id)
+        job.record.images.append(image)
+        do throws(SpoolError) {
+            try save(job, .active)
+        } catch {
+            job.record.images.removeLast()
+            throw error
+        }
+        try? store.system.unlink(SpoolLayout.job(job.id, .active).appending(CheckpointFile.name))
+    }
+
+    /// The contact sheet is done.
+    func commitGrid(_ job: inout Job, _ temporary: SpoolPath) throws(SpoolError) {
+        job.record.grid = try adopt(
+            temporary, as: job.manifest.gridFileName, seed: job.record.seed, report: RenderedImage(), of: job.id)
+        try save(job, .active)
+    }
+
+    /// The set becomes visible as a whole.
+    func publish(_ job: Job, time: String) throws(SpoolError) {
+        guard try store.system.statusIfAny(set(job.id)) != nil else { return }
+        let manifest = try store.readJSON(SpoolLayout.job(job.id, .active).appending(Self.manifestFile))
+        let result = JSON.object([
+            "version": .integer(1), "job": .string(job.id.text), "drop": .string(job.record.drop),
+            "accepted": .string(job.record.accepted), "finished": .string(time),
+            "attempts": .integer(job.record.attempts.total), "manifest": manifest, "seed": .integer(job.record.seed),
+            "caches": job.record.json["caches"], "images": .array(job.record.images.map(\.json)),
+            "grid": job.record.grid?.json,
+        ])
+        try store.publish(result, at: set(job.id).appending(Self.resultFile), replacing: true)
+        try store.move(set(job.id), to: SpoolLayout.published(job.id))
+    }
+
+    /// Whether the set of a job has left its folder for `out/`. All images recorded and no set left here says so too:
+    /// the user may have taken it away since.
+    func isPublished(_ job: Job, _ state: JobState) throws(SpoolError) -> Bool {
+        guard job.isRendered else { return false }
+        return try store.system.statusIfAny(SpoolLayout.job(job.id, state).appending(Self.setFolder)) == nil
+    }
+
+    /// Brings record and set of an interrupted job into agreement: what is recorded and whole stays, the rest goes.
+    func mend(_ job: inout Job, _ state: JobState) throws(SpoolError) {
+        let folder = SpoolLayout.job(job.id, state).appending(Self.setFolder)
+        var good: [JobRecord.Image] = []
+        for image in job.record.images {
+            guard try isWhole(image, in: folder) else { break }
+            good.append(image)
+        }
+        var grid = job.record.grid
+        if good.count < job.manifest.imageCount { grid = nil }
+        if let there = grid, try !isWhole(there, in: folder) { grid = nil }
+        if good != job.record.images || grid != job.record.grid {
+            job.record.images = good
+            job.record.grid = grid
+            try save(job, state)
+        }
+        guard try store.system.statusIfAny(folder) != nil else { return }
+        let known = Set(good.map(\.file) + (grid.map { [$0.file] } ?? []))
+        for name in try store.system.list(folder) where !known.contains(name.string) {
+            try store.removeTree(folder.appending(name))
+        }
+    }
+
+    private func isWhole(_ image: JobRecord.Image, in folder: SpoolPath) throws(SpoolError) -> Bool {
+        let path = folder.appending(image.file)
+        guard let status = try store.system.statusIfAny(path), status.kind == .regular, status.size == image.bytes
+        else {
+            return false
+        }
+        return try store.digest(of: path).sha256 == image.sha256
+    }
+
+    /// The checkpoint of the next image of a job, if there is a sound one.
+    func checkpoint(of job: Job, _ state: JobState) -> CheckpointFile? {
+        let path = SpoolLayout.job(job.id, state).appending(CheckpointFile.name)
+        guard let bytes = try? store.system.read(path, limit: 1 << 30), let file = CheckpointFile(bytes),
+            file.identity == CheckpointFile.identity(of: job.record, image: job.record.images.count)
+        else { return nil }
+        return file
+    }
+
+    /// Forgets every image, since the caches they were made with are no longer these.
+    func restart(_ job: inout Job) throws(SpoolError) {
+        job.record.images = []
+        job.record.grid = nil
+        try save(job, .active)
+        try store.removeTree(set(job.id))
+    }
+}

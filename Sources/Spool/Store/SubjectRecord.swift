@@ -1,0 +1,137 @@
+/// What is known of a subject: `lib/subjects/<name>.json`. A new drop of its folder makes a new generation.
+struct SubjectRecord: Sendable, Equatable {
+    let name: String
+    /// Oldest first.
+    var generations: [Generation] = []
+
+    struct Generation: Sendable, Equatable {
+        let number: Int
+        /// Digest of the set of references, their folder's name.
+        let references: String
+        /// Key of its receipt, and id of the drop.
+        let drop: String, dropID: JobID
+        var state: State
+    }
+
+    enum State: Sendable, Equatable {
+        /// Not encoded yet.
+        case pending
+        /// Encoded for the default model, into the cache of that key.
+        case ready(cache: String)
+        /// The renderer refused it.
+        case rejected(reason: String)
+    }
+
+    /// The newest generation that was not rejected.
+    var current: Generation? {
+        generations.last { generation in
+            if case .rejected = generation.state { false } else { true }
+        }
+    }
+
+    var json: JSON {
+        .object([
+            "version": .integer(1), "name": .string(name),
+            "generations": .array(
+                generations.map { generation in
+                    let (state, cache, reason): (String, String?, String?) =
+                        switch generation.state {
+                        case .pending: ("pending", nil, nil)
+                        case .ready(let cache): ("ready", cache, nil)
+                        case .rejected(let reason): ("rejected", nil, reason)
+                        }
+                    return .object([
+                        "number": .integer(generation.number), "references": .string(generation.references),
+                        "drop": .string(generation.drop), "drop_id": .string(generation.dropID.text),
+                        "state": .string(state), "cache": cache.map { .string($0) },
+                        "reason": reason.map { .string($0) },
+                    ])
+                }),
+        ])
+    }
+
+    init(name: String) { self.name = name }
+
+    init?(_ json: JSON) {
+        guard json["version"]?.integer == 1, let name = json["name"]?.string, DropName.isPlain(name),
+            let entries = json["generations"]?.array
+        else { return nil }
+        self.name = name
+        for entry in entries {
+            guard let number = entry["number"]?.integer, (0..<1 << 32).contains(number),
+                let references = entry["references"]?.string,
+                DropName.isPlain(references), let drop = entry["drop"]?.string,
+                let dropID = entry["drop_id"]?.string.flatMap(JobID.init)
+            else { return nil }
+            let state: State
+            switch entry["state"]?.string {
+            case "pending": state = .pending
+            case "ready":
+                guard let cache = entry["cache"]?.string, DropName.isPlain(cache) else { return nil }
+                state = .ready(cache: cache)
+            case "rejected": state = .rejected(reason: entry["reason"]?.string ?? "")
+            default: return nil
+            }
+            generations.append(
+                Generation(number: number, references: references, drop: drop, dropID: dropID, state: state))
+        }
+    }
+}
+
+/// A set of references as ingested: `set.json` in its folder, which is named by the digest of this list.
+struct ReferenceSet: Sendable, Equatable {
+    struct File: Sendable, Equatable {
+        let name: String
+        let sha256: String
+        let bytes: Int
+    }
+
+    /// Sorted by name.
+    let files: [File]
+
+    init(files: [File]) { self.files = files.sorted { $0.name < $1.name } }
+
+    /// What the set is called: equal files under equal names are the same set.
+    var digest: String { Digest.sha256(files.map { "\($0.sha256)  \($0.name)\n" }.joined()) }
+
+    /// A mask `NAME_mask.png` belongs to the image `NAME.*` and is no reference of its own.
+    var images: [File] {
+        files.filter { file in
+            guard let base = Self.maskedName(file.name) else { return true }
+            return !files.contains { $0.name != file.name && Self.stem($0.name) == base }
+        }
+    }
+
+    static func stem(_ name: String) -> String {
+        guard let dot = name.lastIndex(of: "."), dot > name.startIndex else { return name }
+        return String(name[..<dot])
+    }
+
+    private static func maskedName(_ name: String) -> String? {
+        let stem = stem(name)
+        return name.hasSuffix(".png") && stem.hasSuffix("_mask") ? String(stem.dropLast(5)) : nil
+    }
+
+    static let listFile = "set.json"
+
+    var json: JSON {
+        .object([
+            "files": .array(
+                files.map {
+                    .object(["name": .string($0.name), "sha256": .string($0.sha256), "bytes": .integer($0.bytes)])
+                })
+        ])
+    }
+
+    init?(_ json: JSON) {
+        guard let entries = json["files"]?.array else { return nil }
+        var files: [File] = []
+        for entry in entries {
+            guard let name = entry["name"]?.string, DropName.isPlain(name), let sha256 = entry["sha256"]?.string,
+                let bytes = entry["bytes"]?.integer
+            else { return nil }
+            files.append(File(name: name, sha256: sha256, bytes: bytes))
+        }
+        self.init(files: files)
+    }
+}

@@ -1,0 +1,220 @@
+import ArgumentParser
+import Foundation
+import Service
+import Spool
+
+extension ConfigurationOptions {
+    /// The spool of the configuration, and the configuration.
+    func client() throws -> (SpoolClient, Settings) {
+        let settings = try settings()
+        let client = try onSpool { () throws(SpoolError) in try SpoolClient(root: settings.spool.root) }
+        return (client, settings)
+    }
+}
+
+/// Runs work on the spool; its errors become the program's.
+func onSpool<R>(_ work: () throws(SpoolError) -> R) throws -> R {
+    do { return try work() } catch {
+        throw Failure(code: Failure.Code(rawValue: error.exitCode) ?? .failed, message: "\(error)")
+    }
+}
+
+/// Blocks until a job has ended.
+struct WaitCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "wait", abstract: "Wait until a job or drop has ended, and print where its set is.",
+        discussion: "Exit codes: 0 done, 1 failed, 3 quarantined, 4 rejected, 5 unknown, 75 timed out or no daemon.")
+
+    @Argument(help: "A job's id, or the name something was dropped under.")
+    var name: String
+
+    @Option(help: "Seconds to wait at most; without end when not given.")
+    var timeout: Double?
+
+    @OptionGroup var configuration: ConfigurationOptions
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        try Terminal.run {
+            try Self.wait(for: name, try configuration.client().0, timeout: timeout, json: json)
+        }
+    }
+
+    static func wait(for name: String, _ client: SpoolClient, timeout: Double?, json: Bool) throws {
+        let outcome = try onSpool { () throws(SpoolError) in
+            try client.wait(for: name, timeout: timeout) { standing in
+                Terminal.progress(StandingText(standing).text)
+            }
+        }
+        Terminal.endProgress()
+        let description = StandingText(.ended(outcome))
+        if json { Terminal.result(description.json) } else { Terminal.result(description.text) }
+        if outcome.exitCode != 0 { throw ExitCode(outcome.exitCode) }
+    }
+}
+
+/// How things stand.
+struct StatusCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "Show how the daemon, or one job or drop, stands.")
+
+    @Argument(help: "A job's id, or the name something was dropped under; the daemon itself when not given.")
+    var name: String?
+
+    @OptionGroup var configuration: ConfigurationOptions
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        try Terminal.run {
+            let (client, _) = try configuration.client()
+            guard let name else { return try daemon(client) }
+            let standing = try onSpool { () throws(SpoolError) in try client.standing(of: name) }
+            if standing == .unknown { throw Failure(code: .unknownJob, message: "\(name): not known") }
+            let description = StandingText(standing)
+            if json { Terminal.result(description.json) } else { Terminal.result(description.text) }
+        }
+    }
+
+    private func daemon(_ client: SpoolClient) throws {
+        let isRunning = try onSpool { () throws(SpoolError) in try client.isDaemonRunning() }
+        let status = try onSpool { () throws(SpoolError) in try client.status() }
+        if json {
+            Terminal.result(.object(["running": .bool(isRunning), "status": status]))
+        } else {
+            let jobs =
+                status?["jobs"]?.members?.map { "\($0.value.integer ?? 0) \($0.name)" }.joined(separator: ", ") ?? ""
+            Terminal.result(isRunning ? "running: \(status?["state"]?.string ?? "starting")" : "not running")
+            if !jobs.isEmpty { Terminal.result(jobs) }
+            for waiting in status?["waiting"]?.array ?? [] {
+                Terminal.result("\(waiting["job"]?.string ?? ""): \(waiting["reason"]?.string ?? "")")
+            }
+            if let message = status?["message"]?.string { Terminal.result(message) }
+        }
+        if !isRunning { throw ExitCode(Failure.Code.temporary.rawValue) }
+    }
+}
+
+/// The jobs of the spool.
+struct ListCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "list", abstract: "List jobs, oldest first.")
+
+    @Option(
+        name: .customLong("state"),
+        help: "Only jobs in this state: \(JobState.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var states: [String] = []
+
+    @OptionGroup var configuration: ConfigurationOptions
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        let wanted = try states.map { name in
+            guard let state = JobState(rawValue: name) else {
+                let known = JobState.allCases.map(\.rawValue).joined(separator: ", ")
+                throw ValidationError("--state: found '\(name)', expected one of \(known)")
+            }
+            return state
+        }
+        try Terminal.run {
+            let (client, _) = try configuration.client()
+            let jobs = try onSpool { () throws(SpoolError) in
+                try client.list(wanted.isEmpty ? JobState.allCases : wanted)
+            }
+            if json {
+                Terminal.result(.array(jobs.map(\.json)))
+            } else {
+                for job in jobs { Terminal.result(job.line) }
+            }
+        }
+    }
+}
+
+/// Ends a job.
+struct CancelCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cancel", abstract: "Ask for a job to be ended; what it has made so far is kept with it.")
+
+    @Argument(help: "The job's id, or the name it was dropped under.")
+    var job: String
+
+    @OptionGroup var configuration: ConfigurationOptions
+
+    func run() throws {
+        try Terminal.run {
+            let (client, _) = try configuration.client()
+            let id = try client.job(named: job)
+            Terminal.result(try onSpool { () throws(SpoolError) in try client.cancel(id) })
+        }
+    }
+}
+
+/// Queues a job again.
+struct RetryCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "retry", abstract: "Ask for a failed or quarantined job to be queued again.")
+
+    @Argument(help: "The job's id, or the name it was dropped under.")
+    var job: String
+
+    @OptionGroup var configuration: ConfigurationOptions
+
+    func run() throws {
+        try Terminal.run {
+            let (client, _) = try configuration.client()
+            let id = try client.job(named: job)
+            Terminal.result(try onSpool { () throws(SpoolError) in try client.retry(id) })
+        }
+    }
+}
+
+/// The oracle.
+struct VerifyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "verify", abstract: "Check that the spool is whole: states, sets, hashes, receipts.")
+
+    @OptionGroup var configuration: ConfigurationOptions
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        try Terminal.run {
+            let (client, _) = try configuration.client()
+            let findings = try onSpool { () throws(SpoolError) in try client.verify() }
+            if json {
+                Terminal.result(
+                    .array(
+                        findings.map {
+                            .object([
+                                "level": .string($0.level.rawValue), "path": .string($0.path),
+                                "message": .string($0.message),
+                            ])
+                        }))
+            } else {
+                for finding in findings { Terminal.result("\(finding)") }
+            }
+            let errors = findings.count { $0.level == .error }
+            if errors > 0 { throw Failure(code: .failed, message: "\(errors) things are wrong") }
+            if !json { Terminal.result("the spool is whole") }
+        }
+    }
+}
+
+extension SpoolClient {
+    /// A job by its id or by the name it was dropped under.
+    fileprivate func job(named name: String) throws -> JobID {
+        if let id = JobID(name), try onSpool({ () throws(SpoolError) in try summary(id) }) != nil { return id }
+        let found = try onSpool { () throws(SpoolError) in try standing(of: name) }
+        switch found {
+        case .working(let summary): return summary.id
+        case .ended(.done(let id, _)), .ended(.failed(let id, _)), .ended(.quarantined(let id, _)): return id
+        case .unknown: throw Failure(code: .unknownJob, message: "\(name): not known")
+        case .dropped, .waiting, .ended: throw Failure(code: .unknownJob, message: "\(name): no job (yet)")
+        }
+    }
+}

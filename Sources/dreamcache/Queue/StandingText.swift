@@ -1,0 +1,74 @@
+import Spool
+
+/// How a job or drop stands, in one line and as JSON.
+struct StandingText {
+    let text: String
+    let json: JSON
+
+    init(_ standing: SpoolClient.Standing) {
+        switch standing {
+        case .unknown:
+            text = "unknown"
+            json = .object(["state": .string("unknown")])
+        case .dropped:
+            text = "dropped, not yet taken"
+            json = .object(["state": .string("dropped")])
+        case .working(let job):
+            text = job.line
+            json = job.json
+        case .waiting(let receipt):
+            text = receipt.message
+            json = .object(["state": .string("waiting"), "receipt": receipt.json])
+        case .ended(.done(let id, let set)):
+            text = set
+            json = .object(["state": .string("done"), "job": .string(id.text), "set": .string(set)])
+        case .ended(.failed(let id, let reason)):
+            text = "\(id) failed: \(reason)"
+            json = .object(["state": .string("failed"), "job": .string(id.text), "reason": .string(reason)])
+        case .ended(.quarantined(let id, let reason)):
+            text = "\(id) quarantined: \(reason)"
+            json = .object(["state": .string("quarantine"), "job": .string(id.text), "reason": .string(reason)])
+        case .ended(.rejected(let receipt)):
+            text = "\(receipt.drop) rejected: \(receipt.message)" + receipt.faults.map { "\n  \($0)" }.joined()
+            json = .object(["state": .string("rejected"), "receipt": receipt.json])
+        case .ended(.answered(let receipt)):
+            text = receipt.message
+            json = .object(["state": .string("done"), "receipt": receipt.json])
+        }
+    }
+}
+
+extension SpoolClient.JobSummary {
+    /// One line for people.
+    var line: String {
+        let what = [drop, subjects.isEmpty ? nil : subjects.joined(separator: "+")].compactMap(\.self).joined(
+            separator: " ")
+        return "\(id) \(state.rawValue) \(done)/\(images) \(what)" + (activity.map { " " + $0 } ?? "")
+            + (state == .done ? "" : reason.map { ": \($0)" } ?? "")
+    }
+
+    /// What the job at work is doing, with a bar and the time left.
+    var activity: String? {
+        guard let progress, let phase = progress["phase"]?.string else { return nil }
+        let (step, steps) = (progress["step"]?.integer ?? 0, progress["steps"]?.integer ?? 0)
+        let bar = steps > 0 ? " \(Terminal.bar(step, of: steps)) \(step)/\(steps)" : ""
+        let left = progress["eta"]?.number.map { " \(Self.duration($0)) left" } ?? ""
+        return phase + bar + left
+    }
+
+    private static func duration(_ seconds: Double) -> String {
+        let whole = Int(seconds.rounded())
+        return whole < 60
+            ? "\(whole) s" : whole < 3600 ? "\(whole / 60) min" : "\(whole / 3600) h \(whole / 60 % 60) min"
+    }
+
+    /// For programs.
+    var json: JSON {
+        .object([
+            "job": .string(id.text), "state": .string(state.rawValue), "drop": drop.map(JSON.string),
+            "accepted": accepted.map(JSON.string), "subjects": .array(subjects.map(JSON.string)),
+            "done": .integer(done), "images": .integer(images), "seed": seed.map(JSON.integer),
+            "reason": reason.map(JSON.string), "progress": progress,
+        ])
+    }
+}

@@ -1,0 +1,80 @@
+import ArgumentParser
+import Foundation
+import Service
+import Spool
+
+/// A manifest, and if wished its references, into the spool.
+struct SubmitCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "submit", abstract: "Drop a manifest into the spool, and print the name it was dropped under.",
+        discussion:
+            "With --wait the command goes on as `dreamcache wait` does. The daemon need not be running to submit.")
+
+    @Argument(help: "The manifest, a JSON file; - reads standard input.")
+    var manifest: String
+
+    @Option(help: "Name of the drop; made up when not given.")
+    var name: String?
+
+    @Option(help: "Folder of photos, or one photo, to drop first; --subject names the subject.")
+    var references: String?
+
+    @Option(help: "Name of the subject of --references; the folder's name when not given.")
+    var subject: String?
+
+    @Flag(help: "Wait until the job has ended.")
+    var wait = false
+
+    @Option(help: "With --wait: seconds to wait at most.")
+    var timeout: Double?
+
+    @OptionGroup var configuration: ConfigurationOptions
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        try Terminal.run {
+            let (client, settings) = try configuration.client()
+            let bytes: [UInt8]
+            do { bytes = try ForegroundRun.read(manifest) } catch {
+                throw Failure(code: .rejected, message: "\(manifest): \(error.localizedDescription)")
+            }
+            // The daemon would say the same, later.
+            do { _ = try JobManifest.parse(bytes) } catch {
+                throw Failure(code: .rejected, message: "\(manifest):\n\(error)")
+            }
+            if let references { try Self.drop(references, as: subject, spool: settings.spool.root) }
+            let dropped = try onSpool { () throws(SpoolError) in try client.submit(manifest: bytes, name: name) }
+            if wait {
+                try WaitCommand.wait(for: dropped, client, timeout: timeout, json: json)
+            } else if json {
+                Terminal.result(.object(["drop": .string(dropped)]))
+            } else {
+                Terminal.result(dropped)
+            }
+        }
+    }
+
+    /// Copies pictures under a hidden name and renames them: whole, whenever the daemon looks.
+    private static func drop(_ references: String, as subject: String?, spool: String) throws {
+        let source = URL(fileURLWithPath: references)
+        let name = subject ?? source.deletingPathExtension().lastPathComponent
+        let folder = URL(fileURLWithPath: spool).appendingPathComponent("drop/references")
+        let hidden = folder.appendingPathComponent(".\(name).\(ProcessInfo.processInfo.processIdentifier).part")
+        do {
+            var isFolder: ObjCBool = false
+            if FileManager.default.fileExists(atPath: references, isDirectory: &isFolder), !isFolder.boolValue {
+                try FileManager.default.createDirectory(at: hidden, withIntermediateDirectories: false)
+                try FileManager.default.copyItem(
+                    at: source, to: hidden.appendingPathComponent(source.lastPathComponent))
+            } else {
+                try FileManager.default.copyItem(at: source, to: hidden)
+            }
+            try FileManager.default.moveItem(at: hidden, to: folder.appendingPathComponent(name))
+        } catch {
+            try? FileManager.default.removeItem(at: hidden)
+            throw Failure(code: .failed, message: "\(references): \(error.localizedDescription)")
+        }
+    }
+}

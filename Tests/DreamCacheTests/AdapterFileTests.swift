@@ -1,0 +1,134 @@
+import Checkpoint
+import Foundation
+import Golden
+import TensorEngine
+import Testing
+
+@testable import Diffusion
+@testable import DreamCache
+
+/// Adapters and models from one format into another.
+@Suite struct AdapterFileTests {
+    private let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+
+    init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+
+    private func tidy() { try? FileManager.default.removeItem(atPath: folder) }
+
+    private func values(_ path: String) throws -> [String: [Float]] {
+        try Checkpoint.open(path).tensors.mapValues { $0.floats() }
+    }
+
+    @Test func thereAndBack() throws {
+        defer { tidy() }
+        let original = Golden.path("cross_attention-199999.pt")
+        let (ours, again) = ("\(folder)/adapter.safetensors", "\(folder)/adapter.pt")
+        let file = try AdapterFile(path: original)
+        #expect(file.architecture == nil)
+        #expect(file.sites.count == 5)
+        try file.writeSafetensors(to: ours, architecture: .stableDiffusion2, title: "Backpacks")
+        let written = try AdapterFile(path: ours)
+        #expect(written.architecture == .stableDiffusion2)
+        #expect(
+            written.checkpoint.metadata == [
+                "modelspec.sai_model_spec": "1.0.1", "modelspec.architecture": "stable-diffusion-v2-512/dreamcache",
+                "modelspec.implementation": "DreamCache for Linux \(Version.current)", "modelspec.title": "Backpacks",
+            ])
+        try written.writeTorch(to: again)
+        let (first, second, third) = (try values(original), try values(ours), try values(again))
+        #expect(first.count == 45)
+        #expect(first == second)
+        #expect(first == third)
+        #expect(try Checkpoint.open(again).format == .torchZip)
+        // Written once more, the base need not be said again.
+        try written.writeSafetensors(to: "\(folder)/half.safetensors", type: .f16)
+        let half = try AdapterFile(path: "\(folder)/half.safetensors")
+        #expect(half.architecture == .stableDiffusion2)
+        #expect(half.checkpoint.tensors.values.allSatisfy { $0.elementType == .f16 })
+    }
+
+    @Test func theBaseMustBeKnown() throws {
+        defer { tidy() }
+        let file = try AdapterFile(path: Golden.path("cross_attention-199999.pt"))
+        let error = try #require(throws: DreamCacheError.self) {
+            try file.writeSafetensors(to: "\(folder)/adapter.safetensors")
+        }
+        #expect("\(error)".contains("architecture: found nothing"))
+        #expect("\(error)".contains("stable-diffusion-v1 or stable-diffusion-v2-512"))
+    }
+
+    @Test func anAdapterRunsInEitherFormat() throws {
+        defer { tidy() }
+        let original = Golden.path("cross_attention-199999.pt")
+        try AdapterFile(path: original).writeSafetensors(
+            to: "\(folder)/adapter.safetensors", architecture: .stableDiffusion2)
+        let model = try StableDiffusion.load(
+            checkpoint: Golden.path("tiny-sd2.ckpt"), engine: try Engine(path: .openBLAS))
+        for path in [original, "\(folder)/adapter.safetensors"] {
+            let adapter = try Adapter(path: path, for: model, engine: model.engine)
+            #expect(adapter.sites.count == 5)
+        }
+    }
+
+    @Test func basesAreRecognised() {
+        var configuration = ModelConfiguration()
+        #expect(configuration.architecture == .stableDiffusion2)
+        configuration.schedule.predictionType = .vPrediction
+        #expect(configuration.architecture == .stableDiffusion2v)
+        configuration.unet = .stableDiffusion1
+        #expect(configuration.architecture == .stableDiffusion1)
+        configuration.unet.modelChannels = 32
+        #expect(configuration.architecture == nil)
+    }
+
+    // MARK: Models
+
+    @Test(arguments: [StoredElementType.f16, .bf16, .f32])
+    func aCheckpointInAnotherPrecision(_ type: StoredElementType) throws {
+        defer { tidy() }
+        let (source, target) = (Family("sd1").path("single.ckpt"), "\(folder)/model.safetensors")
+        try Conversion.checkpoint(source, to: target, type: type)
+        let (old, new) = (try Checkpoint.open(source), try Checkpoint.open(target))
+        #expect(new.format == .safetensors)
+        #expect(Set(old.tensors.keys) == Set(new.tensors.keys))
+        for (name, tensor) in new.tensors {
+            let original = try #require(old.tensors[name])
+            #expect(tensor.shape == original.shape)
+            #expect(tensor.elementType == (original.elementType.isFloat ? type : original.elementType))
+            #expect(relativeError(tensor.floats(), original.floats()) < (type == .bf16 ? 4e-3 : 1e-7))
+        }
+    }
+
+    @Test func aFolderBecomesOneFileAPart() throws {
+        defer { tidy() }
+        let family = Family("sd2")
+        let target = "\(folder)/converted"
+        try Conversion.checkpoint(family.folder, to: target, type: .f32)
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: "\(target)/unet").sorted() == [
+                "config.json", "diffusion_pytorch_model.safetensors",
+            ])
+        let models = try [family.folder, target].map {
+            try StableDiffusion.load(checkpoint: $0, engine: try Engine(path: .openBLAS))
+        }
+        #expect(models[0].configuration == models[1].configuration)
+        let states = try models.map { $0.engine.floats(try $0.encode(prompt: "a backpack")) }
+        #expect(states[0] == states[1])
+        #expect(throws: DreamCacheError.self) {
+            try Conversion.checkpoint(family.folder, to: target, type: .f32)
+        }
+    }
+
+    @Test func numbersTooLargeForHalfPrecisionAreRefused() throws {
+        defer { tidy() }
+        var writer = SafetensorsWriter()
+        writer.add("a", type: .f32, shape: [2], floats: [1, 7e4])
+        let (source, target) = ("\(folder)/large.safetensors", "\(folder)/half.safetensors")
+        try writer.write(toPath: source)
+        let error = try #require(throws: DreamCacheError.self) {
+            try Conversion.checkpoint(source, to: target, type: .f16)
+        }
+        #expect("\(error)" == "\(target): a: found a number beyond 65504, expected BF16 or F32 for this model")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["large.safetensors"])
+    }
+}

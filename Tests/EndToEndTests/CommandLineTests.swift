@@ -1,0 +1,98 @@
+import Foundation
+import Golden
+import Raster
+import Testing
+
+/// The command line in the foreground, from files alone.
+@Suite struct CommandLineTests {
+    private func psnr(_ a: String, _ b: String) throws -> Double {
+        let (a, b) = (try Raster.decode(path: a), try Raster.decode(path: b))
+        let sum = zip(a.pixels, b.pixels).reduce(0.0) { $0 + pow(Double($1.0) - Double($1.1), 2) }
+        return a.pixels.count == b.pixels.count ? 10 * log10(255 * 255 / (sum / Double(a.pixels.count))) : 0
+    }
+
+    private func pixels(_ path: String) throws -> [UInt8] { try Raster.decode(path: path).pixels }
+
+    private static let program = Workplace.programs.appendingPathComponent("dreamcache").path
+
+    private static let official = "Open mouth, tongue out, teeth visible, bad photo, low quality, blurred, deformed"
+
+    @Test(arguments: [
+        ("paper", #""prompt": "a photo of a backpack, on the beach", "image_scale": 0.4"#),
+        (
+            "official",
+            #""prompt": "A dragon, painted on a wall.", "image_scale": 3, "negative_prompt": "\#(official)""#
+        ),
+    ])
+    func reproducesTheAuthorsRuns(_ mode: String, _ fields: String) throws {
+        let place = try Workplace()
+        let cache = place.path("subject.dcache")
+        let made = try place.dreamcache(
+            "cache", Golden.path("reference.png"), "--out", cache, "--cache-seed", "1234", "--cache-mode", mode,
+            "--fit",
+            "squash", "--json")
+        #expect(made.status == 0, "\(made.errors)")
+        #expect(made.output.contains(#""dreamcache.cache_mode": "\#(mode)""#))
+        let manifest = try place.write(
+            "manifest.json", #"{\#(fields), "guidance_scale": 7.5, "num_inference_steps": 10, "seed": 42}"#)
+        let rendered = try place.dreamcache("render", manifest, "--out", place.path("set"), "--cache", cache)
+        #expect(rendered.status == 0, "\(rendered.errors)")
+        #expect(try psnr(place.path("set/0000.png"), Golden.path("run-\(mode).png")) >= 50)
+        #expect(FileManager.default.fileExists(atPath: place.path("set/result.json")))
+
+        // The same from the references, in one go.
+        let direct = try place.dreamcache(
+            "render", manifest, "--out", place.path("direct"), "--references", Golden.path("reference.png"),
+            "--cache-mode", mode)
+        #expect(direct.status == 0, "\(direct.errors)")
+        #expect(try pixels(place.path("direct/0000.png")) == pixels(place.path("set/0000.png")))
+
+        // And the image knows how it was made.
+        let replayed = try Workplace.run(Self.program, ["replay", place.path("set/0000.png")])
+        let again = try place.write("again.json", replayed.output)
+        let repeated = try place.dreamcache("render", again, "--out", place.path("again"), "--cache", cache)
+        #expect(repeated.status == 0, "\(repeated.errors)")
+        #expect(try pixels(place.path("again/0000.png")) == pixels(place.path("set/0000.png")))
+    }
+
+    @Test func errorsNameWhatIsWrong() throws {
+        let place = try Workplace()
+        let manifest = try place.write("m.json", #"{"prompt": "x", "num_inference_steps": 0, "colour": 1}"#)
+        let rejected = try place.dreamcache("render", manifest, "--out", place.path("set"))
+        #expect(rejected.status == 4)
+        #expect(rejected.errors.contains("$.num_inference_steps (line 1, column 40): found 0"))
+        #expect(rejected.errors.contains("$.colour"))
+
+        let usage = try place.dreamcache("render")
+        #expect(usage.status == 64)
+
+        let wrong = try place.write("wrong.yaml", "compute: fast\n")
+        let configuration = try Workplace.run(
+            Self.program, ["doctor", "--config", wrong])
+        #expect(configuration.status == 78)
+        #expect(configuration.errors.contains("wrong.yaml:1: compute: found 'fast', expected one of auto"))
+        let key = try place.write("key.yaml", "spool:\n  colour: red\n")
+        let keyed = try Workplace.run(
+            Workplace.programs.appendingPathComponent("dreamcached").path, ["--config", key])
+        #expect(keyed.status == 78)
+        #expect(keyed.errors.contains("key.yaml:2: spool.colour: found an unknown key"))
+    }
+
+    @Test func aMissingTensorIsNamed() throws {
+        let place = try Workplace(checkpoint: try BrokenCheckpoint.path)
+        let manifest = try place.write("m.json", #"{"prompt": "x", "num_inference_steps": 1, "seed": 1}"#)
+        let result = try place.dreamcache("render", manifest, "--out", place.path("set"))
+        #expect(result.status == 78)
+        #expect(result.errors.contains(BrokenCheckpoint.missing))
+    }
+
+    @Test func doctorAndSchemaAnswer() throws {
+        let place = try Workplace()
+        let doctor = try place.dreamcache("doctor", "--load")
+        #expect(doctor.status == 0, "\(doctor.output)")
+        #expect(doctor.output.contains("128x128 pixels, adapter"))
+        let schema = try Workplace.run(Self.program, ["schema"])
+        let document = try JSONSerialization.jsonObject(with: Data(schema.output.utf8)) as? [String: Any]
+        #expect(document?["$schema"] as? String == "https://json-schema.org/draft/2020-12/schema")
+    }
+}

@@ -1,0 +1,252 @@
+import Spool
+import Testing
+
+/// The JSON reader and the manifest: RFC 8259, and the fields users write.
+@Suite struct ManifestTests {
+    private func fault(_ text: String) -> JSONError? {
+        do {
+            _ = try JSONReader.read(Array(text.utf8))
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @Test(arguments: [
+        #"{"a": 1}"#, "[1, 2.5, -0, 1e3, true, false, null]", #""\u00e9\ud83d\ude00\n""#, "  {}  ", "\u{FEFF}{}",
+    ])
+    func readsWhatIsJSON(_ text: String) { #expect(fault(text) == nil) }
+
+    @Test(arguments: [
+        (#"{"a": 1, "a": 2}"#, "$", #"a second member named "a""#), (#"{"a": [1, x]}"#, "$.a[1]", "'x'"),
+        ("{} x", "$", "'x'"), ("01", "$", "'1'"), ("-", "$", "the end of the file"), ("[1,]", "$[1]", "']'"),
+        (#""\ud800""#, "$", "'\"'"), (#""\udc00""#, "$", "half of a surrogate pair"),
+        ("\"\u{1}\"", "$", "the byte 0x1"),
+        ("1e999", "$", "1e999"), ("nul", "$", "the end of the file"), ("", "$", "an empty file"), ("+1", "$", "'+'"),
+        (#"{"a b": {"c": ?}}"#, #"$["a b"].c"#, "'?'"), ("'x'", "$", "'''"), ("NaN", "$", "'N'"),
+    ])
+    func namesPlaceAndFindOfWhatIsNot(_ text: String, _ path: String, _ found: String) throws {
+        let error = try #require(fault(text))
+        #expect(error.path == path)
+        #expect(error.found == found)
+    }
+
+    @Test func placesAreExact() throws {
+        let error = try #require(fault("{\n  \"a\": 1,\n  \"b\": tru\n}"))
+        #expect((error.line, error.column, error.byte) == (3, 11, 22))
+    }
+
+    @Test func depthAndSizeAreBounded() throws {
+        #expect(fault(String(repeating: "[", count: 32) + String(repeating: "]", count: 32)) == nil)
+        #expect(
+            fault(String(repeating: "[", count: 33) + String(repeating: "]", count: 33))?.found
+                == "nesting deeper than 32")
+        #expect(fault(String(repeating: "[", count: 1 << 20)) != nil)
+        #expect(fault(String(repeating: " ", count: (1 << 20) + 1))?.expected == "at most 1048576")
+    }
+
+    @Test func notUTF8IsNamed() throws {
+        #expect(throws: JSONError.self) { try JSONReader.read([0x22, 0xFF, 0x22]) }
+    }
+
+    /// Every proper prefix of a manifest is a truncation, and nothing else is: this is what tells a cut-off copy apart.
+    @Test func everyPrefixIsATruncation() throws {
+        let text = Array(
+            #"{"subject": "dog", "prompt": "\u00e9x", "steps": 12, "eta": 0.5, "output": {"grid": true}}"#.utf8)
+        for count in 0..<text.count {
+            #expect(throws: JSONError.self) { try JSONReader.read(Array(text[..<count])) }
+            do {
+                _ = try JSONReader.read(Array(text[..<count]))
+            } catch {
+                #expect(error.isTruncation, "\(count): \(error)")
+            }
+        }
+    }
+
+    @Test func writingAndReadingGoRound() throws {
+        let value = try JSONReader.read(Array(#"{"a": [1, -2.5, 1e300, "q\"\\\n\u0001é😀", null, true, {}, []]}"#.utf8))
+        for pretty in [true, false] {
+            #expect(try JSONReader.read(Array(value.text(pretty: pretty).utf8)) == value)
+        }
+    }
+
+    private func parse(_ text: String) throws -> JobManifest { try JobManifest.parse(Array(text.utf8)) }
+
+    @Test func defaultsAndAliases() throws {
+        let plain = try parse(#"{"subject": "dog", "prompt": "x"}"#)
+        #expect(plain.inferenceSteps == 50)
+        #expect(plain.guidanceScale == 7.5)
+        #expect(plain.imageScale == 0.4)
+        #expect(plain.scheduler == .ddim)
+        #expect(plain.output == OutputSettings())
+        #expect(plain.seed == nil)
+        let named = try parse(
+            #"{"subject": "dog", "prompt": "x", "steps": 9, "cfg_scale": 2, "sampler_name": "Euler a", "batch_size": 3}"#
+        )
+        #expect(named.inferenceSteps == 9)
+        #expect(named.guidanceScale == 2)
+        #expect(named.scheduler == .eulerAncestral)
+        #expect(named.imagesPerPrompt == 3)
+    }
+
+    @Test func plansCountSeedsOverPromptsAndImages() throws {
+        let manifest = try parse(
+            #"{"subjects": ["dog", {"name": "cat", "image_scale": 2}], "prompts": ["a", "b"], "num_images_per_prompt": 2}"#
+        )
+        #expect(manifest.subjects == [SubjectUse(name: "dog"), SubjectUse(name: "cat", imageScale: 2)])
+        #expect(manifest.images(seed: 10).map(\.seed) == [10, 11, 12, 13])
+        #expect(manifest.images(seed: 10).map(\.prompt) == ["a", "a", "b", "b"])
+        #expect(manifest.fileName(image: 12) == "0012.png")
+    }
+
+    static let good = [
+        #"{"subject": "dog", "prompt": "x"}"#,
+        #"{"subject": {"name": "dog", "references": ["a.png"]}, "prompts": ["x", "y"]}"#,
+        #"{"subjects": ["a", {"name": "b", "image_scale": 0}], "prompt": "x", "width": 512, "height": 8}"#,
+        #"{"subject": "dog", "prompt": "x", "seed": 9007199254740991, "noise_seed": 0, "eta": 1, "priority": -100}"#,
+        #"{"subject": "dog", "prompt": "x", "cache": {"mode": "official", "seed": 1234, "prompt": "", "fit": "squash"}}"#,
+        #"{"subject": "dog", "prompt": "x", "output": {"format": "jpeg", "quality": 1, "metadata": "none", "grid": true}}"#,
+        #"{"subject": "dog", "prompt": "x", "steps": 3.0, "scheduler": "ddim", "idempotency_key": "k", "model": "m.1"}"#,
+    ]
+
+    static let bad: [(text: String, path: String)] = [
+        (#"{"prompt": "x"}"#, "$"), (#"{"subject": "dog"}"#, "$"),
+        (#"{"subject": "dog", "prompt": "x", "prompts": ["y"]}"#, "$"),
+        (#"{"subject": "dog", "subjects": ["cat"], "prompt": "x"}"#, "$"),
+        (#"{"subject": "../dog", "prompt": "x"}"#, "$.subject"),
+        (#"{"subject": "dog", "prompt": ""}"#, "$.prompt"), (#"{"subject": "dog", "prompts": []}"#, "$.prompts"),
+        (#"{"subject": "dog", "prompts": ["x", 3]}"#, "$.prompts[1]"),
+        (#"{"subject": "dog", "prompt": "x", "width": 12}"#, "$.width"),
+        (#"{"subject": "dog", "prompt": "x", "steps": 0}"#, "$.steps"),
+        (#"{"subject": "dog", "prompt": "x", "steps": 1.5}"#, "$.steps"),
+        (#"{"subject": "dog", "prompt": "x", "steps": 2, "num_inference_steps": 2}"#, "$.num_inference_steps"),
+        (#"{"subject": "dog", "prompt": "x", "seed": -1}"#, "$.seed"),
+        (#"{"subject": "dog", "prompt": "x", "seed": 9007199254740992}"#, "$.seed"),
+        (#"{"subject": "dog", "prompt": "x", "eta": 1.1}"#, "$.eta"),
+        (#"{"subject": "dog", "prompt": "x", "scheduler": "foo"}"#, "$.scheduler"),
+        (#"{"subject": "dog", "prompt": "x", "output": {"grid": 1}}"#, "$.output.grid"),
+        (#"{"subject": "dog", "prompt": "x", "output": {"size": 1}}"#, "$.output.size"),
+        (#"{"subject": "dog", "prompt": "x", "cache": {"mode": "fast"}}"#, "$.cache.mode"),
+        (#"{"subject": {"image_scale": 1}, "prompt": "x"}"#, "$.subject.name"),
+        (#"{"subject": 3, "prompt": "x"}"#, "$.subject"),
+        (#"{"subject": "dog", "prompt": "x", "schema_version": 2}"#, "$.schema_version"),
+        (#"{"subject": {"name": "dog", "references": ["../a"]}, "prompt": "x"}"#, "$.subject.references[0]"),
+        ("[]", "$"),
+        (#"{"subject": "dog", "prompt": "x", "model": "/etc/passwd"}"#, "$.model"),
+        (#"{"subject": "dog", "prompt": null}"#, "$.prompt"),
+    ]
+
+    @Test(arguments: bad) func whatIsWrongIsNamed(_ text: String, _ path: String) throws {
+        do {
+            _ = try parse(text)
+            Issue.record("accepted")
+        } catch let error as ManifestError {
+            #expect(error.faults.map(\.path).contains(path))
+        }
+    }
+
+    @Test func contradictionsTheSchemaCannotSay() throws {
+        #expect(throws: ManifestError.self) {
+            try parse(#"{"subject": "dog", "prompts": ["a", "b"], "num_images_per_prompt": 5001}"#)
+        }
+        #expect(throws: ManifestError.self) { try parse(#"{"subjects": ["dog", "dog"], "prompt": "x"}"#) }
+    }
+
+    /// The printed schema, evaluated by the rules of JSON Schema, says of each document what the parser says.
+    @Test func theSchemaAndTheParserAgree() throws {
+        let schema = try JSONReader.read(Array(JobManifest.jsonSchema.text().utf8))
+        #expect(schema["$schema"]?.string == "https://json-schema.org/draft/2020-12/schema")
+        for text in Self.good {
+            _ = try parse(text)
+            #expect(SchemaEvaluator.accepts(try JSONReader.read(Array(text.utf8)), schema), "\(text)")
+        }
+        for (text, _) in Self.bad {
+            #expect(!SchemaEvaluator.accepts(try JSONReader.read(Array(text.utf8)), schema), "\(text)")
+        }
+    }
+
+    /// Bytes from strangers: damaged manifests of all kinds are refused or read, never fatal.
+    @Test func damagedManifestsAreSurvived() throws {
+        let seeds = (Self.good + Self.bad.map(\.text)).map { Array($0.utf8) }
+        let random = TestRandom(7).next
+        for round in 0..<20_000 {
+            var bytes = seeds[round % seeds.count]
+            for _ in 0...Int(random() % 4) where !bytes.isEmpty {
+                let place = Int(random() % UInt64(bytes.count))
+                switch random() % 4 {
+                case 0: bytes[place] = UInt8(truncatingIfNeeded: random())
+                case 1: bytes.remove(at: place)
+                case 2: bytes.insert(contentsOf: bytes.prefix(Int(random() % 9)), at: place)
+                default: bytes.removeLast(bytes.count - place)
+                }
+            }
+            _ = try? JobManifest.parse(bytes)
+        }
+    }
+}
+
+/// As much of JSON Schema 2020-12 as the shipped schemas use, written from the specification and not from our parser.
+enum SchemaEvaluator {
+    static func accepts(_ value: JSON, _ schema: JSON) -> Bool {
+        for keyword in schema.members ?? [] {
+            switch keyword.name {
+            case "type":
+                let kind = keyword.value.string
+                switch value.content {
+                case .null: if kind != "null" { return false }
+                case .bool: if kind != "boolean" { return false }
+                case .integer: if kind != "integer", kind != "number" { return false }
+                case .number(let number):
+                    if kind != "number", !(kind == "integer" && number == number.rounded()) { return false }
+                case .string: if kind != "string" { return false }
+                case .array: if kind != "array" { return false }
+                case .object: if kind != "object" { return false }
+                }
+            case "enum": if keyword.value.array?.contains(value) != true { return false }
+            case "minimum": if let number = value.number, number < keyword.value.number ?? 0 { return false }
+            case "maximum": if let number = value.number, number > keyword.value.number ?? 0 { return false }
+            case "multipleOf":
+                if let number = value.number, let factor = keyword.value.number,
+                    number.truncatingRemainder(dividingBy: factor) != 0
+                {
+                    return false
+                }
+            case "minLength":
+                if let text = value.string, text.unicodeScalars.count < keyword.value.integer ?? 0 { return false }
+            case "maxLength":
+                if let text = value.string, text.unicodeScalars.count > keyword.value.integer ?? 0 { return false }
+            case "pattern":
+                if let text = value.string, let pattern = keyword.value.string, let regex = try? Regex(pattern),
+                    text.wholeMatch(of: regex) == nil
+                {
+                    return false
+                }
+            case "items":
+                if let values = value.array, !values.allSatisfy({ accepts($0, keyword.value) }) { return false }
+            case "minItems": if let values = value.array, values.count < keyword.value.integer ?? 0 { return false }
+            case "maxItems": if let values = value.array, values.count > keyword.value.integer ?? 0 { return false }
+            case "properties":
+                for member in value.members ?? [] {
+                    if let inner = keyword.value[member.name], !accepts(member.value, inner) { return false }
+                }
+            case "additionalProperties":
+                let known = schema["properties"]
+                if keyword.value.bool == false, value.members?.contains(where: { known?[$0.name] == nil }) == true {
+                    return false
+                }
+            case "required":
+                if let members = value.members {
+                    let names = keyword.value.array?.compactMap(\.string) ?? []
+                    if !names.allSatisfy({ name in members.contains { $0.name == name } }) { return false }
+                }
+            case "allOf": if keyword.value.array?.allSatisfy({ accepts(value, $0) }) != true { return false }
+            case "anyOf": if keyword.value.array?.contains(where: { accepts(value, $0) }) != true { return false }
+            case "oneOf": if keyword.value.array?.filter({ accepts(value, $0) }).count != 1 { return false }
+            case "not": if accepts(value, keyword.value) { return false }
+            case "$schema", "title", "description", "default": break
+            default: return false
+            }
+        }
+        return true
+    }
+}

@@ -1,0 +1,130 @@
+import Spool
+import Synchronization
+
+/// A renderer that obeys the interface and paints nothing: an image's bytes are a chain of hashes, one link a step, so
+/// that a wrong resume shows as a wrong image.
+final class StubRenderer: Renderer {
+    struct Script: Sendable {
+        var steps = 3
+        /// Called at each step with the image's index and the step; may throw.
+        var onStep: @Sendable (_ image: Int, _ step: Int) throws(RendererError) -> Void = { _, _ in }
+        var onEncode: @Sendable (EncodeRequest) throws(RendererError) -> Void = { _ in }
+        var check: @Sendable (JobManifest) throws(RendererError) -> Void = { _ in }
+        var identity = "stub"
+        /// Saves a checkpoint at each step instead of when one is due.
+        var isEager = false
+    }
+
+    struct Log: Sendable {
+        var rendered: [String] = []
+        var encoded: [String] = []
+        var resumedAt: [Int] = []
+    }
+
+    let script: Mutex<Script>
+    let log = Mutex(Log())
+    let system: SystemCalls
+
+    /// Writes through `system`, so that its writes pass the gate too.
+    init(_ system: SystemCalls, _ script: Script = Script()) {
+        self.system = system
+        self.script = Mutex(script)
+    }
+
+    func check(_ manifest: JobManifest) throws(RendererError) { try script.withLock { $0 }.check(manifest) }
+
+    func cacheIdentity(model: String?, settings: CacheSettings) throws(RendererError) -> String {
+        script.withLock { $0.identity } + (model ?? "")
+    }
+
+    func encode(
+        _ request: EncodeRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) {
+        try script.withLock { $0 }.onEncode(request)
+        progress(RenderProgress(phase: "encoding", step: 1, steps: 1))
+        try write(Array("cache of \(request.digests)".utf8), to: request.output)
+        log.withLock { $0.encoded.append(request.subject) }
+    }
+
+    func render(
+        _ request: RenderRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> RenderedImage {
+        let script = script.withLock { $0 }
+        var state = Self.start(request)
+        var step = 0
+        if let saved = request.checkpoint.load(), saved.count == 16 {
+            step = Int(saved[0])
+            state = saved[8...].reduce(0) { $0 << 8 | UInt64($1) }
+            log.withLock { $0.resumedAt.append(step) }
+        }
+        while step < script.steps {
+            if shouldStop() { throw .stopped }
+            try script.onStep(request.image.index, step)
+            state = Self.next(state, step)
+            step += 1
+            progress(RenderProgress(phase: "denoising", step: step, steps: script.steps))
+            if script.isEager || request.checkpoint.isDue() {
+                request.checkpoint.save([UInt8(step), 0, 0, 0, 0, 0, 0, 0] + Self.bytes(state), step)
+            }
+        }
+        try write(Self.picture(state), to: request.output)
+        log.withLock { $0.rendered.append("\(request.job ?? "") \(request.image.index)") }
+        return RenderedImage(seconds: ["denoise": 0.5], metadata: ["model": "stub"])
+    }
+
+    func makeGrid(_ request: GridRequest) throws(RendererError) {
+        try write(Self.picture(UInt64(request.images.count)), to: request.output)
+    }
+
+    /// What the image of a plan must be, were it made in one go.
+    static func expected(_ plan: ImagePlan, steps: Int = 3) -> [UInt8] {
+        var state = start(prompt: plan.prompt, seed: plan.seed)
+        for step in 0..<steps { state = next(state, step) }
+        return picture(state)
+    }
+
+    private static func start(_ request: RenderRequest) -> UInt64 {
+        start(prompt: request.image.prompt, seed: request.image.seed)
+    }
+
+    private static func start(prompt: String, seed: Int) -> UInt64 {
+        "\(prompt) \(seed)".utf8.reduce(14_695_981_039_346_656_037) { ($0 ^ UInt64($1)) &* 1_099_511_628_211 }
+    }
+
+    private static func next(_ state: UInt64, _ step: Int) -> UInt64 {
+        (state ^ UInt64(step + 1)) &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    }
+
+    private static func bytes(_ value: UInt64) -> [UInt8] {
+        (0..<8).map { UInt8(truncatingIfNeeded: value >> (56 - 8 * $0)) }
+    }
+
+    private static func picture(_ state: UInt64) -> [UInt8] { Pictures.png(payload: bytes(state)) }
+
+    private func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
+        let relative = SpoolPath(String(path.dropFirst(system.rootPath.utf8.count + 1)))
+        do throws(SpoolError) {
+            let file = try system.create(relative)
+            try file.write(bytes)
+            try file.closeChecked()
+        } catch {
+            throw .environment(message: "\(error)")
+        }
+    }
+}
+
+/// The smallest files that are whole by structure.
+enum Pictures {
+    static func png(width: UInt8 = 8, payload: [UInt8] = [1, 2, 3]) -> [UInt8] {
+        func chunk(_ type: String, _ data: [UInt8]) -> [UInt8] {
+            [0, 0, 0, UInt8(data.count)] + Array(type.utf8) + data + [0, 0, 0, 0]
+        }
+        return [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
+            + chunk("IHDR", [0, 0, 0, width, 0, 0, 0, 8, 8, 2, 0, 0, 0]) + chunk("IDAT", payload) + chunk("IEND", [])
+    }
+
+    static func jpeg(payload: [UInt8] = [1, 2, 3]) -> [UInt8] {
+        [0xFF, 0xD8, 0xFF, 0xC0, 0, 11, 8, 0, 8, 0, 8, 1, 1, 0x11, 0, 0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0]
+            + payload + [0xFF, 0x00, 0xFF, 0xD0, 7, 0xFF, 0xD9]
+    }
+}
