@@ -1,13 +1,24 @@
 import Glibc
 
-/// Bytes that tensors point into: a read-only file mapping, or memory of our own.
+/// Bytes that tensors point into: a read-only file mapping, memory of our own, or the mere places of bytes that are made
+/// up each time they are read.
 ///
 /// The size is checked once, when the file is opened. A file that another process shortens while it is mapped
 /// raises SIGBUS on the next read of the lost pages; replace checkpoints by rename, never in place.
 final class Memory: @unchecked Sendable {
-    /// Immutable after initialisation, which is what makes sharing between threads sound.
+    /// Writes the bytes from `offset` on into a buffer.
+    typealias Maker = @Sendable (_ offset: Int, _ buffer: UnsafeMutableRawBufferPointer) -> Void
+
+    private enum Kind {
+        case file
+        case heap
+        case made(Maker)
+    }
+
+    /// Immutable after initialisation, which is what makes sharing between threads sound. To be read through
+    /// `withBytes` where they may be made up.
     let bytes: UnsafeRawBufferPointer
-    private let isMapping: Bool
+    private let kind: Kind
 
     /// Maps the whole of an open regular file. The descriptor is the caller's, and may be closed afterwards.
     /// - Throws: `CheckpointError` with the errno, or when the file is empty or no regular file.
@@ -29,14 +40,23 @@ final class Memory: @unchecked Sendable {
             throw .system("mmap", path)
         }
         bytes = UnsafeRawBufferPointer(start: address, count: size)
-        isMapping = true
+        kind = .file
+    }
+
+    /// Addresses for `count` bytes that `maker` makes up whenever they are read, and that no memory is spent on in
+    /// between; nil when there are no such addresses.
+    init?(count: Int, maker: @escaping Maker) {
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+        guard let address = mmap(nil, max(count, 1), PROT_NONE, flags, -1, 0), address != MAP_FAILED else { return nil }
+        bytes = UnsafeRawBufferPointer(start: address, count: count)
+        kind = .made(maker)
     }
 
     /// Memory of `count` zero bytes; large blocks cost nothing until they are written.
     private init?(zeros count: Int) {
         guard let address = calloc(max(count, 1), 1) else { return nil }
         bytes = UnsafeRawBufferPointer(start: address, count: count)
-        isMapping = false
+        kind = .heap
     }
 
     /// `count` zero bytes, then filled by `fill`; nil when there is no memory for them.
@@ -51,14 +71,41 @@ final class Memory: @unchecked Sendable {
 
     private init(of nothing: UnsafeRawBufferPointer) {
         bytes = nothing
-        isMapping = false
+        kind = .heap
+    }
+
+    /// Calls `body` with the content of `part`, which lies in `bytes`.
+    func withBytes<R>(
+        _ part: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) throws -> R
+    ) rethrows -> R {
+        guard case .made(let maker) = kind, let base = bytes.baseAddress, let start = part.baseAddress else {
+            return try withExtendedLifetime(self) { try body(part) }
+        }
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: part.count, alignment: 64)
+        defer { buffer.deallocate() }
+        maker(start - base, buffer)
+        return try body(UnsafeRawBufferPointer(buffer))
+    }
+
+    /// Gives the pages of a mapped file under `part` back to the system; reading them again brings them back. So a
+    /// checkpoint that is converted tensor by tensor never stands in memory beside what was made of it.
+    func release(_ part: UnsafeRawBufferPointer) {
+        guard case .file = kind, let base = bytes.baseAddress, let start = part.baseAddress else { return }
+        // A fault brings the pages around it too: fault_around_bytes, 64 KiB unless an administrator says otherwise.
+        let window = 64 << 10
+        let offset = (start - base) / window * window
+        let end = min(bytes.count, (start - base + part.count + window - 1) / window * window)
+        guard end > offset else { return }
+        // A refusal costs memory, nothing else.
+        madvise(UnsafeMutableRawPointer(mutating: base + offset), end - offset, MADV_DONTNEED)
     }
 
     deinit {
-        if isMapping {
-            munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
-        } else {
-            free(UnsafeMutableRawPointer(mutating: bytes.baseAddress))
+        let address = UnsafeMutableRawPointer(mutating: bytes.baseAddress)
+        switch kind {
+        case .file: munmap(address, bytes.count)
+        case .made: munmap(address, max(bytes.count, 1))
+        case .heap: free(address)
         }
     }
 }

@@ -65,6 +65,15 @@ public final class ParameterStore: Sendable {
             self.tensors = tensors
             self.homes = label == nil ? [:] : homes
         }
+
+        /// The tensors of one file whose keys begin with `prefix`.
+        init(prefix: String, of checkpoint: Checkpoint) {
+            self.prefix = prefix
+            label = nil
+            renaming = .none
+            tensors = checkpoint.tensors.filter { $0.key.hasPrefix(prefix) }
+            homes = [:]
+        }
     }
 
     private enum Source {
@@ -80,6 +89,8 @@ public final class ParameterStore: Sendable {
 
     private let source: Source
     private let amendments: @Sendable (_ name: String, _ shape: [Int]) -> [Amendment]
+    /// What makes up the keys that do not begin with a prefix, in a store over a part of a model.
+    private let besides: (prefix: String, store: ParameterStore)?
     private let record = Mutex(Record())
 
     /// A store over the tensors of one checkpoint.
@@ -92,6 +103,7 @@ public final class ParameterStore: Sendable {
         // One file cannot hold a key twice.
         source = .files((try? [Part([checkpoint], renaming: renaming)]) ?? [], path: checkpoint.path)
         amendments = { _, _ in [] }
+        besides = nil
     }
 
     /// A store over the tensors of several files, such as the shards of one model.
@@ -105,6 +117,7 @@ public final class ParameterStore: Sendable {
     public init(parts: [Part], path: String) {
         source = .files(parts.sorted { $0.prefix.count > $1.prefix.count }, path: path)
         amendments = { _, _ in [] }
+        besides = nil
     }
 
     /// The store `base`, of which nothing has been taken, with amended tensors: `amendments` is asked at each taking,
@@ -115,6 +128,7 @@ public final class ParameterStore: Sendable {
     ) {
         source = base.source
         self.amendments = { base.amendments($0, $1) + amendments($0, $1) }
+        besides = base.besides
     }
 
     /// Where the model's `name` is: its part and its name there. Without any part that begins so, the last is as good.
@@ -127,11 +141,20 @@ public final class ParameterStore: Sendable {
         place(name, parts).flatMap { $0.part.tensors[$0.key] }
     }
 
+    /// A store over that part of a model whose keys begin with `prefix`: these come from the checkpoint, of which nothing
+    /// else is looked at, and all other keys are made up as by `init(randomSeed:)`.
+    public init(_ checkpoint: Checkpoint, prefix: String, randomSeed: UInt64) {
+        source = .files([Part(prefix: prefix, of: checkpoint)], path: checkpoint.path)
+        amendments = { _, _ in [] }
+        besides = (prefix, ParameterStore(randomSeed: randomSeed))
+    }
+
     /// A store that makes up every tensor it is asked for, a function of seed, name and shape alone: for
     /// demonstrations and benchmarks without a checkpoint. See `RandomParameters` for the distribution.
     public init(randomSeed: UInt64) {
         source = .random(seed: randomSeed)
         amendments = { _, _ in [] }
+        besides = nil
     }
 
     /// Whether the key is there. A random store holds what was taken from it.
@@ -166,6 +189,9 @@ public final class ParameterStore: Sendable {
     }
 
     private func take(_ name: String, anyOf shapes: [[Int]], as shape: [Int]) -> StoredTensor {
+        if let besides, !name.hasPrefix(besides.prefix) {
+            return besides.store.take(name, anyOf: shapes, as: shape)
+        }
         switch source {
         case .files(let parts, _):
             guard let (part, key) = Self.place(name, parts), let tensor = part.tensors[key] else {
@@ -205,6 +231,7 @@ public final class ParameterStore: Sendable {
     /// - Parameter ignored: keys that may be there unused, such as buffers of training.
     /// - Throws: one `CheckpointError` of cause `.keys` that lists all differences.
     public func finish(ignoring ignored: [IgnoredKeys] = []) throws(CheckpointError) {
+        try besides?.store.finish()
         let record = record.withLock { $0 }
         var path = "random parameters"
         var missing = record.missing.map { KeyMismatch.Entry(name: $0.key, shape: $0.value) }
@@ -236,7 +263,7 @@ public final class ParameterStore: Sendable {
     }
 
     /// A writer of all tensors that were taken so far, in the shapes they were asked for, as F32 from a random store
-    /// and as stored from files: how a made-up model becomes a checkpoint.
+    /// and as stored from files: how a made-up model becomes a checkpoint. Of a store over a part, that part.
     public func takenTensors(metadata: [String: String] = [:]) -> SafetensorsWriter {
         var writer = SafetensorsWriter(metadata: metadata)
         for (name, shape) in record.withLock({ $0.taken }).sorted(by: { $0.key < $1.key }) {

@@ -3,14 +3,17 @@
 struct RandomParameters: Sendable {
     let seed: UInt64
 
-    /// The tensor `name` of `shape`, F32; nil when its size overflows or there is no memory for it.
+    /// The tensor `name` of `shape`, F32, whose elements are made whenever they are read; nil when its size overflows or
+    /// is beyond all addresses.
     func tensor(_ name: String, shape: [Int]) -> StoredTensor? {
         guard let count = elementCount(shape), case let (size, false) = count.multipliedReportingOverflow(by: 4) else {
             return nil
         }
         let (center, amplitude) = distribution(name, shape)
-        let memory = Memory.allocated(size) { bytes in
-            Self.fill(bytes.bindMemory(to: Float.self), state: state(name), center: center, amplitude: amplitude)
+        let state = state(name)
+        let memory = Memory(count: size) { offset, bytes in
+            Self.fill(
+                bytes.bindMemory(to: Float.self), first: offset / 4, state: state, center: center, amplitude: amplitude)
         }
         return memory.map {
             StoredTensor(name: name, elementType: .f32, shape: shape, count: count, memory: $0, offset: 0)
@@ -33,23 +36,22 @@ struct RandomParameters: Sendable {
     /// Element 2k and 2k + 1 are the halves of SplitMix64's k-th output (Steele, Lea, Flood 2014), so that any part
     /// can be made without the part before it.
     private static func fill(
-        _ values: UnsafeMutableBufferPointer<Float>, state: UInt64, center: Float, amplitude: Float
+        _ values: UnsafeMutableBufferPointer<Float>, first: Int, state: UInt64, center: Float, amplitude: Float
     ) {
         guard let target = values.baseAddress else { return }
         let scale = amplitude * 0x1p-31
-        let count = values.count
-        var k: UInt64 = 1
-        var i = 0
-        while i &+ 1 < count {
-            let bits = mix(state &+ k &* 0x9e37_79b9_7f4a_7c15)
-            target[i] = center + scale * Float(Int32(truncatingIfNeeded: bits))
-            target[i &+ 1] = center + scale * Float(Int32(truncatingIfNeeded: bits >> 32))
-            k &+= 1
-            i &+= 2
-        }
-        if i < count {
-            let bits = mix(state &+ k &* 0x9e37_79b9_7f4a_7c15)
-            target[i] = center + scale * Float(Int32(truncatingIfNeeded: bits))
+        let end = first &+ values.count
+        var i = first
+        while i < end {
+            let bits = mix(state &+ UInt64(i / 2 &+ 1) &* 0x9e37_79b9_7f4a_7c15)
+            if i & 1 == 0 {
+                target[i &- first] = center + scale * Float(Int32(truncatingIfNeeded: bits))
+                i &+= 1
+            }
+            if i < end {
+                target[i &- first] = center + scale * Float(Int32(truncatingIfNeeded: bits >> 32))
+                i &+= 1
+            }
         }
     }
 

@@ -158,7 +158,7 @@ public struct StoredTensor: @unchecked Sendable {
     public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
         try withExtendedLifetime(memory) {
             guard strides == nil, amended == nil else { return try gathered().withUnsafeBytes(body) }
-            return try body(bytes)
+            return try memory.withBytes(bytes, body)
         }
     }
 
@@ -171,7 +171,8 @@ public struct StoredTensor: @unchecked Sendable {
     }
 
     /// Converts all elements to float, row-major, into `destination`, which must hold `count` elements.
-    /// F64 and integers beyond 2^24 are rounded to nearest; BOOL gives 0 or 1.
+    /// F64 and integers beyond 2^24 are rounded to nearest; BOOL gives 0 or 1. What the file's mapping held in memory
+    /// for the elements is given back.
     public func copyFloats(into destination: UnsafeMutableBufferPointer<Float>) {
         precondition(destination.count == count, "\(name): a buffer of \(destination.count) for \(count) elements")
         if let amended {
@@ -180,6 +181,7 @@ public struct StoredTensor: @unchecked Sendable {
             return
         }
         guard let target = destination.baseAddress, count > 0 else { return }
+        defer { memory.release(bytes) }
         withUnsafeBytes { bytes in
             guard let source = bytes.baseAddress else { return }
             switch elementType {

@@ -99,6 +99,57 @@ private func reread(_ writer: SafetensorsWriter) throws -> Checkpoint {
         try store.finish()
     }
 
+    @Test func partsOfARandomTensorAreThoseOfTheWhole() throws {
+        let whole = ParameterStore(randomSeed: 7).take("m.weight", shape: [6, 5])
+        let rows = try (0..<6).map { try #require(whole.entry($0)).floats() }
+        #expect(Array(rows.joined()) == whole.floats())
+        #expect(Set(whole.floats()).count == 30)
+        #expect(try #require(whole.renamed("n").reshaped([5, 6])?.entry(4)).floats() == Array(whole.floats()[24...]))
+    }
+
+    @Test func aPartComesFromTheFileAndTheRestIsMadeUp() throws {
+        var writer = SafetensorsWriter()
+        writer.add("part.a", type: .f32, shape: [2], floats: [1, 2])
+        writer.add("other", type: .f32, shape: [1], floats: [3])
+        let checkpoint = try reread(writer)
+        let store = ParameterStore(checkpoint, prefix: "part.", randomSeed: 7)
+        #expect(store["part"].take("a", shape: [2]).floats() == [1, 2])
+        let madeUp = store.take("other", shape: [4]).floats()
+        #expect(madeUp == ParameterStore(randomSeed: 7).take("other", shape: [4]).floats())
+        #expect(store.contains("part.a") && store.shape(of: "other") == [4])
+        try store.finish()
+        _ = store["part"].take("b", shape: [2])
+        let missing = try #require(throws: CheckpointError.self) { try store.finish() }
+        #expect(missing.description.contains("part.b [2]"))
+        let unused = ParameterStore(checkpoint, prefix: "part.", randomSeed: 7)
+        #expect(throws: CheckpointError.self) { try unused.finish() }
+    }
+
+    /// Resident bytes of the mapping of `path` (proc(5), smaps).
+    private func resident(_ path: String) throws -> Int {
+        let lines = try String(contentsOfFile: "/proc/self/smaps", encoding: .utf8).split(separator: "\n")
+        let start = try #require(lines.firstIndex { $0.hasSuffix(path) })
+        let line = try #require(lines[start...].first { $0.hasPrefix("Rss:") })
+        return try #require(line.split(separator: " ").compactMap { Int($0) }.first) << 10
+    }
+
+    @Test func convertedTensorsLeaveNothingOfTheirFileInMemory() throws {
+        let path = NSTemporaryDirectory() + "released-\(UUID().uuidString).safetensors"
+        defer { unlink(path) }
+        let values = (0..<700_000).map { Float($0) }
+        var writer = SafetensorsWriter()
+        for name in ["a", "b", "c"] { writer.add(name, type: .f32, shape: [values.count], floats: values) }
+        try writer.write(toPath: path)
+        let checkpoint = try Checkpoint.open(path)
+        _ = checkpoint.withUnsafeDataSection { $0.reduce(0, &+) }
+        #expect(try resident(path) > 8_000_000)
+        for tensor in checkpoint.tensors.values {
+            #expect(tensor.floats() == values)
+            #expect(tensor.floats() == values)
+        }
+        #expect(try resident(path) < 200_000)
+    }
+
     @Test func aRandomModelCanBeWritten() throws {
         let store = ParameterStore(randomSeed: 7)
         #expect(!store.contains("a.weight"))

@@ -1,49 +1,93 @@
 import Diffusion
 import TensorEngine
 
-/// The pieces of the method as a benchmark times them, with everything that is computed once already computed.
+/// What the denoiser is evaluated on when it is measured, or compared with another implementation.
+public struct BenchmarkInput: Sendable {
+    /// The latent, `[channels, h, w]` of the model's own size.
+    public var latent: [Float]
+    /// The timestep.
+    public var timestep: Double
+    /// States of the prompt, `[tokens, width]` of the text encoder.
+    public var prompt: [Float]
+    /// States of the negative prompt, likewise.
+    public var negative: [Float]
+    /// Cached tokens of one reference by the name of the site, `[tokens, channels]`.
+    public var cache: [String: [Float]]
+
+    /// All of it.
+    public init(latent: [Float], timestep: Double, prompt: [Float], negative: [Float], cache: [String: [Float]]) {
+        self.latent = latent
+        self.timestep = timestep
+        self.prompt = prompt
+        self.negative = negative
+        self.cache = cache
+    }
+}
+
+/// The pieces of the method as a benchmark times them, with everything that is computed once already computed. Each
+/// returns a prediction, `[channels, h, w]`.
 public struct BenchmarkWork {
-    /// One reference through autoencoder and U-Net.
-    public let referencePass: () throws -> Void
-    /// One evaluation of the U-Net without a cache.
-    public let plainEvaluation: () throws -> Void
-    /// One evaluation with the cache of one reference.
-    public let personalEvaluation: () throws -> Void
-    /// One step of three-branch guidance.
-    public let guidedStep: () throws -> Void
+    /// One evaluation of the U-Net under the prompt, without a cache.
+    public let plainEvaluation: () throws -> [Float]
+    /// One evaluation under the prompt with the cache of one reference.
+    public let personalEvaluation: () throws -> [Float]
+    /// One step of three-branch guidance at the default scales.
+    public let guidedStep: () throws -> [Float]
 }
 
 extension Pipeline {
-    /// Prepares the pieces.
-    ///
-    /// - Parameters:
-    ///   - noise: a latent, `[channels, h, w]` of the model's own size.
-    ///   - pixels: a picture of the model's own size, `[side, side, 3]`.
-    public func benchmarkWork(noise: [Float], pixels: [Float]) throws -> BenchmarkWork {
+    /// Prepares the evaluations.
+    /// - Throws: `DreamCacheError` for a pipeline without an adapter, and where a part of `input` has not the model's size.
+    public func benchmarkWork(_ input: BenchmarkInput) throws(DreamCacheError) -> BenchmarkWork {
         guard let adapter else {
-            throw DreamCacheError.request(field: "adapter", found: "none", expected: "an adapter to measure")
+            throw .request(field: "adapter", found: "none", expected: "an adapter to measure")
         }
         let (model, engine) = (model, model.engine)
+        let side = model.configuration.latentSize
+        func check(_ field: String, _ values: [Float], _ shape: [Int]) throws(DreamCacheError) {
+            guard values.count == shape.reduce(1, *) else {
+                throw .request(field: field, found: "\(values.count) values", expected: "\(shape)")
+            }
+        }
+        let textShape = [model.configuration.text.contextLength, model.configuration.unet.contextSize]
+        try check("latent", input.latent, [model.configuration.unet.inChannels, side, side])
+        try check("prompt", input.prompt, textShape)
+        try check("negative", input.negative, textShape)
+        for site in model.unet.sites {
+            let shape = [(side >> site.level) * (side >> site.level), site.channels]
+            try check("cache of \(site.name)", input.cache[site.name] ?? [], shape)
+        }
+
+        let memory = try SubjectMemory(tokens: { [input.cache[$0.name] ?? []] }, adapter: adapter, engine: engine)
+        return try onEngine { () throws(EngineError) in
+            let prompt = try engine.tensor(input.prompt, shape: [1] + textShape)
+            let negative = try engine.tensor(input.negative, shape: [1] + textShape)
+            func step(_ guidance: Guidance, _ subject: SubjectMemory?) throws(EngineError) -> () throws -> [Float] {
+                let denoiser = try Denoiser(
+                    model, subject: subject, scales: [guidance.imageScale], prompt: prompt, negative: negative,
+                    guidance: guidance, timesteps: [input.timestep])
+                return { try denoiser.predict(input.latent, height: side, width: side, step: 0) }
+            }
+            // Guidance whose other weights are zero leaves one evaluation, under the prompt.
+            let single = Guidance(guidanceScale: 1, imageScale: 1)
+            return BenchmarkWork(
+                plainEvaluation: try step(single, nil), personalEvaluation: try step(single, memory),
+                guidedStep: try step(Guidance(), memory))
+        }
+    }
+
+    /// One reference through autoencoder and U-Net, as a benchmark times it.
+    ///
+    /// - Parameters:
+    ///   - pixels: a picture of the model's own size, `[side, side, 3]`.
+    ///   - context: states of the prompt it runs under, `[tokens, width]`.
+    public func benchmarkReferencePass(pixels: [Float], context: [Float]) throws(DreamCacheError) -> () throws -> Void {
         let side = imageSize
-        let latentSide = model.configuration.latentSize
         let pass = ReferencePass(model, trainingSchedule)
-        let context = try model.encode(prompt: "")
-        let features = try pass(pixels: pixels, side: side, context: context, options: CacheOptions()).features
-        let memory = try SubjectMemory(tokens: { [features[$0] ?? []] }, adapter: adapter, engine: engine)
-        func denoiser(_ guidance: Guidance, _ subject: SubjectMemory?) throws -> Denoiser {
-            try Denoiser(
-                model, subject: subject, scales: [guidance.imageScale], prompt: context, negative: context,
-                guidance: guidance, timesteps: [501])
+        let width = model.configuration.unet.contextSize
+        let context = try onEngine { () throws(EngineError) in
+            try model.engine.tensor(context, shape: [1, context.count / max(1, width), width])
         }
-        func step(_ denoiser: Denoiser) -> () throws -> Void {
-            { _ = try denoiser.predict(noise, height: latentSide, width: latentSide, step: 0) }
-        }
-        // Guidance whose other weights are zero leaves one evaluation.
-        let single = Guidance(guidanceScale: 1, imageScale: 1)
-        return BenchmarkWork(
-            referencePass: { _ = try pass(pixels: pixels, side: side, context: context, options: CacheOptions()) },
-            plainEvaluation: step(try denoiser(single, nil)),
-            personalEvaluation: step(try denoiser(single, memory)),
-            guidedStep: step(try denoiser(Guidance(), memory)))
+        return { _ = try pass(pixels: pixels, side: side, context: context, options: CacheOptions()) }
     }
 }

@@ -4,8 +4,11 @@ import DreamCache
 import Foundation
 import TensorEngine
 
-/// Measures every part of a model with random weights: nothing is downloaded, and speed does not depend on the values.
-public struct Benchmark {
+/// Measures the parts of a model with made-up weights: nothing is downloaded, and speed does not depend on the values.
+///
+/// The denoiser's weights and inputs may come from a file instead, so that another implementation can be given the same
+/// and its results be compared: Tests/Benchmarks.
+public final class Benchmark {
     /// A model's shape.
     public enum Geometry: String, CaseIterable, Sendable {
         /// Stable Diffusion 2.1.
@@ -28,13 +31,31 @@ public struct Benchmark {
         }
     }
 
+    /// What can be measured.
+    public enum Part: String, CaseIterable, Sendable {
+        case text, encode, reference, unet, personal, step, decode
+
+        /// What it is.
+        public var title: String {
+            switch self {
+            case .text: "text encoder"
+            case .encode: "autoencoder, encode"
+            case .reference: "reference pass"
+            case .unet: "U-Net, no cache"
+            case .personal: "U-Net, one reference"
+            case .step: "guided step, three branches"
+            case .decode: "autoencoder, decode"
+            }
+        }
+    }
+
     /// What one part took.
     public struct Measurement: Sendable {
         /// The part.
-        public let part: String
-        /// The least of the repetitions, which noise disturbs least.
+        public let part: Part
+        /// The time: of one repetition, or the least of several, which noise disturbs least.
         public let seconds: Double
-        /// Floating-point operations of one run, a multiply and an add counted as two.
+        /// Floating-point operations of one repetition, a multiply and an add counted as two.
         public let flops: Double
         /// Speed against that of a large matrix product measured in the same run.
         public let shareOfCeiling: Double
@@ -42,23 +63,58 @@ public struct Benchmark {
 
     private let pipeline: Pipeline
     private let engine: Engine
-    private let repetitions: Int
+    private let input: BenchmarkInput
     /// The speed of a large matrix product on this path, in operations a second.
     public let ceiling: Double
-    /// Costs by operation over all measured parts.
+    /// Costs by operation over all timed repetitions.
     public let profile = EngineProfile()
+    private var prepared: [Part: (work: () throws -> [Float], flops: Double)] = [:]
+    private lazy var denoising = Result { try pipeline.benchmarkWork(input) }
+    private lazy var pixels = (0..<pipeline.imageSize * pipeline.imageSize * 3).map { sin(Float($0) * 0.01) }
 
     /// Makes the model.
-    public init(_ geometry: Geometry, path: ComputePath, threads: Int, repetitions: Int) throws {
+    ///
+    /// - Parameters:
+    ///   - threads: how many compute; one a core when 0.
+    ///   - weights: a safetensors file with the denoiser's weights in LDM naming (`model.diffusion_model.`), the adapter's
+    ///     in the authors' (`diffusion_model.`), and inputs as F32: `bench.latent [channels, h, w]`, `bench.timestep [1]`,
+    ///     `bench.prompt` and `bench.negative [tokens, width]`, and one `bench.cache.SITE [tokens, channels]` a site. The
+    ///     other parts of the model are made up, and so is everything without a file.
+    /// - Throws: an error that lists what in the file does not fit the geometry.
+    public init(_ geometry: Geometry, path: ComputePath, threads: Int, weights: String? = nil) throws {
         Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
         let engine = try Engine(path: path)
         self.engine = engine
-        self.repetitions = max(1, repetitions)
         ceiling = try Self.measureCeiling(engine)
-        let model = try StableDiffusion(ParameterStore(randomSeed: 1), geometry.configuration, engine: engine)
-        pipeline = try Pipeline(
-            model: model, adapter: try Adapter(ParameterStore(randomSeed: 2), for: model.unet, engine: engine),
-            modelHash: "random", adapterHash: "random")
+        let file = try weights.map { try Checkpoint.open($0) }
+        func store(_ prefix: String, seed: UInt64) -> ParameterStore {
+            file.map { ParameterStore($0, prefix: prefix, randomSeed: seed) } ?? ParameterStore(randomSeed: seed)
+        }
+        let model = try StableDiffusion(
+            store("model.diffusion_model.", seed: 1), geometry.configuration, engine: engine)
+        let adapter = try Adapter(store("diffusion_model.", seed: 2), for: model.unet, engine: engine)
+        pipeline = try Pipeline(model: model, adapter: adapter, modelHash: "random", adapterHash: "random")
+        input = try Self.input(store("bench.", seed: 3), model, isFile: file != nil)
+    }
+
+    private static func input(
+        _ store: ParameterStore, _ model: StableDiffusion, isFile: Bool
+    ) throws -> BenchmarkInput {
+        let inputs = store.scoped("bench.")
+        let side = model.configuration.latentSize
+        let text = [model.configuration.text.contextLength, model.configuration.unet.contextSize]
+        var cache: [String: [Float]] = [:]
+        for site in model.unet.sites {
+            let tokens = (side >> site.level) * (side >> site.level)
+            cache[site.name] = inputs["cache"].take(site.name, shape: [tokens, site.channels]).floats()
+        }
+        let input = BenchmarkInput(
+            latent: inputs.take("latent", shape: [model.configuration.unet.inChannels, side, side]).floats(),
+            timestep: isFile ? Double(inputs.take("timestep", shape: [1]).floats().first ?? 0) : 501,
+            prompt: inputs.take("prompt", shape: text).floats(),
+            negative: inputs.take("negative", shape: text).floats(), cache: cache)
+        try store.finish()
+        return input
     }
 
     private static func measureCeiling(_ engine: Engine) throws -> Double {
@@ -78,45 +134,73 @@ public struct Benchmark {
         return 2 * pow(Double(size), 3) / best
     }
 
-    /// Runs every part and hands out each measurement as it is made.
-    public func run(_ report: (Measurement) -> Void) throws {
-        let model = pipeline.model
-        let side = pipeline.imageSize
-        let latentSide = model.configuration.latentSize
-        let pixels = (0..<side * side * 3).map { sin(Float($0) * 0.01) }
-        var generator = TorchGenerator(seed: 1)
-        let noise = generator.randn(count: model.configuration.autoencoder.latentChannels * latentSide * latentSide)
-
-        try measure("text encoder", report) { _ = try model.encode(prompt: "a photo of a backpack, on the beach") }
-        try measure("autoencoder, encode", report) {
-            _ = try model.autoencoder.encode(pixels, height: side, width: side)
+    /// The least time of several repetitions of a part.
+    public func measure(_ part: Part, repetitions: Int) throws -> Measurement {
+        var best = try repetition(part)
+        for _ in 1..<max(1, repetitions) {
+            let next = try repetition(part)
+            if next.seconds < best.seconds { best = next }
         }
-        let work = try pipeline.benchmarkWork(noise: noise, pixels: pixels)
-        try measure("reference pass", report, work.referencePass)
-        try measure("U-Net, no cache", report, work.plainEvaluation)
-        try measure("U-Net, one reference", report, work.personalEvaluation)
-        try measure("guided step, three branches", report, work.guidedStep)
-        try measure("autoencoder, decode", report) {
-            _ = try model.autoencoder.decode(noise, height: latentSide, width: latentSide)
-        }
+        return best
     }
 
-    private func measure(_ part: String, _ report: (Measurement) -> Void, _ work: () throws -> Void) throws {
-        try work()  // makes primitives, packs weights, fills the pool
-        let counter = EngineProfile()
-        engine.profile = counter
-        try work()
+    /// The time of one repetition of a part.
+    public func repetition(_ part: Part) throws -> Measurement {
+        let (work, flops) = try prepare(part)
         engine.profile = profile
         defer { engine.profile = nil }
-        var best = Double.infinity
-        for _ in 0..<repetitions {
-            let start = ContinuousClock.now
-            try work()
-            best = min(best, (ContinuousClock.now - start) / .seconds(1))
+        let start = ContinuousClock.now
+        _ = try work()
+        let seconds = (ContinuousClock.now - start) / .seconds(1)
+        return Measurement(part: part, seconds: seconds, flops: flops, shareOfCeiling: flops / seconds / ceiling)
+    }
+
+    /// What a part of the denoiser predicts, `[channels, h, w]`, and its shape; nil for the other parts.
+    public func output(of part: Part) throws -> (values: [Float], shape: [Int])? {
+        guard [.unet, .personal, .step].contains(part) else { return nil }
+        let side = pipeline.model.configuration.latentSize
+        return (try prepare(part).work(), [pipeline.model.configuration.unet.outChannels, side, side])
+    }
+
+    /// Threads that compute.
+    public var threads: Int { Engine.threadCount }
+
+    /// A part ready to be timed. Its first run makes primitives, lays out weights and fills the pool; the second is counted.
+    private func prepare(_ part: Part) throws -> (work: () throws -> [Float], flops: Double) {
+        if let ready = prepared[part] { return ready }
+        let work = try work(part)
+        _ = try work()
+        let counter = EngineProfile()
+        engine.profile = counter
+        defer { engine.profile = nil }
+        _ = try work()
+        prepared[part] = (work, counter.flops)
+        return (work, counter.flops)
+    }
+
+    private func work(_ part: Part) throws -> () throws -> [Float] {
+        let (model, pixels, latent) = (pipeline.model, pixels, input.latent)
+        let (side, latentSide) = (pipeline.imageSize, model.configuration.latentSize)
+        switch part {
+        case .text:
+            return {
+                _ = try model.encode(prompt: "a photo of a backpack, on the beach")
+                return []
+            }
+        case .encode:
+            return { try model.autoencoder.encode(pixels, height: side, width: side).mean }
+        case .reference:
+            let pass = try pipeline.benchmarkReferencePass(pixels: pixels, context: input.negative)
+            return {
+                try pass()
+                return []
+            }
+        case .unet: return try denoising.get().plainEvaluation
+        case .personal: return try denoising.get().personalEvaluation
+        case .step: return try denoising.get().guidedStep
+        case .decode:
+            return { try model.autoencoder.decode(latent, height: latentSide, width: latentSide) }
         }
-        report(
-            Measurement(
-                part: part, seconds: best, flops: counter.flops, shareOfCeiling: counter.flops / best / ceiling))
     }
 
     /// Peak of the process's memory, in bytes (`VmHWM` of proc(5)).

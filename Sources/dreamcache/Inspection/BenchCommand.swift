@@ -1,5 +1,7 @@
 import ArgumentParser
+import Checkpoint
 import Foundation
+import Glibc
 import Service
 import Spool
 import TensorEngine
@@ -7,7 +9,13 @@ import TensorEngine
 /// The speed of every part on this machine.
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Measure every part of a model with random weights; nothing is downloaded.")
+        commandName: "bench", abstract: "Measure the parts of a model with random weights; nothing is downloaded.",
+        discussion: """
+            Parts: \(Benchmark.Part.allCases.map { "\($0.rawValue) (\($0.title))" }.joined(separator: ", ")).
+
+            With --interactive the names of parts are read from standard input, one a line. Each is run once, and a line of \
+            JSON on standard output says what it took, so that another program can be measured in turn with this one.
+            """)
 
     @Option(help: "Geometry: sd21, sd15 or tiny.")
     var geometry = "sd21"
@@ -20,6 +28,22 @@ struct BenchCommand: ParsableCommand {
 
     @Option(help: "Repetitions of each part; the least time counts.")
     var repetitions = 3
+
+    @Option(help: "Parts to measure, separated by commas; all when empty.")
+    var parts = ""
+
+    @Option(
+        help: ArgumentHelp(
+            "safetensors with the weights of U-Net and adapter, and inputs to run them on; see Tests/Benchmarks.",
+            valueName: "file"))
+    var weights: String?
+
+    @Option(
+        help: ArgumentHelp("safetensors to write what the parts unet, personal and step predict.", valueName: "file"))
+    var outputs: String?
+
+    @Flag(help: "Measure on request: see below.")
+    var interactive = false
 
     @Flag(help: "Add the costs by operation and shape.")
     var profile = false
@@ -34,39 +58,83 @@ struct BenchCommand: ParsableCommand {
         guard let path = compute == "auto" ? .best : ComputePath(rawValue: compute) else {
             throw ValidationError("--compute: found '\(compute)', expected auto, onednn-bf16, onednn-fp32 or openblas")
         }
+        let named = try parts.split(separator: ",").map { try Self.part($0, in: "--parts") }
+        let parts = named.isEmpty ? Benchmark.Part.allCases : named
         try Terminal.run {
-            do { try measure(geometry, path) } catch { throw Failure(code: .failed, message: "\(error)") }
+            do {
+                let bench = try Benchmark(geometry, path: path, threads: threads, weights: weights)
+                if let outputs { try write(outputs, bench, parts) }
+                if interactive {
+                    try answer(bench, geometry, path, parts)
+                } else {
+                    try measure(bench, geometry, path, parts)
+                }
+            } catch { throw Failure(code: .failed, message: "\(error)") }
         }
     }
 
-    private func measure(_ geometry: Benchmark.Geometry, _ path: ComputePath) throws {
-        let bench = try Benchmark(geometry, path: path, threads: threads, repetitions: repetitions)
+    private static func part(_ name: some StringProtocol, in place: String) throws -> Benchmark.Part {
+        guard let part = Benchmark.Part(rawValue: String(name)) else {
+            let known = Benchmark.Part.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("\(place): found '\(name)', expected \(known)")
+        }
+        return part
+    }
+
+    private func write(_ path: String, _ bench: Benchmark, _ parts: [Benchmark.Part]) throws {
+        var writer = SafetensorsWriter()
+        for part in parts {
+            guard let (values, shape) = try bench.output(of: part) else { continue }
+            writer.add(part.rawValue, type: .f32, shape: shape, floats: values)
+        }
+        try writer.write(toPath: path)
+    }
+
+    // MARK: On request
+
+    private func answer(
+        _ bench: Benchmark, _ geometry: Benchmark.Geometry, _ path: ComputePath, _ parts: [Benchmark.Part]
+    ) throws {
+        say(
+            .object([
+                "geometry": .string(geometry.rawValue), "compute": .string(path.rawValue),
+                "threads": .integer(bench.threads), "ceiling_gflop_per_second": .number(bench.ceiling / 1e9),
+            ]))
+        while let line = readLine() {
+            say(Self.entry(try bench.repetition(try Self.part(line, in: "standard input"))))
+        }
+    }
+
+    /// A line that the reader at the other end of a pipe sees at once.
+    private func say(_ json: JSON) {
+        print(json.text(pretty: false))
+        fflush(nil)
+    }
+
+    // MARK: All at once
+
+    private func measure(
+        _ bench: Benchmark, _ geometry: Benchmark.Geometry, _ path: ComputePath, _ parts: [Benchmark.Part]
+    ) throws {
         if !json {
             Terminal.result(
-                "\(geometry.rawValue) on \(path.rawValue); a large matrix product runs at \(Self.giga(bench.ceiling)) GFLOP/s"
-            )
+                "\(geometry.rawValue) on \(path.rawValue), \(bench.threads) threads; "
+                    + "a large matrix product runs at \(Self.giga(bench.ceiling)) GFLOP/s")
             Terminal.result(Self.row("part", "seconds", "GFLOP", "GFLOP/s", "of ceiling"))
         }
-        var parts: [JSON] = []
-        try bench.run { part in
-            if json {
-                parts.append(
-                    .object([
-                        "part": .string(part.part), "seconds": .number(part.seconds),
-                        "gflop": .number(part.flops / 1e9),
-                        "gflop_per_second": .number(part.flops / part.seconds / 1e9),
-                        "share_of_ceiling": .number(part.shareOfCeiling),
-                    ]))
-            } else {
-                Terminal.result(
-                    Self.row(
-                        part.part, String(format: "%.3f", part.seconds), Self.giga(part.flops),
-                        Self.giga(part.flops / part.seconds), String(format: "%.0f %%", part.shareOfCeiling * 100)))
-            }
+        var entries: [JSON] = []
+        for part in parts {
+            let result = try bench.measure(part, repetitions: repetitions)
+            entries.append(Self.entry(result))
+            guard !json else { continue }
+            Terminal.result(
+                Self.row(
+                    part.title, String(format: "%.3f", result.seconds), Self.giga(result.flops),
+                    Self.giga(result.flops / result.seconds), String(format: "%.0f %%", result.shareOfCeiling * 100)))
         }
-        let entries = bench.profile.entries.sorted { $0.value.seconds > $1.value.seconds }
+        let operations = bench.profile.entries.sorted { $0.value.seconds > $1.value.seconds }
         if json {
-            let operations = entries.map { name, entry in
+            let costs = operations.map { name, entry in
                 JSON.object([
                     "operation": .string(name), "calls": .integer(entry.calls), "seconds": .number(entry.seconds),
                     "gflop": .number(entry.flops / 1e9),
@@ -75,21 +143,31 @@ struct BenchCommand: ParsableCommand {
             Terminal.result(
                 .object([
                     "geometry": .string(geometry.rawValue), "compute": .string(path.rawValue),
-                    "ceiling_gflop_per_second": .number(bench.ceiling / 1e9), "parts": .array(parts),
-                    "peak_memory_bytes": .integer(Benchmark.peakMemory),
-                    "profile": profile ? .array(operations) : nil,
+                    "threads": .integer(bench.threads), "ceiling_gflop_per_second": .number(bench.ceiling / 1e9),
+                    "parts": .array(entries), "peak_memory_bytes": .integer(Benchmark.peakMemory),
+                    "profile": profile ? .array(costs) : nil,
                 ]))
             return
         }
         Terminal.result("peak memory \(Benchmark.peakMemory >> 20) MB")
         guard profile else { return }
         Terminal.result(Self.row("operation, in all parts together", "seconds", "calls", "GFLOP/s", ""))
-        for (name, entry) in entries {
+        for (name, entry) in operations {
             Terminal.result(
                 Self.row(
                     name, String(format: "%.3f", entry.seconds), "\(entry.calls)",
                     entry.flops > 0 ? Self.giga(entry.flops / entry.seconds) : "", ""))
         }
+    }
+
+    private static func entry(_ result: Benchmark.Measurement) -> JSON {
+        .object([
+            "part": .string(result.part.rawValue), "seconds": .number(result.seconds),
+            "gflop": .number(result.flops / 1e9),
+            "gflop_per_second": .number(result.flops / result.seconds / 1e9),
+            "share_of_ceiling": .number(result.shareOfCeiling),
+            "peak_memory_bytes": .integer(Benchmark.peakMemory),
+        ])
     }
 
     private static func giga(_ value: Double) -> String { String(format: "%.0f", value / 1e9) }
