@@ -112,22 +112,18 @@ import Testing
     @Test func aKilledSetIsCompletedWithTheSameBytes() throws {
         let undisturbed = try Workplace()
         let killed = try Workplace()
-        let text = manifest("cat", images: 3, steps: 6)
+        let text = manifest("cat", images: 3, steps: 20)
         var sets: [[Data]] = []
         for place in [undisturbed, killed] {
             var daemon = try place.startDaemon()
             try dropSubject("cat", place)
             try place.drop(Data(text.utf8), as: "jobs/set.json")
             if place === killed {
-                // Once in the middle of the first image, once after the second.
-                for moment in [#""step": 3"#, #""image": 2"#] {
-                    try place.eventually("\(moment) is reached") {
-                        let active = try? FileManager.default.contentsOfDirectory(
-                            atPath: place.path("spool/lib/jobs/active"))
-                        guard let job = active?.first else { return false }
-                        let progress = try? String(
-                            contentsOfFile: place.path("spool/lib/jobs/active/\(job)/progress.json"), encoding: .utf8)
-                        return progress?.contains(moment) ?? false
+                // Once in the middle of the first image, once after it.
+                for (image, step) in [(0, 2), (1, 0)] {
+                    try place.eventually("image \(image), step \(step)") {
+                        let now = place.progress
+                        return now.image > image || (now.image == image && now.step >= step)
                     }
                     daemon.kill9()
                     #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("spool/out")).isEmpty)
@@ -192,6 +188,16 @@ import Testing
 }
 
 extension Workplace {
+    /// Images done and steps done of the next one, of the job at work; before there is one, less than any.
+    var progress: (image: Int, step: Int) {
+        let jobs = folder.appendingPathComponent("spool/lib/jobs/active")
+        guard let job = try? FileManager.default.contentsOfDirectory(atPath: jobs.path).first,
+            let data = try? Data(contentsOf: jobs.appendingPathComponent(job).appendingPathComponent("progress.json")),
+            let document = (try? JSONSerialization.jsonObject(with: data)) as? [String: Any]
+        else { return (-1, -1) }
+        return (document["image"] as? Int ?? -1, document["step"] as? Int ?? -1)
+    }
+
     /// Starts the daemon on a spool that already has work for it.
     func startDaemonAtWork() throws -> Daemon {
         let daemon = try Daemon(configuration: path("config.yaml"), log: path("daemon.log"), environment: [:])

@@ -38,12 +38,17 @@ public struct ModelFiles: Sendable, Hashable {
         return options
     }
 
+    /// The files that hold the base model's weights.
+    public func weightFiles() throws(DreamCacheError) -> [String] {
+        try onModel { () throws(DiffusionError) in
+            try StableDiffusion.weightFiles(of: checkpoint, variant: variant)
+        }
+    }
+
     /// What identifies the base model: SHA-256 of a single file; of a folder, SHA-256 over the SHA-256 of each of its weight
     /// files, in hexadecimal, sorted, a line each.
     public func weightsHash() throws(DreamCacheError) -> String {
-        let files = try onModel { () throws(DiffusionError) in
-            try StableDiffusion.weightFiles(of: checkpoint, variant: variant)
-        }
+        let files = try weightFiles()
         if files == [checkpoint] { return try sha256(ofFile: checkpoint) }
         let hashes = try files.map { file throws(DreamCacheError) in try sha256(ofFile: file) }
         return Self.hash(of: hashes.sorted())

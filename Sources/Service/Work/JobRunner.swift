@@ -16,7 +16,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     // Unchecked: `settings` is behind a lock, `loaded` is touched by the renderer's thread alone.
     private let settings: Mutex<Settings>
     private var loaded: (name: String, files: ModelFiles, compute: ComputePath, pipeline: Pipeline)?
-    private var hashes: [FileIdentity: String] = [:]
+    private var hashes: [[FileIdentity]: String] = [:]
 
     /// A runner for the models of a configuration.
     public init(_ settings: Settings) { self.settings = Mutex(settings) }
@@ -152,9 +152,10 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         // The number of threads belongs to the thread that calls, so it is set here and not at start-up.
         Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
         do {
-            let identity = FileIdentity(path: files.checkpoint)
-            let pipeline = try Pipeline(files: files, path: compute, modelHash: identity.flatMap { hashes[$0] })
-            if let identity { hashes[identity] = pipeline.modelHash }
+            // Hashing some gigabytes takes seconds; files that are still the same need it once.
+            let identity = try files.weightFiles().compactMap(FileIdentity.init)
+            let pipeline = try Pipeline(files: files, path: compute, modelHash: hashes[identity])
+            hashes[identity] = pipeline.modelHash
             loaded = (name, files, compute, pipeline)
             return pipeline
         } catch { throw Self.rendererError(error) }
