@@ -32,6 +32,7 @@ public struct DaemonHooks: Sendable {
     public static func systemd(_ notifier: SystemNotifier) -> DaemonHooks {
         DaemonHooks(
             ready: { notifier.send("READY=1") }, alive: { notifier.send("WATCHDOG=1") },
-            status: { notifier.send("STATUS=\($0)") }, reloaded: { notifier.send("READY=1") }, stopping: { notifier.send("STOPPING=1") })
+            status: { notifier.send("STATUS=\($0)") }, reloaded: { notifier.send("READY=1") },
+            stopping: { notifier.send("STOPPING=1") })
     }
 }

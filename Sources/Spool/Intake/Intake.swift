@@ -146,7 +146,7 @@ struct Intake {
             }
             return try rest(name, folder, status) >= configuration.settleTime
         case .references:
-            if status.kind == .folder, try system.statusIfAny(path.appending(".ready")) != nil { return true }
+            if status.kind == .folder, try system.foreignStatus(path.appending(".ready")) != nil { return true }
             let rest = try rest(name, folder, status)
             guard rest >= configuration.settleTime else { return false }
             let whole: Bool
@@ -166,7 +166,7 @@ struct Intake {
             // Far more files than are allowed: their number is fingerprint enough for a rejection.
             lines.append(String(names.count))
             for inner in names.prefix(4 * configuration.references.files) {
-                if let status = try system.statusIfAny(path.appending(inner)) { lines.append(line(inner, status)) }
+                if let status = try system.foreignStatus(path.appending(inner)) { lines.append(line(inner, status)) }
             }
         }
         let fingerprint = Digest.sha256(lines.joined(separator: "\n"))
@@ -181,17 +181,9 @@ struct Intake {
     func listIfAny(_ path: SpoolPath) throws(SpoolError) -> [SpoolPath.Name] {
         do throws(SpoolError) {
             return try system.list(path)
-        } catch  where Self.isForeign(error) {
+        } catch  where error.isForeign {
             return []
         }
-    }
-
-    /// Whether an error tells of what a stranger did to his own files, and not of the machine.
-    static func isForeign(_ error: SpoolError) -> Bool {
-        guard let errno = error.errno else { return false }
-        return [
-            .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .permissionDenied, .notPermitted,
-        ].contains(errno)
     }
 
     /// Whether more bytes could not make a manifest any better: it is whole, or wrong before its end.
@@ -215,7 +207,7 @@ struct Intake {
     private func isWhole(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
         let files = status.kind == .folder ? try listIfAny(path).map { path.appending($0) } : [path]
         for file in files.prefix(configuration.references.files) {
-            guard let status = try system.statusIfAny(file), status.kind == .regular else { continue }
+            guard let status = try system.foreignStatus(file), status.kind == .regular else { continue }
             switch try examine(file) {
             case .failure(.incomplete), .failure(.changing): return false
             default: continue
@@ -331,12 +323,7 @@ struct Intake {
                 message: "found the name '\(claim.key)', expected \(Schema.StringPattern.name.expectation)", faults: [])
         }
         var bytes: [UInt8] = []
-        let refusal: SystemCalls.Refusal?
-        do throws(SpoolError) {
-            refusal = try system.readForeign(claim.path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
-        } catch  where error.errno == .noSuchFileOrDirectory {
-            return .reject(message: "it was taken away while it was being read", faults: [])
-        }
+        let refusal = try system.readForeign(claim.path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
         switch refusal {
         case nil: unsteady[claim] = nil
         case .changedWhileRead where isPatient(claim): return .later
