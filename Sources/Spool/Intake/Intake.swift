@@ -93,6 +93,9 @@ struct Intake {
 
     // MARK: - What is complete
 
+    /// Folders of photos may be large; after so many the loop looks after everything else first.
+    private static let foldersAtOnce = 4
+
     /// The claims left from before and those made now, at most a batch.
     private mutating func claims(in folder: DropFolder, _ result: inout IntakeResult) throws(SpoolError) -> [Claim] {
         let path = SpoolLayout.drop(folder)
@@ -100,14 +103,17 @@ struct Intake {
         if trackers[folder]?.isWaiting == true { trackers[folder]?.keepOnly(Set(names)) }
         var claims: [Claim] = []
         var hasNew = false
+        let limit = folder == .jobs ? configuration.acceptBatch : Self.foldersAtOnce
         for name in names {
-            if let claim = Claim(name.string, in: folder) {
-                claims.append(claim)
-            } else if !DropName.isIgnored(name.string) {
-                guard claims.count < configuration.acceptBatch else {
-                    result.hasMore = true
-                    break
-                }
+            let leftover = Claim(name.string, in: folder)
+            if leftover == nil, DropName.isIgnored(name.string) { continue }
+            guard claims.count < limit else {
+                result.hasMore = true
+                break
+            }
+            if let leftover {
+                claims.append(leftover)
+            } else {
                 guard try isComplete(name, in: folder) else {
                     result.isUnsettled = true
                     continue
