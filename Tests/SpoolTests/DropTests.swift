@@ -251,6 +251,43 @@ import Testing
         #expect(spool.names("receipts").isEmpty)
     }
 
+    // MARK: - Permissions; root has them all
+
+    @Test(.enabled(if: getuid() != 0)) func whatTheDaemonMayNotReadIsRefusedAndKept() throws {
+        let spool = try TestSpool { $0.rescanInterval = 5 }
+        try spool.start()
+        try spool.dropManifest(#"{"subject": "dog", "prompt": "x"}"#)
+        chmod(spool.path("drop/jobs/job.json"), 0)
+        try spool.dropReferences("dog", ["a.png": Pictures.png()])
+        chmod(spool.path("drop/references/dog/a.png"), 0)
+        try spool.dropReferences("cat", ["a.png": Pictures.png()])
+        chmod(spool.path("drop/references/cat"), 0)
+        try spool.settle(turns: 80)
+        for drop in ["job.json", "dog", "cat"] {
+            let receipt = try spool.receipt(drop)
+            #expect(receipt.state == .rejected)
+            #expect(receipt.message.contains("cannot be read"), "\(receipt.message)")
+        }
+        #expect(spool.exists(try #require(try spool.receipt("job.json").keptAt)))
+        for folder in ["lib/rejected", "drop/references"] {
+            for name in spool.names(folder) { chmod(spool.path(folder + "/" + name), 0o755) }
+        }
+    }
+
+    @Test(.enabled(if: getuid() != 0)) func aFolderTheDaemonMayNotEmptyIsTakenAndSetAside() throws {
+        let spool = try TestSpool { $0.rescanInterval = 5 }
+        try spool.start()
+        try spool.dropReferences("dog")
+        chmod(spool.path("drop/references/dog"), 0o555)
+        try spool.settle(turns: 30)
+        #expect(try spool.receipt("dog").state == .accepted)
+        #expect(spool.exists("cache/dog.dcache"))
+        // It is not taken a second time.
+        #expect(try spool.json("lib/subjects/dog.json")["generations"]?.array?.count == 1)
+        #expect(spool.names("drop/references").allSatisfy { $0.hasPrefix(".kept~") })
+        for name in spool.names("drop/references") { chmod(spool.path("drop/references/" + name), 0o755) }
+    }
+
     // MARK: - Hostile drops
 
     struct Hostile: Sendable, CustomStringConvertible {

@@ -60,6 +60,22 @@ import Testing
         #expect(try spool.receipt("dog").message == "these references are known already, and encoded")
     }
 
+    @Test func theSameReferencesDroppedTwiceBeforeTheyAreEncodedAreBothAnswered() throws {
+        let spool = try TestSpool()
+        spool.renderer.script.withLock {
+            $0.onEncode = { _ throws(RendererError) in throw .environment(message: "not yet") }
+        }
+        try spool.start()
+        try spool.dropReferences("dog")
+        try spool.settle(turns: 2)
+        try spool.dropReferences("dog")
+        try spool.settle(turns: 2)
+        #expect(try spool.receipt("dog").message == "waiting to be encoded: not yet")
+        spool.renderer.script.withLock { $0.onEncode = { _ in } }
+        try spool.settle(turns: 20)
+        #expect(try spool.receipt("dog").state == .accepted)
+    }
+
     @Test func filesThatAreNoImagesAreKeptAndNamed() throws {
         let spool = try TestSpool()
         try spool.start()

@@ -192,7 +192,7 @@ extension SpoolLoop {
         let link = store.temporary("link")
         try store.system.makeSymbolicLink(link, target: "../\(SpoolLayout.cache(key))")
         try store.move(link, to: SpoolLayout.cacheLink(subject), replacing: true)
-        if var receipt = try receipts.read(done.drop), receipt.id == done.dropID {
+        if var receipt = try receipts.read(done.drop), receipt.speaks(of: subject, done) {
             receipt.state = .accepted
             receipt.message = "encoded as \(SpoolLayout.cacheLink(subject))"
             if receipt.keptAt != nil { receipt.message += "; some files were not used" }
@@ -211,7 +211,7 @@ extension SpoolLoop {
         guard var record = subjects[subject], let refused = encoding,
             let index = record.generations.firstIndex(where: { $0.number == refused.number })
         else { return }
-        if var receipt = try receipts.read(refused.drop), receipt.id == refused.dropID {
+        if var receipt = try receipts.read(refused.drop), receipt.speaks(of: subject, refused) {
             receipt.state = .rejected
             receipt.message = reason
             receipt.keptAt = SpoolLayout.referenceSet(refused.references).string
@@ -227,7 +227,7 @@ extension SpoolLoop {
 
     func holdSubject(_ subject: String, _ reason: String) throws(SpoolError) {
         guard let generation = encoding, var receipt = try receipts.read(generation.drop),
-            receipt.id == generation.dropID
+            receipt.speaks(of: subject, generation)
         else { return }
         receipt.message = "waiting to be encoded: \(reason)"
         receipt.time = stamp
@@ -239,4 +239,11 @@ extension SpoolLoop {
 private final class LastCheckpoint: @unchecked Sendable {
     var time: Double
     init(_ time: Double) { self.time = time }
+}
+
+extension Receipt {
+    /// Whether it is the answer to a drop of that generation; the same references dropped twice have two ids.
+    fileprivate func speaks(of subject: String, _ generation: SubjectRecord.Generation) -> Bool {
+        kind == .references && self.subject == subject && self.generation == generation.number
+    }
 }

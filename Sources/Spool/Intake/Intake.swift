@@ -93,6 +93,9 @@ struct Intake {
 
     // MARK: - What is complete
 
+    /// Folders of photos may be large; after so many the loop looks after everything else first.
+    private static let foldersAtOnce = 4
+
     /// The claims left from before and those made now, at most a batch.
     private mutating func claims(in folder: DropFolder, _ result: inout IntakeResult) throws(SpoolError) -> [Claim] {
         let path = SpoolLayout.drop(folder)
@@ -100,14 +103,17 @@ struct Intake {
         if trackers[folder]?.isWaiting == true { trackers[folder]?.keepOnly(Set(names)) }
         var claims: [Claim] = []
         var hasNew = false
+        let limit = folder == .jobs ? configuration.acceptBatch : Self.foldersAtOnce
         for name in names {
-            if let claim = Claim(name.string, in: folder) {
-                claims.append(claim)
-            } else if !DropName.isIgnored(name.string) {
-                guard claims.count < configuration.acceptBatch else {
-                    result.hasMore = true
-                    break
-                }
+            let leftover = Claim(name.string, in: folder)
+            if leftover == nil, DropName.isIgnored(name.string) { continue }
+            guard claims.count < limit else {
+                result.hasMore = true
+                break
+            }
+            if let leftover {
+                claims.append(leftover)
+            } else {
                 guard try isComplete(name, in: folder) else {
                     result.isUnsettled = true
                     continue
@@ -146,7 +152,7 @@ struct Intake {
             }
             return try rest(name, folder, status) >= configuration.settleTime
         case .references:
-            if status.kind == .folder, try system.statusIfAny(path.appending(".ready")) != nil { return true }
+            if status.kind == .folder, try system.foreignStatus(path.appending(".ready")) != nil { return true }
             let rest = try rest(name, folder, status)
             guard rest >= configuration.settleTime else { return false }
             let whole: Bool
@@ -166,7 +172,7 @@ struct Intake {
             // Far more files than are allowed: their number is fingerprint enough for a rejection.
             lines.append(String(names.count))
             for inner in names.prefix(4 * configuration.references.files) {
-                if let status = try system.statusIfAny(path.appending(inner)) { lines.append(line(inner, status)) }
+                if let status = try system.foreignStatus(path.appending(inner)) { lines.append(line(inner, status)) }
             }
         }
         let fingerprint = Digest.sha256(lines.joined(separator: "\n"))
@@ -181,17 +187,9 @@ struct Intake {
     func listIfAny(_ path: SpoolPath) throws(SpoolError) -> [SpoolPath.Name] {
         do throws(SpoolError) {
             return try system.list(path)
-        } catch  where Self.isForeign(error) {
+        } catch  where error.isForeign {
             return []
         }
-    }
-
-    /// Whether an error tells of what a stranger did to his own files, and not of the machine.
-    static func isForeign(_ error: SpoolError) -> Bool {
-        guard let errno = error.errno else { return false }
-        return [
-            .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .permissionDenied, .notPermitted,
-        ].contains(errno)
     }
 
     /// Whether more bytes could not make a manifest any better: it is whole, or wrong before its end.
@@ -215,7 +213,7 @@ struct Intake {
     private func isWhole(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
         let files = status.kind == .folder ? try listIfAny(path).map { path.appending($0) } : [path]
         for file in files.prefix(configuration.references.files) {
-            guard let status = try system.statusIfAny(file), status.kind == .regular else { continue }
+            guard let status = try system.foreignStatus(file), status.kind == .regular else { continue }
             switch try examine(file) {
             case .failure(.incomplete), .failure(.changing): return false
             default: continue
@@ -331,12 +329,7 @@ struct Intake {
                 message: "found the name '\(claim.key)', expected \(Schema.StringPattern.name.expectation)", faults: [])
         }
         var bytes: [UInt8] = []
-        let refusal: SystemCalls.Refusal?
-        do throws(SpoolError) {
-            refusal = try system.readForeign(claim.path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
-        } catch  where error.errno == .noSuchFileOrDirectory {
-            return .reject(message: "it was taken away while it was being read", faults: [])
-        }
+        let refusal = try system.readForeign(claim.path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
         switch refusal {
         case nil: unsteady[claim] = nil
         case .changedWhileRead where isPatient(claim): return .later

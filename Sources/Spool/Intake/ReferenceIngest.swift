@@ -47,7 +47,7 @@ extension Intake {
         var names: [SpoolPath.Name] = []
         do throws(SpoolError) {
             if isFolder { names = try system.list(claim.path) }
-        } catch  where Self.isForeign(error) {
+        } catch  where error.isForeign {
             return .reject(
                 "found a folder that cannot be read (\(error.errno.map { "\($0)" } ?? "")), expected one the daemon may read"
             )
@@ -59,8 +59,7 @@ extension Intake {
         for path in paths {
             let name = isFolder ? path.lastName.map(DropName.key) ?? "" : claim.key
             if isFolder, path.lastName?.string.hasPrefix(".") == true || Self.litter.contains(name) { continue }
-            guard let status = try system.statusIfAny(path) else { continue }
-            if status.kind == .folder {
+            if try system.foreignStatus(path)?.kind == .folder {
                 unused.append(name)
                 continue
             }

@@ -107,20 +107,19 @@ public struct SystemCalls: Sendable {
     public func readForeign(
         _ path: SpoolPath, limit: Int, _ body: (UnsafeRawBufferPointer) throws(SpoolError) -> Void
     ) throws(SpoolError) -> Refusal? {
-        let before = try status(path)
-        guard before.kind == .regular else { return .notRegular(before.kind) }
-        guard before.links == 1 else { return .severalLinks(before.links) }
-        guard before.size <= limit else { return .tooLarge(before.size, limit: limit) }
+        let before: FileStatus
         let descriptor: Int32
         do throws(SpoolError) {
+            before = try status(path)
+            guard before.kind == .regular else { return .notRegular(before.kind) }
+            guard before.links == 1 else { return .severalLinks(before.links) }
+            guard before.size <= limit else { return .tooLarge(before.size, limit: limit) }
             try judge(.openForReading(path))
             descriptor = try call(.openForReading(path)) {
                 beneath(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW, 0)
             }
         } catch {
-            if let errno = error.errno, [.permissionDenied, .notPermitted, .tooManySymbolicLinkLevels].contains(errno) {
-                return .cannotOpen(errno)
-            }
+            if let errno = error.errno, error.isForeign { return .cannotOpen(errno) }
             throw error
         }
         defer { Glibc.close(descriptor) }
@@ -144,6 +143,15 @@ public struct SystemCalls: Sendable {
             throw SpoolError(.damaged, operation: "read", path: path.string, detail: "more than \(limit) bytes")
         }
         return bytes
+    }
+
+    /// The status of a path in a stranger's folder, or nil when it cannot be had.
+    public func foreignStatus(_ path: SpoolPath) throws(SpoolError) -> FileStatus? {
+        do throws(SpoolError) {
+            return try status(path)
+        } catch  where error.isForeign {
+            return nil
+        }
     }
 
     /// Streams a file of the spool's own; returns the number of bytes, one more than `limit` when there are more.
@@ -434,6 +442,16 @@ public struct SystemCalls: Sendable {
 
     private func beneath(_ path: SpoolPath, _ flags: Int32, _ mode: mode_t) -> Int32 {
         path.withCString { clinux_open_beneath(root.descriptor, $0, flags, mode) }
+    }
+}
+
+extension SpoolError {
+    /// Whether it tells of what a stranger did to his own files, and not of the machine.
+    var isForeign: Bool {
+        guard let errno else { return false }
+        return [
+            .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .permissionDenied, .notPermitted,
+        ].contains(errno)
     }
 }
 
