@@ -27,5 +27,6 @@ INLINE void store_weights(float *row, int64_t j, vf e) {
 #include "attention_body.h"
 
 const row_kernels avx512_bf16_kernels = {to_bf16, to_f32,     add,          silu,        gelu,                 quick_gelu,
-                                         geglu,   layer_norm, channel_sums, scale_shift, bf16_attention_block, bf16_attention_pack};
+                                         geglu,   layer_norm, channel_sums, scale_shift,
+                                    winograd_input, winograd_output, bf16_attention_block, bf16_attention_pack};
 #pragma clang attribute pop

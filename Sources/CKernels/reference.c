@@ -144,5 +144,35 @@ static void scale_shift(const float *x, const float *scale, const float *shift, 
     }
 }
 
+// Lavin & Gray 2016, section 4.1.
+static const float winograd_bt[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}};
+static const float winograd_at[2][4] = {{1, 1, 1, 0}, {0, 1, -1, -1}};
+
+static void winograd_input(const uint16_t *const pixels[16], uint16_t *v, int64_t stride, int64_t c) {
+    for (int64_t i = 0; i < c; i++)
+        for (int y = 0; y < 4; y++)
+            for (int x = 0; x < 4; x++) {
+                float sum = 0;
+                for (int a = 0; a < 4; a++)
+                    for (int b = 0; b < 4; b++)
+                        if (pixels[a * 4 + b])
+                            sum += winograd_bt[y][a] * bf16_value(pixels[a * 4 + b][i]) * winograd_bt[x][b];
+                v[(y * 4 + x) * stride + i] = bf16_rounded(sum);
+            }
+}
+static void winograd_output(const float *m, int64_t stride, const float *bias, bool accumulate, float *const pixels[4],
+                            int64_t c) {
+    for (int64_t i = 0; i < c; i++)
+        for (int p = 0; p < 4; p++) {
+            if (!pixels[p]) continue;
+            float sum = bias ? bias[i] : 0;
+            for (int a = 0; a < 4; a++)
+                for (int b = 0; b < 4; b++)
+                    sum += winograd_at[p / 2][a] * m[(a * 4 + b) * stride + i] * winograd_at[p % 2][b];
+            pixels[p][i] = accumulate ? pixels[p][i] + sum : sum;
+        }
+}
+
 const row_kernels scalar_kernels = {to_bf16, to_f32,     add,          silu,        gelu, quick_gelu,
-                                    geglu,   layer_norm, channel_sums, scale_shift, 0,    0};
+                                    geglu,   layer_norm, channel_sums, scale_shift, winograd_input, winograd_output,
+                                    0,       0};

@@ -16,6 +16,14 @@ INLINE vf load(const float *p) { vf v; memcpy(&v, p, sizeof v); return v; }
 INLINE void store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 
 INLINE vf widened(vh h) { vu u = __builtin_convertvector(h, vu) << 16; vf f; memcpy(&f, &u, sizeof f); return f; }
+#ifdef ATTENTION_IN_BF16
+INLINE vh narrowed(vf f) {
+    __m256bh h = _mm512_cvtneps_pbh((__m512)f);
+    vh v;
+    memcpy(&v, &h, sizeof v);
+    return v;
+}
+#else
 INLINE vh narrowed(vf f) {
     vu u;
     memcpy(&u, &f, sizeof u);
@@ -23,6 +31,7 @@ INLINE vh narrowed(vf f) {
     vu nan = (vu)((u & 0x7fffffff) > 0x7f800000);
     return __builtin_convertvector((rounded & ~nan) | ((u >> 16 | 0x40) & nan), vh);
 }
+#endif
 
 INLINE vf load_any(const void *x, kernels_type type, int64_t i, int64_t left) {
     size_t n = left < LANES ? (size_t)left : LANES;
@@ -242,6 +251,51 @@ static void scale_shift(const float *x, const float *scale, const float *shift, 
             vf v = __builtin_elementwise_fma(load_any(x, KERNELS_F32, i, left), load_any(scale, KERNELS_F32, i, left),
                                              load_any(shift, KERNELS_F32, i, left));
             store_any(y, yt, r * c + i, left, with_silu ? sigmoid_times(v, 1.0f) : v);
+        }
+    }
+}
+
+// MARK: Winograd; the matrices are those of reference.c, multiplied out.
+
+static void winograd_input(const uint16_t *const pixels[16], uint16_t *v, int64_t stride, int64_t c) {
+    for (int64_t i = 0; i < c; i += LANES) {
+        vf d[16], e[16];
+        for (int p = 0; p < 16; p++) d[p] = pixels[p] ? load_any(pixels[p], KERNELS_BF16, i, c - i) : (vf)(0.0f);
+        for (int x = 0; x < 4; x++) {
+            e[x] = d[x] - d[8 + x];
+            e[4 + x] = d[4 + x] + d[8 + x];
+            e[8 + x] = d[8 + x] - d[4 + x];
+            e[12 + x] = d[4 + x] - d[12 + x];
+        }
+        for (int y = 0; y < 16; y += 4) {
+            store_any(v + y * stride, KERNELS_BF16, i, c - i, e[y] - e[y + 2]);
+            store_any(v + (y + 1) * stride, KERNELS_BF16, i, c - i, e[y + 1] + e[y + 2]);
+            store_any(v + (y + 2) * stride, KERNELS_BF16, i, c - i, e[y + 2] - e[y + 1]);
+            store_any(v + (y + 3) * stride, KERNELS_BF16, i, c - i, e[y + 1] - e[y + 3]);
+        }
+    }
+}
+
+static void winograd_output(const float *m, int64_t stride, const float *bias, bool accumulate, float *const pixels[4],
+                            int64_t c) {
+    for (int64_t i = 0; i < c; i += LANES) {
+        int64_t left = c - i;
+        vf d[16], e[8], y[4];
+        for (int p = 0; p < 16; p++) d[p] = load_any(m + p * stride, KERNELS_F32, i, left);
+        for (int x = 0; x < 4; x++) {
+            e[x] = d[x] + d[4 + x] + d[8 + x];
+            e[4 + x] = d[4 + x] - d[8 + x] - d[12 + x];
+        }
+        for (int r = 0; r < 2; r++) {
+            y[2 * r] = e[4 * r] + e[4 * r + 1] + e[4 * r + 2];
+            y[2 * r + 1] = e[4 * r + 1] - e[4 * r + 2] - e[4 * r + 3];
+        }
+        vf b = bias ? load_any(bias, KERNELS_F32, i, left) : (vf)(0.0f);
+        for (int p = 0; p < 4; p++) {
+            if (!pixels[p]) continue;
+            vf sum = y[p] + b;
+            if (accumulate) sum += load_any(pixels[p], KERNELS_F32, i, left);
+            store_any(pixels[p], KERNELS_F32, i, left, sum);
         }
     }
 }

@@ -20,11 +20,16 @@ public final class Engine {
         set { kernels_set_threads(Int32(clamping: newValue)) }
     }
 
+    /// - Parameters:
+    ///   - path: who computes.
+    ///   - usesWinograd: whether bfloat16 convolutions take Winograd's shorter way where it pays, at 16/9 of the memory
+    ///     for their weights.
     /// - Throws: `EngineError.unsupported` where this CPU lacks what the path needs.
-    public init(path: ComputePath) throws(EngineError) {
+    public init(path: ComputePath, usesWinograd: Bool = true) throws(EngineError) {
         guard path.isSupported else { throw .unsupported(path: path, reason: path.reason) }
         self.path = path
-        backend = path == .openBLAS ? OpenBLASBackend(pool: pool) : try OneDNNBackend(pool: pool)
+        backend =
+            path == .openBLAS ? OpenBLASBackend(pool: pool) : try OneDNNBackend(pool: pool, usesWinograd: usesWinograd)
     }
 
     /// Gives memory that no tensor uses back to the system.

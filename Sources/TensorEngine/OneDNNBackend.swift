@@ -10,15 +10,18 @@ final class OneDNNBackend: ProductBackend {
     }
 
     private let engine: OpaquePointer
-    private let pool: BufferPool
+    let pool: BufferPool
+    /// Whether convolutions take fewer products where that pays.
+    let usesWinograd: Bool
     private var products: [Key: OpaquePointer] = [:]
 
-    init(pool: BufferPool) throws(EngineError) {
+    init(pool: BufferPool, usesWinograd: Bool) throws(EngineError) {
         var engine: OpaquePointer?
         let status = onednn_open(&engine)
         guard status == 0, let engine else { throw Self.error("open", status) }
         self.engine = engine
         self.pool = pool
+        self.usesWinograd = usesWinograd
     }
 
     deinit {
@@ -26,7 +29,7 @@ final class OneDNNBackend: ProductBackend {
         onednn_close(engine)
     }
 
-    private static func error(_ operation: String, _ status: Int32) -> EngineError {
+    static func error(_ operation: String, _ status: Int32) -> EngineError {
         .oneDNN(operation: operation, status: String(cString: onednn_status_name(status)))
     }
 
@@ -34,15 +37,26 @@ final class OneDNNBackend: ProductBackend {
         _ shape: ProductShape, source: UnsafeMutableRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
+        if usesWinograd, shape.suitsWinograd {
+            try runWinograd(shape, source: source, weights: weights, bias: bias, destination: destination)
+            return
+        }
         let product = try product(for: shape)
         let packed = try packed(weights, for: product)
+        try run(product, shape, source: source, packed: packed.pointer, bias: bias, destination: destination)
+    }
+
+    func run(
+        _ product: OpaquePointer, _ shape: ProductShape, source: UnsafeRawPointer, packed: UnsafeRawPointer,
+        bias: UnsafePointer<Float>?, destination: UnsafeMutableRawPointer
+    ) throws(EngineError) {
         let scratchBytes = onednn_scratch_bytes(product)
         let scratch = scratchBytes > 0 ? try Storage(byteCount: scratchBytes, pool: pool) : nil
-        let status = onednn_run(product, source, packed.pointer, bias, destination, scratch?.pointer)
+        let status = onednn_run(product, source, packed, bias, destination, scratch?.pointer)
         guard status == 0 else { throw Self.error("run \(shape)", status) }
     }
 
-    private func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer {
+    func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer {
         let key = Key(shape: shape, threads: kernels_threads())
         if let product = products[key] { return product }
         let options = onednn_options(
@@ -68,7 +82,7 @@ final class OneDNNBackend: ProductBackend {
 
     private func packed(_ weights: Weights, for product: OpaquePointer) throws(EngineError) -> Storage {
         for packed in weights.packed {
-            guard let made = packed.product else { continue }
+            guard !packed.isTransformed, let made = packed.product else { continue }
             if made == product || onednn_same_layout(made, product) { return packed.storage }
         }
         let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool)

@@ -61,6 +61,8 @@ struct PackedWeights {
     let storage: Storage
     /// The oneDNN product they were laid out for; nil for OpenBLAS, which has one layout.
     let product: OpaquePointer?
+    /// Whether they are the 16 matrices of Winograd's convolution.
+    var isTransformed = false
 }
 
 /// The shape of one product, apart from its weights.

@@ -127,6 +127,57 @@ import Testing
         }
     }
 
+    /// Winograd's way against the direct one, both in bfloat16 and held against fp32: with a sum, a bias, odd sizes and a
+    /// last block of tiles that is not full.
+    @Test(arguments: [(1, 32, 32, 128, 128), (3, 33, 31, 144, 130), (2, 70, 17, 136, 160)])
+    func winogradIsNearlyAsExact(n: Int, h: Int, w: Int, inputs: Int, outputs: Int) throws {
+        guard ComputePath.oneDNNBF16.isSupported else { return }
+        var random = RandomValues(seed: 9)
+        let x = random.bfloats(n * h * w * inputs)
+        let values = random.floats(outputs * inputs * 9, in: -0.05...0.05)
+        let (bias, sum) = (random.floats(outputs), random.floats(n * h * w * outputs))
+        func results(_ engine: Engine) throws -> [[Float]] {
+            let kind = ProductKind.convolution(kernel: 3, stride: 1, padBegin: 1, padEnd: 1)
+            let weights = try engine.weights(kind, inputs: inputs, outputs: outputs, bias: bias) {
+                _ = $0.update(from: values)
+            }
+            let input = try engine.tensor(x, shape: [n, h, w, inputs])
+            let plain = try engine.product(input, weights)
+            let other = try engine.product(
+                input, weights, bias: try engine.tensor(sum, shape: [sum.count]).slice(0..<outputs))
+            let added = try engine.tensor(sum, shape: [n, h, w, outputs])
+            try engine.product(input, weights, accumulateInto: added)
+            return [plain, other, added].map(engine.floats)
+        }
+        let exact = try results(try Engine(path: .oneDNNFP32))
+        let direct = try results(try Engine(path: .oneDNNBF16, usesWinograd: false))
+        let before = Engine.threadCount
+        defer { Engine.threadCount = before }
+        Engine.threadCount = 1
+        let winograd = try results(try Engine(path: .oneDNNBF16))
+        for (index, expected) in exact.enumerated() {
+            #expect(direct[index] != winograd[index])
+            #expect(distance(direct[index], expected) < 3e-3)
+            #expect(distance(winograd[index], expected) < 6e-3)
+        }
+        Engine.threadCount = 3
+        let engine = try Engine(path: .oneDNNBF16)
+        #expect(try results(engine) == winograd)
+        // The last picture alone.
+        let kind = ProductKind.convolution(kernel: 3, stride: 1, padBegin: 1, padEnd: 1)
+        let weights = try engine.weights(kind, inputs: inputs, outputs: outputs, bias: bias) {
+            _ = $0.update(from: values)
+        }
+        let last = try engine.tensor(x, shape: [n, h, w, inputs]).slice(n - 1..<n)
+        #expect(engine.floats(try engine.product(last, weights)) == winograd[0].suffix(h * w * outputs))
+    }
+
+    /// |a - b| / |b| in the Euclidean norm.
+    private func distance(_ a: [Float], _ b: [Float]) -> Float {
+        let difference = zip(a, b).reduce(Float(0)) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }
+        return (difference / b.reduce(0) { $0 + $1 * $1 }).squareRoot()
+    }
+
     /// Weights are asked for once, however often and in whatever shape they are used.
     @Test(arguments: paths) func weightsAreReadOnce(_ path: ComputePath) throws {
         let engine = try Engine(path: path)

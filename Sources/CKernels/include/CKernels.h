@@ -87,6 +87,20 @@ size_t kernels_group_norm_scratch_bytes(int64_t n, int64_t pixels, int64_t c);
 void reference_group_norm(const float *x, const float *weight, const float *bias, float eps, bool silu, float *y,
                           int64_t n, int64_t pixels, int64_t c, int64_t groups);
 
+// MARK: Winograd convolution
+// F(2x2, 3x3) (Winograd 1980; Lavin & Gray 2016): 16 products in place of 36. A picture [n, h, w] is cut into tiles of 2x2
+// results, numbered along rows; each reads 4x4 pixels, one beyond its own on every side, zeros outside the picture.
+//   U = G g G^T of each 3x3 kernel g;  V = B^T d B of each tile d;  M = sum over channels of U V;  y = A^T M A
+
+/// u [16, outputs, c] of weights [outputs, c, 3, 3].
+void kernels_winograd_weights(const float *weights, float *u, int64_t outputs, int64_t c);
+/// v [16, stride, c] in bfloat16 of tiles `first ..< first + count` of x [n, h, w, c] in bfloat16.
+void kernels_winograd_input(const uint16_t *x, uint16_t *v, int64_t stride, int64_t first, int64_t count, int64_t h,
+                            int64_t w, int64_t c);
+/// y [n, h, w, c] (+)= A^T M A + bias at tiles `first ..< first + count`, from m [16, stride, c]; bias may be null.
+void kernels_winograd_output(const float *m, int64_t stride, const float *bias, bool accumulate, float *y, int64_t first,
+                             int64_t count, int64_t h, int64_t w, int64_t c);
+
 // MARK: Attention
 
 /// softmax(q k^T / sqrt(head_size)) v for every head, without ever holding a whole score matrix
