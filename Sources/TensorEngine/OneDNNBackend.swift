@@ -60,7 +60,8 @@ final class OneDNNBackend: ProductBackend {
             guard let made = packed.product else { continue }
             if made == product || onednn_same_layout(made, product) { return packed.storage }
         }
-        let plain = try Storage(byteCount: weights.count * 4, pool: pool)
+        // A pool of its own: the engine's would keep a buffer of every size that weights come in.
+        let plain = try Storage(byteCount: weights.count * 4, pool: BufferPool())
         let floats = plain.pointer.bindMemory(to: Float.self, capacity: weights.count)
         weights.fill(UnsafeMutableBufferPointer(start: floats, count: weights.count))
         let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool)

@@ -102,7 +102,8 @@ final class OpenBLASBackend: ProductBackend {
         if area == 1 {
             weights.fill(UnsafeMutableBufferPointer(start: packed, count: weights.count))
         } else {
-            let plain = try Storage(byteCount: weights.count * 4, pool: pool)
+            // A pool of its own: the engine's would keep a buffer of every size that weights come in.
+            let plain = try Storage(byteCount: weights.count * 4, pool: BufferPool())
             let floats = plain.pointer.bindMemory(to: Float.self, capacity: weights.count)
             weights.fill(UnsafeMutableBufferPointer(start: floats, count: weights.count))
             for output in 0..<weights.outputs {
