@@ -162,7 +162,8 @@ public final class ParameterStore: Sendable {
 
     /// The shape of a tensor, or nil where there is none. A random store holds what was taken from it.
     public func shape(of name: String) -> [Int]? {
-        switch source {
+        if let besides, !name.hasPrefix(besides.prefix) { return besides.store.shape(of: name) }
+        return switch source {
         case .files(let parts, _): Self.tensor(name, parts)?.shape
         case .random: record.withLock { $0.taken[name] }
         }

@@ -128,7 +128,8 @@ private func reread(_ writer: SafetensorsWriter) throws -> Checkpoint {
     /// Resident bytes of the mapping of `path` (proc(5), smaps).
     private func resident(_ path: String) throws -> Int {
         let lines = try String(contentsOfFile: "/proc/self/smaps", encoding: .utf8).split(separator: "\n")
-        let start = try #require(lines.firstIndex { $0.hasSuffix(path) })
+        let name = URL(filePath: path).lastPathComponent
+        let start = try #require(lines.firstIndex { $0.hasSuffix(name) })
         let line = try #require(lines[start...].first { $0.hasPrefix("Rss:") })
         return try #require(line.split(separator: " ").compactMap { Int($0) }.first) << 10
     }

@@ -168,6 +168,8 @@ public final class Benchmark {
     /// A part ready to be timed. Its first run makes primitives, lays out weights and fills the pool; the second is counted.
     private func prepare(_ part: Part) throws -> (work: () throws -> [Float], flops: Double) {
         if let ready = prepared[part] { return ready }
+        // As between the phases of an image: one part's buffers do not count as another's memory.
+        engine.trimMemory()
         let work = try work(part)
         _ = try work()
         let counter = EngineProfile()
