@@ -170,28 +170,32 @@ static int finish(onednn_product *p, int status, operands *o, dnnl_primitive_att
     return status;
 }
 
-static int matmul(onednn_product *p, int64_t m, int64_t k, int64_t n, onednn_options options, operands *o,
+static int matmul(onednn_product *p, int64_t batch, int64_t m, int64_t k, int64_t n, onednn_options options, operands *o,
                   dnnl_primitive_attr_t *attributes) {
-    p->dimensions = 2, p->weights_dims[0] = k, p->weights_dims[1] = n, p->plain_tag = dnnl_ba;
+    // Of one product the dimension of the batch is left out: oneDNN has more ways for two dimensions.
+    int first = batch == 1 ? 1 : 0;
+    p->dimensions = 3 - first, p->plain_tag = batch == 1 ? dnnl_ba : dnnl_acb;
+    dnnl_format_tag_t tag = batch == 1 ? dnnl_ab : dnnl_abc;
     dnnl_data_type_t type = type_of(options.source);
-    dnnl_dims_t src_dims = {m, k}, dst_dims = {m, n}, bias_dims = {1, n};
-    TRY(make_layout(&o->src, 2, src_dims, type, dnnl_ab));
-    TRY(make_layout(&o->weights, 2, p->weights_dims, type, dnnl_format_tag_any));
-    TRY(make_layout(&o->bias, 2, bias_dims, dnnl_f32, dnnl_ab));
-    TRY(make_layout(&o->dst, 2, dst_dims, type_of(options.destination), dnnl_ab));
+    dnnl_dims_t src_dims = {batch, m, k}, weights_dims = {batch, k, n}, dst_dims = {batch, m, n}, bias_dims = {1, 1, n};
+    memcpy(p->weights_dims, weights_dims + first, (size_t)p->dimensions * sizeof *weights_dims);
+    TRY(make_layout(&o->src, p->dimensions, src_dims + first, type, tag));
+    TRY(make_layout(&o->weights, p->dimensions, p->weights_dims, type, dnnl_format_tag_any));
+    TRY(make_layout(&o->bias, p->dimensions, bias_dims + first, dnnl_f32, tag));
+    TRY(make_layout(&o->dst, p->dimensions, dst_dims + first, type_of(options.destination), tag));
     TRY(make_attributes(options, attributes));
     return describe_matmul(&p->description, p->owner->engine, view(&o->src), view(&o->weights),
                            options.bias ? view(&o->bias) : NULL, view(&o->dst), *attributes);
 }
 
-int onednn_matmul(onednn_engine *engine, int64_t m, int64_t k, int64_t n, onednn_options options,
+int onednn_matmul(onednn_engine *engine, int64_t batch, int64_t m, int64_t k, int64_t n, onednn_options options,
                   onednn_product **product) {
     onednn_product *p = calloc(1, sizeof *p);
     if (!p) return dnnl_out_of_memory;
     p->owner = engine;
     operands o = {0};
     dnnl_primitive_attr_t attributes = NULL;
-    int status = matmul(p, m, k, n, options, &o, &attributes);
+    int status = matmul(p, batch, m, k, n, options, &o, &attributes);
     return finish(p, status, &o, attributes, options.bias, product);
 }
 

@@ -67,7 +67,9 @@ final class OneDNNBackend: ProductBackend {
         let status: Int32
         switch shape.kind {
         case .linear:
-            status = onednn_matmul(engine, Int64(shape.n), Int64(shape.inputs), Int64(shape.outputs), options, &product)
+            status = onednn_matmul(
+                engine, Int64(shape.batch), Int64(shape.n), Int64(shape.inputs), Int64(shape.outputs), options, &product
+            )
         case .convolution(let kernel, let stride, let padBegin, let padEnd):
             let convolution = onednn_convolution_shape(
                 n: Int64(shape.n), h: Int64(shape.h), w: Int64(shape.w), c: Int64(shape.inputs),

@@ -19,11 +19,11 @@ extension ProductShape {
             && destination == .float32 && min(inputs, outputs) >= 128 && winogradTilesOfPicture >= Self.winogradTiles
     }
 
-    /// The product of a block at one of the 16 places of the transform.
+    /// The products of a block at the 16 places of the transform.
     fileprivate var winogradProduct: ProductShape {
         ProductShape(
             kind: .linear, inputs: inputs, outputs: outputs, n: Self.winogradTiles, h: 1, w: 1, source: .bfloat16,
-            destination: .float32, bias: false, accumulate: false)
+            destination: .float32, bias: false, accumulate: false, batch: 16)
     }
 }
 
@@ -36,10 +36,8 @@ extension OneDNNBackend {
         let product = try product(for: blockShape)
         let packed = try transformed(weights, for: product)
         let tiles = ProductShape.winogradTiles
-        let sourceBytes = tiles * shape.inputs * 2
-        let sumBytes = tiles * shape.outputs * 4
-        let inputs = try Storage(byteCount: 16 * sourceBytes, pool: pool)
-        let sums = try Storage(byteCount: 16 * sumBytes, pool: pool)
+        let inputs = try Storage(byteCount: 16 * tiles * shape.inputs * 2, pool: pool)
+        let sums = try Storage(byteCount: 16 * tiles * shape.outputs * 4, pool: pool)
         let (h, w) = (Int64(shape.h), Int64(shape.w))
         for first in stride(from: 0, to: shape.winogradTileCount, by: tiles) {
             // In a last block that is not full, rows without a tile hold what was there before; nothing reads them after.
@@ -47,12 +45,9 @@ extension OneDNNBackend {
             kernels_winograd_input(
                 source.assumingMemoryBound(to: UInt16.self), inputs.pointer.assumingMemoryBound(to: UInt16.self),
                 Int64(tiles), Int64(first), Int64(count), h, w, Int64(shape.inputs))
-            for place in 0..<16 {
-                try run(
-                    product, blockShape, source: inputs.pointer + place * sourceBytes,
-                    packed: packed.pointer + place * onednn_weights_bytes(product), bias: nil,
-                    destination: sums.pointer + place * sumBytes)
-            }
+            try run(
+                product, blockShape, source: inputs.pointer, packed: packed.pointer, bias: nil,
+                destination: sums.pointer)
             kernels_winograd_output(
                 sums.pointer.assumingMemoryBound(to: Float.self), Int64(tiles), bias, shape.accumulate,
                 destination.assumingMemoryBound(to: Float.self), Int64(first), Int64(count), h, w,
@@ -71,12 +66,9 @@ extension OneDNNBackend {
         try weights.withValues {
             kernels_winograd_weights($0.baseAddress, matrices, Int64(weights.outputs), Int64(weights.inputs))
         }
-        let bytes = onednn_weights_bytes(product)
-        let storage = try Storage(byteCount: 16 * bytes, pool: pool)
-        for place in 0..<16 {
-            let status = onednn_pack(product, matrices + place * size, storage.pointer + place * bytes)
-            guard status == 0 else { throw Self.error("pack weights", status) }
-        }
+        let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool)
+        let status = onednn_pack(product, matrices, storage.pointer)
+        guard status == 0 else { throw Self.error("pack weights", status) }
         weights.packed.append(PackedWeights(storage: storage, product: product, isTransformed: true))
         return storage
     }

@@ -78,6 +78,8 @@ struct ProductShape: Hashable {
     var destination: ElementType
     var bias: Bool
     var accumulate: Bool
+    /// Products of this shape that are made at once, each of its own weights.
+    var batch = 1
 
     /// Whether there is a whole window of the kernel in the padded input.
     var coversKernel: Bool {

@@ -37,8 +37,8 @@ const char *onednn_status_name(int status);
 void onednn_version(int version[3]);
 const char *onednn_isa(void);
 
-/// destination [m, n] = source [m, k] * weights^T, with weights [n, k].
-int onednn_matmul(onednn_engine *engine, int64_t m, int64_t k, int64_t n, onednn_options options,
+/// destination [batch, m, n] = source [batch, m, k] * weights^T, with weights [batch, n, k].
+int onednn_matmul(onednn_engine *engine, int64_t batch, int64_t m, int64_t k, int64_t n, onednn_options options,
                   onednn_product **product);
 int onednn_convolution(onednn_engine *engine, onednn_convolution_shape shape, onednn_options options,
                        onednn_product **product);
