@@ -127,7 +127,8 @@ private func reread(_ writer: SafetensorsWriter) throws -> Checkpoint {
 
     /// Resident bytes of the mapping of `path` (proc(5), smaps).
     private func resident(_ path: String) throws -> Int {
-        let lines = try String(contentsOfFile: "/proc/self/smaps", encoding: .utf8).split(separator: "\n")
+        let smaps = try #require(try FileHandle(forReadingAtPath: "/proc/self/smaps")?.readToEnd())
+        let lines = String(decoding: smaps, as: UTF8.self).split(separator: "\n")
         let name = URL(filePath: path).lastPathComponent
         let start = try #require(lines.firstIndex { $0.hasSuffix(name) })
         let line = try #require(lines[start...].first { $0.hasPrefix("Rss:") })
