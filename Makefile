@@ -4,6 +4,8 @@
 # make demo    set everything up and do the main job once
 # make run     the daemon on ./spool with etc/dreamcached.yaml
 # make bench   speed of every part of a model of Stable Diffusion 2.1's size, with random weights
+# make compare  the same beside PyTorch and OpenVINO (Tests/Benchmarks/README.md says what to install)
+# make campaigns  the spool's fault campaigns in full; an hour
 # make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, image, metadata
 # make install PREFIX=/usr DESTDIR=
 
@@ -15,7 +17,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SOURCES := Package.swift Sources Tests
 RELEASE := .build/release
 
-.PHONY: setup build test lint format demo run bench fuzz install clean
+.PHONY: setup build test lint format demo run bench compare campaigns fuzz install clean
 
 setup:
 	@missing=; for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; done; \
@@ -42,6 +44,12 @@ run: build
 
 bench: build
 	$(RELEASE)/dreamcache bench
+
+compare: build
+	python3 Tests/Benchmarks/compare.py
+
+campaigns: setup
+	DREAMCACHE_CAMPAIGN=full swift test --filter SpoolTests
 
 READER ?= manifest
 SEEDS_manifest := spool/examples

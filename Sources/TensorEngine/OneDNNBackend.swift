@@ -87,7 +87,7 @@ final class OneDNNBackend: ProductBackend {
             guard !packed.isTransformed, let made = packed.product else { continue }
             if made == product || onednn_same_layout(made, product) { return packed.storage }
         }
-        let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool)
+        let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool, isLasting: true)
         let status = try weights.withValues { onednn_pack(product, $0.baseAddress, storage.pointer) }
         guard status == 0 else { throw Self.error("pack weights", status) }
         weights.packed.append(PackedWeights(storage: storage, product: product))

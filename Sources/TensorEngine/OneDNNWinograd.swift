@@ -66,7 +66,7 @@ extension OneDNNBackend {
         try weights.withValues {
             kernels_winograd_weights($0.baseAddress, matrices, Int64(weights.outputs), Int64(weights.inputs))
         }
-        let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool)
+        let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool, isLasting: true)
         let status = onednn_pack(product, matrices, storage.pointer)
         guard status == 0 else { throw Self.error("pack weights", status) }
         weights.packed.append(PackedWeights(storage: storage, product: product, isTransformed: true))

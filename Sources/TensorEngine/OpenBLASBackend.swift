@@ -96,7 +96,7 @@ final class OpenBLASBackend: ProductBackend {
         if let made = weights.packed.first {
             return UnsafePointer(made.storage.pointer.assumingMemoryBound(to: Float.self))
         }
-        let storage = try Storage(byteCount: weights.count * 4, pool: pool)
+        let storage = try Storage(byteCount: weights.count * 4, pool: pool, isLasting: true)
         let packed = storage.pointer.bindMemory(to: Float.self, capacity: weights.count)
         let area = weights.kind.kernel * weights.kind.kernel
         if area == 1 {

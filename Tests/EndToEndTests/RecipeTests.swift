@@ -1,0 +1,87 @@
+import Foundation
+import Golden
+import Testing
+
+/// The shell recipes of spool/README.md, executed as they stand.
+@Suite(.serialized) struct RecipeTests {
+    private static let spoolFolder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("spool")
+
+    /// The `sh` blocks of a section of the README.
+    private func blocks(under heading: String) throws -> [String] {
+        let text = try String(contentsOf: Self.spoolFolder.appendingPathComponent("README.md"), encoding: .utf8)
+        let section = try #require(text.components(separatedBy: "## \(heading)\n").dropFirst().first)
+            .components(separatedBy: "\n## ")[0]
+        return section.components(separatedBy: "```sh\n").dropFirst().map { $0.components(separatedBy: "```")[0] }
+    }
+
+    /// A folder with what the recipes speak of, and the daemon.
+    private func prepare() throws -> (Workplace, Daemon) {
+        let place = try Workplace()
+        let photos = place.folder.appendingPathComponent("work/backpack")
+        try FileManager.default.createDirectory(at: photos, withIntermediateDirectories: true)
+        let picture = URL(fileURLWithPath: Golden.path("reference.png"))
+        try FileManager.default.copyItem(at: picture, to: photos.appendingPathComponent("0.png"))
+        try FileManager.default.copyItem(
+            at: Golden.fixtures.appendingPathComponent("Raster/orientation-1.jpg"),
+            to: place.folder.appendingPathComponent("work/photo.jpg"))
+        _ = try Workplace.run(
+            "/bin/tar", ["-c", "-C", place.path("work"), "-f", place.path("work/backpack.tar"), "backpack"])
+        try FileManager.default.copyItem(
+            at: Self.spoolFolder.appendingPathComponent("examples"),
+            to: place.folder.appendingPathComponent("work/examples"))
+        return (place, try place.startDaemon())
+    }
+
+    /// Runs a script in the folder as a user would, with `dreamcache` on the path and the spool's configuration.
+    private func sh(_ script: String, _ place: Workplace) throws -> Workplace.Result {
+        let file = try place.write(
+            "recipe.sh",
+            """
+            set -eu
+            export SPOOL=\(place.path("spool"))
+            dreamcache() { "\(Workplace.programs.path)/dreamcache" "$@" --config "\(place.path("config.yaml"))"; }
+            cd "\(place.path("work"))"
+            \(script)
+            """)
+        return try Workplace.run("/bin/bash", [file])
+    }
+
+    @Test func everyWayOfDroppingPhotos() throws {
+        let (place, daemon) = try prepare()
+        let lines = try blocks(under: "Dropping photos").joined().split(separator: "\n")
+        #expect(lines.count >= 6)
+        // The moving line last, since the others copy what it takes away; each is answered before the next comes.
+        for line in lines.sorted(by: { !$0.hasPrefix("mv") && $1.hasPrefix("mv") }) {
+            if line.hasPrefix("rsync"), !FileManager.default.isExecutableFile(atPath: "/usr/bin/rsync") { continue }
+            try? FileManager.default.removeItem(atPath: place.path("spool/receipts/backpack.json"))
+            try? FileManager.default.removeItem(atPath: place.path("spool/receipts/backpack.jpg.json"))
+            let result = try sh(String(line), place)
+            #expect(result.status == 0, "\(line): \(result.errors)")
+            try place.eventually("\(line) is answered") {
+                (place.receipt("backpack") + place.receipt("backpack.jpg")).contains("accepted")
+            }
+        }
+        #expect(daemon.stop() == 0)
+    }
+
+    @Test func scripts() throws {
+        let (place, daemon) = try prepare()
+        _ = try sh("cp -r examples/lantern \"$SPOOL/drop/references/\"", place)
+        _ = try place.write("work/prompts.csv", "snow,a lantern in the snow\nsea,a lantern by the sea\n")
+        for script in try blocks(under: "In scripts") {
+            // Few steps, for a test.
+            let result = try sh(
+                "sed -i 's/\"seed\"/\"num_inference_steps\": 2, \"seed\"/' examples/beach.json\n" + script, place)
+            #expect(result.status == 0, "\(script): \(result.errors)")
+        }
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: place.path("work/collected")).sorted() == [
+                "sea", "snow",
+            ])
+        for name in ["sea", "snow"] {
+            #expect(FileManager.default.fileExists(atPath: place.path("work/collected/\(name)/0000.png")))
+        }
+        #expect(daemon.stop() == 0)
+    }
+}
