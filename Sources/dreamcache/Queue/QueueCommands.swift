@@ -12,6 +12,19 @@ extension ConfigurationOptions {
     }
 }
 
+extension ConfigurationOptions {
+    /// Asks the daemon for something about a job, and prints the name under which the answer will be found.
+    fileprivate func request(
+        _ job: String, _ ask: (SpoolClient, JobID) throws(SpoolError) -> String
+    ) throws {
+        try Terminal.run {
+            let (client, _) = try client()
+            let id = try client.job(named: job)
+            Terminal.result(try onSpool { () throws(SpoolError) in try ask(client, id) })
+        }
+    }
+}
+
 /// Runs work on the spool; its errors become the program's.
 func onSpool<R>(_ work: () throws(SpoolError) -> R) throws -> R {
     do { return try work() } catch {
@@ -145,11 +158,7 @@ struct CancelCommand: ParsableCommand {
     @OptionGroup var configuration: ConfigurationOptions
 
     func run() throws {
-        try Terminal.run {
-            let (client, _) = try configuration.client()
-            let id = try client.job(named: job)
-            Terminal.result(try onSpool { () throws(SpoolError) in try client.cancel(id) })
-        }
+        try configuration.request(job) { client, id throws(SpoolError) in try client.cancel(id) }
     }
 }
 
@@ -164,11 +173,7 @@ struct RetryCommand: ParsableCommand {
     @OptionGroup var configuration: ConfigurationOptions
 
     func run() throws {
-        try Terminal.run {
-            let (client, _) = try configuration.client()
-            let id = try client.job(named: job)
-            Terminal.result(try onSpool { () throws(SpoolError) in try client.retry(id) })
-        }
+        try configuration.request(job) { client, id throws(SpoolError) in try client.retry(id) }
     }
 }
 
