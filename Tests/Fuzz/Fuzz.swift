@@ -43,7 +43,12 @@ private enum Reader: String, CaseIterable {
         body("/proc/self/fd/\(descriptor)")
     }
 
-    private static let memoryFile: Int32 = open("/dev/shm", O_TMPFILE | O_RDWR, 0o600)
+    private static let memoryFile: Int32 = {
+        let path = "/dev/shm/dreamcache-fuzz-\(getpid())"
+        let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        unlink(path)
+        return descriptor
+    }()
 }
 
 /// libFuzzer's entry point.
@@ -51,4 +56,18 @@ private enum Reader: String, CaseIterable {
 public func fuzzOneInput(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
     Reader.chosen.feed(UnsafeRawBufferPointer(start: data, count: size))
     return 0
+}
+
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runDriver(
+    _ argc: UnsafeMutablePointer<CInt>,
+    _ argv: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+    _ callback: @convention(c) (UnsafePointer<UInt8>, Int) -> CInt
+) -> CInt
+
+/// What SwiftPM links as `main` of this executable; libFuzzer's own main does no more.
+@_cdecl("Fuzz_main")
+public func fuzzMain(_ argc: CInt, _ argv: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> CInt {
+    var (count, arguments) = (argc, argv)
+    return runDriver(&count, &arguments) { fuzzOneInput($0, $1) }
 }
