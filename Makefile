@@ -60,8 +60,8 @@ SEEDS_metadata := Tests/Fixtures/Raster
 FUZZ_SECONDS ?= 60
 fuzz: setup
 	DREAMCACHE_FUZZ=1 swift build --scratch-path .build-fuzz --product Fuzz --sanitize address \
-		-Xswiftc -sanitize-coverage=edge,indirect-calls,trace-cmp,8bit-counters \
-		-Xcc -fsanitize-coverage=trace-pc-guard,indirect-calls,trace-cmp
+		-Xswiftc -sanitize=fuzzer \
+		-Xcc -fsanitize=fuzzer-no-link
 	mkdir -p .build-fuzz/corpus/$(READER)
 	FUZZ_READER=$(READER) .build-fuzz/debug/Fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=4096 -timeout=10 \
 		-artifact_prefix=.build-fuzz/ .build-fuzz/corpus/$(READER) $(SEEDS_$(READER))
