@@ -65,8 +65,9 @@ struct DaemonCommand: ParsableCommand {
                     logger.notice("configuration reloaded")
                 } catch {
                     logger.error("configuration not reloaded, the old one stays", metadata: ["error": "\(error)"])
+                    // After a reload that succeeds the daemon says so itself, once the configuration is in force.
+                    notifier.send("READY=1")
                 }
-                notifier.send("READY=1")
             })
         do throws(SpoolError) { try daemon.run() } catch {
             logger.critical("ending", metadata: ["error": "\(error)"])
