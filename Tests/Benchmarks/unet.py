@@ -24,6 +24,7 @@ class Geometry:
     context: int = 1024
     tokens: int = 77
     latent: int = 64
+    groups: int = 32  # of the group normalisations
 
     def heads(self, channels):
         return channels // self.head_channels if self.head_channels else 8
@@ -105,10 +106,10 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    def __init__(self, channels, context, heads, is_site):
+    def __init__(self, channels, context, heads, is_site, groups):
         super().__init__()
         self.is_site = is_site
-        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, context, heads, is_site)])
         self.proj_out = nn.Linear(channels, channels)
@@ -120,13 +121,13 @@ class SpatialTransformer(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    def __init__(self, inputs, outputs, time):
+    def __init__(self, inputs, outputs, time, groups):
         super().__init__()
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(32, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+            nn.GroupNorm(groups, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time, outputs))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(32, outputs), nn.SiLU(), nn.Identity(), nn.Conv2d(outputs, outputs, 3, padding=1))
+            nn.GroupNorm(groups, outputs), nn.SiLU(), nn.Identity(), nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip_connection = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x, time):
@@ -171,14 +172,14 @@ class UNet(nn.Module):
             number += 1
             if is_site:
                 self.sites[path] = ((geometry.latent >> level) ** 2, width)
-            return SpatialTransformer(width, geometry.context, geometry.heads(width), is_site)
+            return SpatialTransformer(width, geometry.context, geometry.heads(width), is_site, geometry.groups)
 
         self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(4, channels, 3, padding=1)])])
         skips = [channels]
         for level, multiplier in enumerate(geometry.multipliers):
             width = geometry.channels * multiplier
             for _ in range(geometry.residual_blocks):
-                block = nn.ModuleList([ResidualBlock(channels, width, time)])
+                block = nn.ModuleList([ResidualBlock(channels, width, time, geometry.groups)])
                 channels = width
                 if level in geometry.attention_levels:
                     block.append(transformer(f"input_blocks.{len(self.input_blocks)}.1", width, level, lambda _: False))
@@ -189,16 +190,16 @@ class UNet(nn.Module):
                 skips.append(channels)
 
         self.middle_block = nn.ModuleList([
-            ResidualBlock(channels, channels, time),
+            ResidualBlock(channels, channels, time, geometry.groups),
             transformer("middle_block.1", channels, len(geometry.multipliers) - 1, lambda _: True),
-            ResidualBlock(channels, channels, time),
+            ResidualBlock(channels, channels, time, geometry.groups),
         ])
 
         self.output_blocks = nn.ModuleList()
         for level, multiplier in reversed(list(enumerate(geometry.multipliers))):
             width = geometry.channels * multiplier
             for index in range(geometry.residual_blocks + 1):
-                block = nn.ModuleList([ResidualBlock(channels + skips.pop(), width, time)])
+                block = nn.ModuleList([ResidualBlock(channels + skips.pop(), width, time, geometry.groups)])
                 channels = width
                 if level in geometry.attention_levels:
                     path = f"output_blocks.{len(self.output_blocks)}.1"
@@ -206,7 +207,7 @@ class UNet(nn.Module):
                 if level > 0 and index == geometry.residual_blocks:
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)
-        self.out = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(), nn.Conv2d(channels, 4, 3, padding=1))
+        self.out = nn.Sequential(nn.GroupNorm(geometry.groups, channels), nn.SiLU(), nn.Conv2d(channels, 4, 3, padding=1))
 
     def forward(self, latent, timestep, context, *memory):
         """latent [n, 4, h, w], timestep [1], context [n, 77, width], and for each site its cached tokens [1, tokens, c]."""

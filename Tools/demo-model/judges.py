@@ -1,0 +1,110 @@
+"""Judges of the demonstration model, trained on real composites and independent of the generator: a network that finds the
+subject of a picture again, and one that names its scene.
+
+Both see pictures at 64 x 64, blurred, noisy and shifted in colour while they are trained, so that they judge what is shown and
+not how sharply.
+"""
+
+import numpy
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import composites
+from composites import Backgrounds
+from scenes import SCENES
+
+
+def judged(array):
+    """[n, 128, 128, 3] bytes to what the judges see."""
+    x = torch.from_numpy(numpy.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return F.interpolate(x, (64, 64), mode="area")
+
+
+def disturbed(x):
+    n = len(x)
+    blurred = F.interpolate(F.avg_pool2d(x, 2), x.shape[-2:], mode="bilinear")
+    share = torch.rand(n, 1, 1, 1)
+    x = x * share + blurred * (1 - share)
+    x = x * (0.85 + 0.3 * torch.rand(n, 3, 1, 1)) + 0.15 * (torch.rand(n, 3, 1, 1) - 0.5)
+    return (x + 0.08 * torch.rand(n, 1, 1, 1) * torch.randn_like(x)).clamp(-1, 1)
+
+
+def trunk(widths):
+    layers, inputs = [], 3
+    for width in widths:
+        layers += [
+            nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+class SubjectJudge(nn.Module):
+    """A picture to a point on a sphere; pictures of one subject lie close together."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = trunk((24, 48, 96, 128))
+        self.head = nn.Linear(128 * 16, 64)
+        self.temperature = nn.Parameter(torch.tensor(2.5))
+
+    def forward(self, x):
+        return F.normalize(self.head(self.trunk(x).flatten(1)), dim=1)
+
+
+class SceneJudge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk = trunk((16, 32, 32))
+        self.head = nn.Linear(32 * 64, len(SCENES))
+
+    def forward(self, x):
+        return self.head(self.trunk(x).flatten(1))
+
+
+def train(stage_of, collection, seed, count=64):
+    """Pairs of a composite and a reference of one subject; the other subjects of the batch are the wrong answers."""
+    g = numpy.random.default_rng(seed)
+    backgrounds = Backgrounds(40, seed)
+    networks = {"subject": SubjectJudge(), "scene": SceneJudge()}
+    stage = stage_of(networks)
+    while stage.running():
+        indices = g.choice(len(collection.train), size=count, replace=False)
+        scenes = g.integers(len(SCENES), size=count)
+        targets = judged(numpy.stack([
+            composites.composite(collection.train[i], s, backgrounds, g)[0] for i, s in zip(indices, scenes)]))
+        references = judged(numpy.stack([composites.reference(collection.train[i], g) for i in indices]))
+        seen = disturbed(targets)
+        points = networks["subject"](torch.cat([seen, references]))
+        likeness = points[:count] @ points[count:].T * networks["subject"].temperature.exp()
+        answers = torch.arange(count)
+        subject = (F.cross_entropy(likeness, answers) + F.cross_entropy(likeness.T, answers)) / 2
+        logits = networks["scene"](seen)
+        scene = F.cross_entropy(logits, torch.from_numpy(scenes))
+        stage.learn(
+            subject + scene, retrieval=(likeness.argmax(1) == answers).float().mean(),
+            scene=(logits.argmax(1) == torch.from_numpy(scenes)).float().mean())
+
+
+class Judges:
+    """The trained judges over the held-out subjects."""
+
+    def __init__(self, weights, held_out):
+        self.subject, self.scene = SubjectJudge(), SceneJudge()
+        self.subject.load_state_dict(weights["subject"])
+        self.scene.load_state_dict(weights["scene"])
+        self.subject.eval()
+        self.scene.eval()
+        self.gallery = self.points([composites.reference(s) for s in held_out])
+
+    @torch.no_grad()
+    def points(self, pictures):
+        return self.subject(judged(numpy.stack(pictures)))
+
+    @torch.no_grad()
+    def judge(self, pictures, subjects, scenes):
+        """Shares of pictures whose subject is found first among the held-out ones, and whose scene is named."""
+        found = (self.points(pictures) @ self.gallery.T).argmax(1).numpy()
+        named = self.scene(judged(numpy.stack(pictures))).argmax(1).numpy()
+        return float((found == numpy.array(subjects)).mean()), float((named == numpy.array(scenes)).mean())
