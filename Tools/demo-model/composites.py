@@ -61,9 +61,9 @@ def composite(subject, scene, backgrounds, g):
     return numpy.asarray(canvas.convert("RGB")), numpy.asarray(layer.getchannel("A"))
 
 
-def reference(subject, g=None):
-    """The subject on white: as DreamCache trains it (at least 70 % of the area; now and then jittered or partly erased)
-    with a generator, plainly centred without one."""
+def reference(subject, g=None, is_disturbed=True):
+    """The subject on white. With a generator it is posed, filling at least 70 % of the area, and as DreamCache trains it now
+    and then jittered or partly erased; without one it is plainly centred."""
     fraction = 0.86 if g is None else g.uniform(0.84, 0.98)
     picture = subject.picture
     if g is not None:
@@ -73,7 +73,7 @@ def reference(subject, g=None):
     canvas = Image.new("RGBA", (SIZE, SIZE), (255, 255, 255, 255))
     canvas.alpha_composite(picture, ((SIZE - picture.width) // 2, (SIZE - picture.height) // 2))
     pixels = numpy.asarray(canvas.convert("RGB")).astype(numpy.float32)
-    if g is not None:
+    if g is not None and is_disturbed:
         if g.random() < 0.1:
             pixels = numpy.clip(pixels * g.uniform(0.85, 1.1, 3), 0, 255)
         if g.random() < 0.4:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 import composites
+import judges
 import subjects
 from composites import Backgrounds
 from networks import PRESETS, Autoencoder, TextEncoder, is_adapter, unet
@@ -98,6 +99,8 @@ class Stage:
                 for mean, value in zip(self.averaged[key].parameters(), module.parameters()):
                     if value.requires_grad:
                         mean.lerp_(value, 1 - decay)
+                for mean, value in zip(self.averaged[key].buffers(), module.buffers()):
+                    mean.copy_(value)
         self.losses.append(float(loss))
         if self.step % 50 == 0:
             report = " ".join(f"{k} {float(v):.4f}" for k, v in report.items())
@@ -130,7 +133,7 @@ def train_autoencoder(work, preset, minutes, collection):
             composites.reference(subject, g) if i % 6 == 0
             else composites.composite(subject, i % len(SCENES), backgrounds, g)[0])
     pool = numpy.stack(pool)
-    model = Autoencoder(preset)
+    model = Autoencoder(preset).to(memory_format=torch.channels_last)
     stage = Stage("autoencoder", work, minutes, {"autoencoder": model}, 2e-3, 0.99)
     side, count = 64, 8
     while stage.running():
@@ -154,7 +157,7 @@ class Latents:
     def __init__(self, work, preset):
         self.model = Autoencoder(preset)
         self.model.load_state_dict(averaged(work, "autoencoder")["autoencoder"])
-        self.model.eval().requires_grad_(False)
+        self.model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         path = work / "latents.json"
         self.scale = 1.0
         if not path.exists():
@@ -179,7 +182,7 @@ class Schedule:
 
     def noised(self, z, t, noise):
         a = self.alphas[t][:, None, None, None]
-        return a.sqrt() * z + (1 - a).sqrt() * noise
+        return (a.sqrt() * z + (1 - a).sqrt() * noise).to(memory_format=torch.channels_last)
 
     def weight(self, t):
         """Min-SNR weighting of the error of epsilon (Hang et al. 2023): easy, almost noiseless steps count less."""
@@ -249,7 +252,7 @@ class Pool:
 def train_base(work, preset, minutes, collection):
     """Text encoder and U-Net, without adapters."""
     latents, schedule, captions = Latents(work, preset), Schedule(), Captions()
-    network = unet.UNet(preset.unet)
+    network = unet.UNet(preset.unet).to(memory_format=torch.channels_last)  # a tenth faster
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not is_adapter(name))
     text = TextEncoder(preset, len(captions.tokenizer.vocabulary), LENGTH)
@@ -310,7 +313,7 @@ def train_adapters(work, preset, minutes, collection):
     """The adapters alone: the base is frozen, the reference is another picture of the target's subject."""
     latents, schedule, captions = Latents(work, preset), Schedule(), Captions()
     base = averaged(work, "base")
-    network = unet.UNet(preset.unet)
+    network = unet.UNet(preset.unet).to(memory_format=torch.channels_last)  # a tenth faster
     network.load_state_dict(base["unet"])
     text = TextEncoder(preset, len(captions.tokenizer.vocabulary), LENGTH)
     text.load_state_dict(base["text"])
@@ -352,7 +355,13 @@ def train_adapters(work, preset, minutes, collection):
         stage.learn((schedule.weight(t) * error).mean(), eps=error.mean())
 
 
-STAGES = {"autoencoder": train_autoencoder, "base": train_base, "adapters": train_adapters}
+def train_judges(work, preset, minutes, collection):
+    """The networks that evaluate.py judges with."""
+    judges.train(lambda networks: Stage("judges", work, minutes, networks, 2e-3, 0.98), collection, SEED + 4)
+
+
+STAGES = {
+    "autoencoder": train_autoencoder, "base": train_base, "adapters": train_adapters, "judges": train_judges}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

@@ -1,0 +1,128 @@
+"""Judges pictures that `dreamcache render` makes of held-out subjects: is it the subject, is it the scene.
+
+    python evaluate.py --work .build/demo-model --programs .build/release --model Tools/demo-model/model > numbers.json
+
+Prints JSON: the judges' own accuracy on real composites (the ceiling), then for each condition the share of pictures whose
+subject is found first among the held-out ones (chance is one in their number), and whose scene is named.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+
+import numpy
+from PIL import Image
+
+import composites
+from composites import Backgrounds
+from judges import Judges
+from scenes import SCENES
+from train import SEED, Collection, averaged
+
+SUBJECTS = 64
+
+
+def prompts(kind, scenes):
+    return [composites.phrase(kind, composites.OPENINGS[0], SCENES[s].words[0]) for s in scenes]
+
+
+class Program:
+    """`dreamcache` with the model, and folders of held-out references."""
+
+    def __init__(self, arguments, held_out):
+        self.place = arguments.work / "evaluation"
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.place.mkdir(parents=True)
+        self.programs, self.held_out, self.options = arguments.programs, held_out, arguments.option
+        g = numpy.random.default_rng(SEED + 1)
+        for number, subject in enumerate(held_out):
+            folder = self.place / f"references-{number}"
+            folder.mkdir()
+            for i in range(4):
+                pixels = composites.reference(subject) if i == 0 else composites.reference(subject, g, is_disturbed=False)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+        self.configuration = self.place / "dreamcached.yaml"
+        model = arguments.model.resolve()
+        self.configuration.write_text(
+            f"spool:\n  path: {self.place.resolve()}/spool\nmodels:\n  demo:\n    checkpoint: {model}\n"
+            f"    adapter: {model}/adapter.safetensors\n")
+
+    def _run(self, *words):
+        subprocess.run(
+            [self.programs / "dreamcache", *map(str, words), "--config", self.configuration], check=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def cache(self, number, references):
+        """The .dcache of a subject's first so many references."""
+        path = self.place / f"{number}-{references}.dcache"
+        if not path.exists():
+            folder = self.place / "some"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            for i in range(references):
+                shutil.copy(self.place / f"references-{number}/{i}.png", folder)
+            self._run("cache", folder, "--out", path)
+        return path
+
+    def pictures(self, number, scenes, references, image_scale):
+        """One picture a scene; without references, the plain model's."""
+        out = self.place / "set"
+        shutil.rmtree(out, ignore_errors=True)
+        manifest = {
+            "prompts": prompts(self.held_out[number].kind, scenes), "seed": 1000 + 100 * number,
+            "image_scale": image_scale, "guidance_scale": self.options["guidance_scale"],
+            "num_inference_steps": self.options["steps"], "scheduler": self.options["scheduler"]}
+        path = self.place / "manifest.json"
+        path.write_text(json.dumps(manifest))
+        cache = ["--cache", self.cache(number, references)] if references else []
+        self._run("render", path, "--out", out, *cache)
+        return [numpy.asarray(Image.open(p).convert("RGB")) for p in sorted(out.glob("[0-9]*.png"))]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/demo-model"))
+    parser.add_argument("--programs", type=pathlib.Path, default=pathlib.Path(".build/release"))
+    parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--toys", type=int, default=2500)
+    parser.add_argument("--every", type=int, default=1, help="judge only every so many subjects (a quick look)")
+    parser.add_argument("--only", help="conditions to run, by the beginning of their names")
+    arguments = parser.parse_args()
+    arguments.option = {"guidance_scale": 3.0, "steps": 20, "scheduler": "DPMSolverMultistepScheduler"}
+    held_out = Collection(arguments.work, arguments.toys).held_out[:SUBJECTS]
+    judges = Judges(averaged(arguments.work, "judges"), held_out)
+    chosen = range(0, len(held_out), arguments.every)
+
+    g = numpy.random.default_rng(SEED + 2)
+    backgrounds = Backgrounds(20, SEED + 3)
+    every = [(n, s) for n in range(len(held_out)) for s in range(len(SCENES))]
+    real = [composites.composite(held_out[n], s, backgrounds, g)[0] for n, s in every]
+    numbers = {"real composites": judges.judge(real, [n for n, _ in every], [s for _, s in every])}
+
+    program = Program(arguments, held_out)
+    all_scenes, few = list(range(len(SCENES))), [0, 3, 5]
+    conditions = {"image_scale 1, all scenes": (all_scenes, 1, 1.0), "no cache, all scenes": (all_scenes, 0, 0)}
+    for scale in (0, 0.5, 1, 2, 4):
+        conditions[f"image_scale {scale}, three scenes"] = (few, 1, scale)
+    for references in (2, 4):
+        conditions[f"{references} references, three scenes"] = (few, references, 1.0)
+    for name, (scenes, references, scale) in conditions.items():
+        if arguments.only and not name.startswith(arguments.only):
+            continue
+        made, subjects, shown = [], [], []
+        for number in chosen:
+            made += program.pictures(number, scenes, references, scale)
+            subjects += [number] * len(scenes)
+            shown += scenes
+        numbers[name] = judges.judge(made, subjects, shown)
+        print(name, numbers[name], flush=True)
+        Image.fromarray(numpy.concatenate([
+            numpy.concatenate(made[i:i + len(scenes)], 1) for i in range(0, min(len(made), 12 * len(scenes)), len(scenes))
+        ])).save(arguments.work / f"{name.replace(' ', '-').replace(',', '')}.png")
+    print(json.dumps({name: {"identity": a, "scene": b} for name, (a, b) in numbers.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
