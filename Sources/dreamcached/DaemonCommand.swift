@@ -78,6 +78,10 @@ struct DaemonCommand: ParsableCommand {
     private func load() throws(SettingsError) -> Settings {
         var overrides: [String: String] = [:]
         overrides["spool.path"] = spool
-        return try Settings(file: config, overrides: overrides)
+        var settings = try Settings(file: config, overrides: overrides)
+        if let interval = SystemNotifier.watchdogInterval() {
+            settings.spool.aliveInterval = min(settings.spool.aliveInterval, interval)
+        }
+        return settings
     }
 }

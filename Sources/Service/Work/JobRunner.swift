@@ -195,7 +195,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         for cache in request.caches { image.caches.append(try FeatureCache.open(cache.path)) }
         if let initial = request.initialImage {
             do { image.initialImage = try Raster.decode(path: initial.path) } catch { throw .raster(error) }
-            image.strength = initial.strength
+            image.strength = manifest.initialImage?.strength ?? InitialImageUse.defaultStrength
         }
         return image
     }
