@@ -30,6 +30,11 @@ struct DaemonCommand: ParsableCommand {
     @Option(help: "Path of the spool, in place of the configured one.")
     var spool: String?
 
+    static func main() {
+        ConfinedDecoder.serveIfAsked()
+        main(nil)
+    }
+
     func run() throws {
         let settings: Settings
         do { settings = try load() } catch {
