@@ -21,6 +21,8 @@ let package = Package(
     products: [
         .executable(name: "dreamcached", targets: ["dreamcached"]),
         .executable(name: "dreamcache", targets: ["dreamcache"]),
+        // Preloaded into the programs by tests; not installed.
+        .library(name: "FaultShim", type: .dynamic, targets: ["FaultShim"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -48,6 +50,7 @@ let package = Package(
             name: "CImageCodecs", dependencies: ["PNG", "JPEG"], cSettings: c,
             linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg"), .linkedLibrary("z")]),
         .target(name: "CLinux", cSettings: c),
+        .target(name: "CConfinement", cSettings: c),
 
         // The model.
         .target(name: "TensorEngine", dependencies: ["CKernels", "COneDNN", "OpenBLAS"], swiftSettings: swift),
@@ -75,7 +78,7 @@ let package = Package(
         .target(
             name: "Service",
             dependencies: [
-                "Spool", "DreamCache",
+                "CConfinement", "Spool", "DreamCache",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "Logging", package: "swift-log"),
@@ -89,6 +92,7 @@ let package = Package(
             dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: swift),
 
+        .target(name: "FaultShim", path: "Tests/FaultShim", cSettings: c, linkerSettings: [.linkedLibrary("dl")]),
         .target(
             name: "Golden", dependencies: ["Checkpoint", "TensorEngine"], path: "Tests/Golden", swiftSettings: swift),
         .testTarget(name: "CheckpointTests", dependencies: ["Checkpoint"], swiftSettings: swift),

@@ -111,17 +111,17 @@ public struct CacheUse: Sendable, Equatable {
     }
 }
 
-/// A picture to begin with (img2img).
+/// A picture to begin with (img2img); how much of it is replaced is in the manifest.
 public struct InitialImage: Sendable, Equatable {
     /// Absolute path of the picture.
     public let path: String
-    /// How much of it is replaced, above 0 to 1.
-    public let strength: Double
+    /// SHA-256 of its bytes, lower-case hexadecimal, for metadata.
+    public let sha256: String
 
-    /// A picture and how much of it is replaced.
-    public init(path: String, strength: Double) {
+    /// A picture.
+    public init(path: String, sha256: String) {
         self.path = path
-        self.strength = strength
+        self.sha256 = sha256
     }
 }
 
@@ -135,7 +135,7 @@ public struct RenderRequest: Sendable {
     public let image: ImagePlan
     /// The subjects' caches, in the manifest's order.
     public let caches: [CacheUse]
-    /// A picture to begin with instead of noise.
+    /// The picture of the manifest's `init_image`.
     public let initialImage: InitialImage?
     /// Absolute path of the file to write, in the manifest's output format; it does not exist yet.
     public let output: String

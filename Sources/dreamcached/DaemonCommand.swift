@@ -30,6 +30,11 @@ struct DaemonCommand: ParsableCommand {
     @Option(help: "Path of the spool, in place of the configured one.")
     var spool: String?
 
+    static func main() {
+        ConfinedDecoder.serveIfAsked()
+        main(nil)
+    }
+
     func run() throws {
         let settings: Settings
         do { settings = try load() } catch {
@@ -78,6 +83,10 @@ struct DaemonCommand: ParsableCommand {
     private func load() throws(SettingsError) -> Settings {
         var overrides: [String: String] = [:]
         overrides["spool.path"] = spool
-        return try Settings(file: config, overrides: overrides)
+        var settings = try Settings(file: config, overrides: overrides)
+        if let interval = SystemNotifier.watchdogInterval() {
+            settings.spool.aliveInterval = min(settings.spool.aliveInterval, interval)
+        }
+        return settings
     }
 }

@@ -5,9 +5,9 @@ import Testing
 
 /// The real daemon, real files, real signals. One test at a time: each has two cores' worth of work.
 @Suite(.serialized) struct DaemonTests {
-    private let picture = URL(fileURLWithPath: Golden.path("reference.png"))
+    let picture = URL(fileURLWithPath: Golden.path("reference.png"))
 
-    private func manifest(_ subject: String, seed: Int = 5, images: Int = 1, steps: Int = 3) -> String {
+    func manifest(_ subject: String, seed: Int = 5, images: Int = 1, steps: Int = 3) -> String {
         #"""
         {"subject": "\#(subject)", "prompt": "a backpack on the beach", "seed": \#(seed),
          "num_images_per_prompt": \#(images), "num_inference_steps": \#(steps)}
@@ -15,7 +15,7 @@ import Testing
     }
 
     /// Drops a folder of two pictures by renaming it in.
-    private func dropSubject(_ name: String, _ place: Workplace) throws {
+    func dropSubject(_ name: String, _ place: Workplace) throws {
         let folder = place.folder.appendingPathComponent("pictures-\(name)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
         try FileManager.default.copyItem(at: picture, to: folder.appendingPathComponent("0.png"))

@@ -51,6 +51,12 @@ final class Workplace: Sendable {
         try FileManager.default.moveItem(at: hidden, to: target)
     }
 
+    /// Whether the long versions of campaigns are run.
+    static let isFullCampaign = ProcessInfo.processInfo.environment["DREAMCACHE_CAMPAIGN"] == "full"
+
+    /// The library that makes things happen at exact moments in a program it is preloaded into.
+    static let faultShim = programs.appendingPathComponent("libFaultShim.so").path
+
     /// Where the programs of this build are.
     static let programs = URL(
         fileURLWithPath: (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "."
@@ -138,6 +144,9 @@ final class Daemon: @unchecked Sendable {
     }
 
     deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+
+    /// Its process.
+    var pid: Int32 { process.processIdentifier }
 
     /// Ends it as a power cut would.
     func kill9() {

@@ -102,6 +102,7 @@ struct Scenario {
 
     let root: String
     let clock = TestClock()
+    private let renders = Renders()
     /// Another daemon draws other numbers than the one before it.
     let random = TestRandom(UInt64.random(in: 1...UInt64.max))
 
@@ -121,9 +122,35 @@ struct Scenario {
 
     func remove() { Files.remove(root) }
 
+    /// What the renderer was asked for although it was committed already.
+    private final class Renders: Sendable {
+        private let state = Mutex((committed: 0, again: [String]()))
+        func begin(committed: Int) { state.withLock { $0.committed = committed } }
+        func step(of image: Int) {
+            state.withLock { if image < $0.committed { $0.again.append("image \(image) was made again") } }
+        }
+        var again: [String] { state.withLock { $0.again } }
+    }
+
+    /// Images that the job's record, as it lies on the disk, calls done.
+    private var committed: Int {
+        for state in JobState.allCases {
+            let folder = root + "/lib/jobs/\(state.rawValue)/"
+            guard let id = Files.names(folder).first, let bytes = try? Files.read(folder + id + "/job.json") else {
+                continue
+            }
+            return (try? JSONReader.read(bytes))?["images"]?.array?.count ?? 0
+        }
+        return 0
+    }
+
     /// A daemon on it.
     func daemon(_ gate: SystemGate) throws -> TestSpool {
-        try TestSpool(root: root, gate: gate, script: Self.script, clock: clock, random: random) {
+        renders.begin(committed: committed)
+        let renders = renders
+        var script = Self.script
+        script.onStep = { image, _ in renders.step(of: image) }
+        return try TestSpool(root: root, gate: gate, script: script, clock: clock, random: random) {
             $0.environmentPause = 3
             $0.pressureInterval = 2
             $0.rescanInterval = 10
@@ -192,7 +219,7 @@ struct Scenario {
     /// Everything that is not as it must be in the end; no daemon runs.
     func faults() throws -> [String] {
         let client = try SpoolClient(root: root)
-        var faults = try client.verify().map(\.description)
+        var faults = try client.verify().map(\.description) + renders.again
         let jobs = try client.list()
         if jobs.map(\.state) != [.done] { faults.append("jobs: \(jobs.map { "\($0.id) \($0.state)" })") }
         guard let job = jobs.first else { return faults }

@@ -106,6 +106,8 @@ import Testing
         #"{"subject": "dog", "prompt": "x", "seed": 9007199254740991, "noise_seed": 0, "eta": 1, "priority": -100}"#,
         #"{"subject": "dog", "prompt": "x", "cache": {"mode": "official", "seed": 1234, "prompt": "", "fit": "squash"}}"#,
         #"{"subject": "dog", "prompt": "x", "output": {"format": "jpeg", "quality": 1, "metadata": "none", "grid": true}}"#,
+        #"{"subject": "dog", "prompt": "x", "init_image": "sketch"}"#,
+        #"{"subject": "dog", "prompt": "x", "init_image": "dog", "strength": 1, "steps": 1}"#,
         #"{"subject": "dog", "prompt": "x", "steps": 3.0, "scheduler": "ddim", "idempotency_key": "k", "model": "m.1"}"#,
     ]
 
@@ -134,6 +136,14 @@ import Testing
         ("[]", "$"),
         (#"{"subject": "dog", "prompt": "x", "model": "/etc/passwd"}"#, "$.model"),
         (#"{"subject": "dog", "prompt": null}"#, "$.prompt"),
+        (#"{"subject": "dog", "prompt": "x", "strength": 0.5}"#, "$.strength"),
+        (#"{"subject": "dog", "prompt": "x", "init_image": "a", "strength": 1.1}"#, "$.strength"),
+        (#"{"subject": "dog", "prompt": "x", "init_image": "a", "strength": -0.1}"#, "$.strength"),
+        (#"{"subject": "dog", "prompt": "x", "init_image": "a", "strength": "half"}"#, "$.strength"),
+        (#"{"subject": "dog", "prompt": "x", "init_image": "/home/me/a.png"}"#, "$.init_image"),
+        (#"{"subject": "dog", "prompt": "x", "init_image": "../a.png"}"#, "$.init_image"),
+        (#"{"subject": "dog", "prompt": "x", "init_image": {"name": "a"}}"#, "$.init_image"),
+        (#"{"subject": "dog", "prompt": "x", "init_image": ""}"#, "$.init_image"),
     ]
 
     @Test(arguments: bad) func whatIsWrongIsNamed(_ text: String, _ path: String) throws {
@@ -238,6 +248,11 @@ enum SchemaEvaluator {
                 if let members = value.members {
                     let names = keyword.value.array?.compactMap(\.string) ?? []
                     if !names.allSatisfy({ name in members.contains { $0.name == name } }) { return false }
+                }
+            case "dependentRequired":
+                for (name, needed) in (keyword.value.members ?? []).map({ ($0.name, $0.value) })
+                where value[name] != nil {
+                    if needed.array?.allSatisfy({ value[$0.string ?? ""] != nil }) != true { return false }
                 }
             case "allOf": if keyword.value.array?.allSatisfy({ accepts(value, $0) }) != true { return false }
             case "anyOf": if keyword.value.array?.contains(where: { accepts(value, $0) }) != true { return false }

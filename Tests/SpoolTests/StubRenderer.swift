@@ -50,7 +50,7 @@ final class StubRenderer: Renderer {
         _ request: RenderRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage {
         let script = script.withLock { $0 }
-        var state = Self.start(request)
+        var state = try Self.start(request, system)
         var step = 0
         if let saved = request.checkpoint.load(), saved.count == 16 {
             step = Int(saved[0])
@@ -77,18 +77,39 @@ final class StubRenderer: Renderer {
     }
 
     /// What the image of a plan must be, were it made in one go.
-    static func expected(_ plan: ImagePlan, steps: Int = 3) -> [UInt8] {
-        var state = start(prompt: plan.prompt, seed: plan.seed)
+    ///
+    /// - Parameter initial: what a picture to begin with adds to the state: its bytes and how much of it is replaced.
+    static func expected(_ plan: ImagePlan, steps: Int = 3, initial: (bytes: [UInt8], strength: Double)? = nil)
+        -> [UInt8]
+    {
+        var state = start(prompt: plan.prompt, seed: plan.seed, initial: initial)
         for step in 0..<steps { state = next(state, step) }
         return picture(state)
     }
 
-    private static func start(_ request: RenderRequest) -> UInt64 {
-        start(prompt: request.image.prompt, seed: request.image.seed)
+    private static func start(_ request: RenderRequest, _ system: SystemCalls) throws(RendererError) -> UInt64 {
+        var initial: (bytes: [UInt8], strength: Double)?
+        if let image = request.initialImage, let use = request.manifest.initialImage {
+            do throws(SpoolError) {
+                initial = (try system.read(relative(image.path, system)), use.strength)
+            } catch {
+                throw .transient(message: "\(error)")
+            }
+        }
+        return start(prompt: request.image.prompt, seed: request.image.seed, initial: initial)
     }
 
-    private static func start(prompt: String, seed: Int) -> UInt64 {
-        "\(prompt) \(seed)".utf8.reduce(14_695_981_039_346_656_037) { ($0 ^ UInt64($1)) &* 1_099_511_628_211 }
+    private static func start(
+        prompt: String, seed: Int, initial: (bytes: [UInt8], strength: Double)?
+    ) -> UInt64 {
+        let text = "\(prompt) \(seed)" + (initial.map { " \($0.strength)" } ?? "")
+        return (Array(text.utf8) + (initial?.bytes ?? [])).reduce(14_695_981_039_346_656_037) {
+            ($0 ^ UInt64($1)) &* 1_099_511_628_211
+        }
+    }
+
+    private static func relative(_ path: String, _ system: SystemCalls) -> SpoolPath {
+        SpoolPath(String(path.dropFirst(system.rootPath.utf8.count + 1)))
     }
 
     private static func next(_ state: UInt64, _ step: Int) -> UInt64 {
@@ -102,9 +123,8 @@ final class StubRenderer: Renderer {
     private static func picture(_ state: UInt64) -> [UInt8] { Pictures.png(payload: bytes(state)) }
 
     private func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
-        let relative = SpoolPath(String(path.dropFirst(system.rootPath.utf8.count + 1)))
         do throws(SpoolError) {
-            let file = try system.create(relative)
+            let file = try system.create(Self.relative(path, system))
             try file.write(bytes)
             try file.closeChecked()
         } catch {

@@ -19,7 +19,14 @@ public struct ImageDocument {
             "image": .integer(request.image.index),
             "model_sha256": .string(pipeline.modelHash),
             "adapter_sha256": pipeline.adapterHash.map(JSON.string),
+            "init_image_sha256": request.initialImage.map { .string($0.sha256) },
         ])
+        let strength =
+            request.initialImage == nil
+            ? ""
+            : manifest.initialImage.map {
+                ", Denoising strength: " + JSON.number($0.strength).text(pretty: false)
+            } ?? ""
         let imageScale =
             request.caches.isEmpty
             ? ""
@@ -29,7 +36,7 @@ public struct ImageDocument {
             request.image.prompt + "\nNegative prompt: \(manifest.negativePrompt)\nSteps: \(manifest.inferenceSteps)"
             + ", Sampler: \(manifest.scheduler.label), CFG scale: \(JSON.number(manifest.guidanceScale).text(pretty: false))"
             + imageScale + ", Seed: \(request.image.seed), Size: \(size.width)x\(size.height)"
-            + ", Model hash: \(pipeline.modelHash.prefix(10)), Model: \(modelName), Version: DreamCache \(Version.current)"
+            + ", Model hash: \(pipeline.modelHash.prefix(10)), Model: \(modelName)\(strength), Version: DreamCache \(Version.current)"
             + ", DreamCache: " + json.text(pretty: false)
     }
 
@@ -68,6 +75,8 @@ extension JobManifest {
         return .object([
             "schema_version": .integer(schemaVersion),
             "subjects": uses.isEmpty ? nil : .array(uses),
+            "init_image": initialImage.map { .string($0.subject) },
+            "strength": initialImage.map { .number($0.strength) },
             "prompt": .string(image.prompt),
             "negative_prompt": .string(negativePrompt),
             "guidance_scale": .number(guidanceScale),

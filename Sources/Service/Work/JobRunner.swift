@@ -40,7 +40,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     public func encode(
         _ request: EncodeRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) {
-        let references = try decode(request.references)
+        let references = try decode(request.references, shouldStop)
         progress(RenderProgress(phase: "loading", step: 0, steps: 0))
         let pipeline = try pipeline(for: request.model)
         do {
@@ -62,7 +62,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         var decodeStart: ContinuousClock.Instant?
         do {
             let image = try pipeline.generate(
-                try imageRequest(request),
+                try imageRequest(request, shouldStop),
                 resume: request.checkpoint.load(),
                 progress: { phase, step, steps in
                     if phase == "decoding" { decodeStart = clock.now }
@@ -178,7 +178,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
 
     // MARK: Between the spool's terms and the method's
 
-    private func imageRequest(_ request: RenderRequest) throws(DreamCacheError) -> ImageRequest {
+    private func imageRequest(_ request: RenderRequest, _ shouldStop: () -> Bool) throws -> ImageRequest {
         let manifest = request.manifest
         var image = ImageRequest(prompt: request.image.prompt, seed: UInt64(clamping: request.image.seed))
         image.negativePrompt = manifest.negativePrompt
@@ -194,22 +194,23 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         image.height = manifest.height
         for cache in request.caches { image.caches.append(try FeatureCache.open(cache.path)) }
         if let initial = request.initialImage {
-            do { image.initialImage = try Raster.decode(path: initial.path) } catch { throw .raster(error) }
-            image.strength = initial.strength
+            image.initialImage = try ConfinedDecoder.decode(path: initial.path, shouldStop: shouldStop)
+            image.strength = manifest.initialImage?.strength ?? InitialImageUse.defaultStrength
         }
         return image
     }
 
-    private func decode(_ paths: [String]) throws(RendererError) -> [Raster] {
+    private func decode(_ paths: [String], _ shouldStop: () -> Bool) throws(RendererError) -> [Raster] {
         do {
-            return try paths.map { path throws(RasterError) in
-                var picture = try Raster.decode(path: path)
+            return try paths.map { path in
+                var picture = try ConfinedDecoder.decode(path: path, shouldStop: shouldStop)
                 let url = URL(fileURLWithPath: path)
                 let mask = url.deletingLastPathComponent().appendingPathComponent(
                     Raster.maskName(for: url.lastPathComponent)
                 ).path
                 if FileManager.default.fileExists(atPath: mask) {
-                    picture = try picture.masked(by: try Raster.decode(path: mask), path: mask)
+                    let mask = (path: mask, raster: try ConfinedDecoder.decode(path: mask, shouldStop: shouldStop))
+                    picture = try picture.masked(by: mask.raster, path: mask.path)
                 }
                 return picture
             }
@@ -269,7 +270,8 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         let name = URL(fileURLWithPath: error.path).lastPathComponent
         let clean = RasterError(
             path: name, cause: error.cause, place: error.place, found: error.found, expected: error.expected)
-        return .rejected(field: name, message: "\(clean)")
+        // The field says the name already.
+        return .rejected(field: name, message: String("\(clean)".dropFirst(name.count + 2)))
     }
 }
 

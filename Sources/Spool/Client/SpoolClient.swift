@@ -186,6 +186,17 @@ public struct SpoolClient: Sendable {
         }
     }
 
+    /// The picture that `init_image` of a subject stands for today, or nil when there is none of that name.
+    public func initialImage(of subject: String) throws(SpoolError) -> InitialImage? {
+        let path = SpoolLayout.subject(subject)
+        guard DropName.isPlain(subject), try store.system.statusIfAny(path) != nil,
+            let current = SubjectRecord(try store.readJSON(path))?.current,
+            let image = try store.referenceSet(current.references).initialImage(subject: subject)
+        else { return nil }
+        let file = SpoolLayout.referenceSet(image.references).appending(image.file)
+        return InitialImage(path: store.system.absolute(file), sha256: image.sha256)
+    }
+
     /// Whether a daemon holds the spool.
     public func isDaemonRunning() throws(SpoolError) -> Bool { try store.system.isLocked(SpoolLayout.lock) }
 
@@ -199,6 +210,8 @@ public struct SpoolClient: Sendable {
     public struct JobSummary: Sendable, Equatable {
         /// The job.
         public let id: JobID
+        /// Order of acceptance; nil when its folder cannot be read.
+        public let sequence: Int?
         /// Where it is.
         public let state: JobState
         /// The name it was dropped under; nil when its folder cannot be read.
@@ -233,7 +246,11 @@ public struct SpoolClient: Sendable {
         for state in states {
             for id in try jobs.list(state) { found[id] = try summary(id, state) ?? found[id] }
         }
-        return found.values.sorted { $0.id < $1.id }
+        // By the second an id begins with, then by order of acceptance: that begins anew when a daemon starts on a spool
+        // without unfinished jobs.
+        return found.values.sorted {
+            ($0.id.second, $0.sequence ?? 0, $0.id) < ($1.id.second, $1.sequence ?? 0, $1.id)
+        }
     }
 
     private func summary(_ id: JobID, _ state: JobState) throws(SpoolError) -> JobSummary? {
@@ -247,7 +264,8 @@ public struct SpoolClient: Sendable {
         }
         func document(_ name: String) -> JSON? { try? store.readJSON(folder.appending(name)) }
         return JobSummary(
-            id: id, state: state, drop: job?.record.drop, accepted: job?.record.accepted,
+            id: id, sequence: job?.record.sequence, state: state, drop: job?.record.drop,
+            accepted: job?.record.accepted,
             subjects: job?.manifest.subjects.map(\.name) ?? [], done: job?.record.images.count ?? 0,
             images: job?.manifest.imageCount ?? 0, seed: job?.record.seed,
             reason: document(JobStore.reasonFile)?["reason"]?.string ?? job?.record.lastError,

@@ -85,6 +85,13 @@ public struct Verification {
             if try store.system.statusIfAny(folder) != nil { findings.error(folder, error.description) }
             return
         }
+        if !state.isFinal, let initial = job.record.initialImage {
+            let picture = SpoolLayout.referenceSet(initial.references).appending(initial.file)
+            let isThere = try store.system.statusIfAny(picture) != nil
+            if isThere ? try store.digest(of: picture).sha256 != initial.sha256 : true {
+                findings.error(picture, "it is not the picture job \(id) begins with")
+            }
+        }
         let out = SpoolLayout.published(id)
         let set = folder.appending(JobStore.setFolder)
         let isOut = try store.system.statusIfAny(out) != nil

@@ -4,8 +4,8 @@
 public struct DaemonHooks: Sendable {
     /// Recovery is complete and drops are being taken. Once.
     public var ready: @Sendable () -> Void
-    /// The daemon is alive and, if it is working, its work has progressed since the last call. At most once a second, and
-    /// at least every 10 s as long as that is so: a watchdog wants more than twice that.
+    /// The daemon is alive and, if it is working, its work has progressed since the last call. At least every
+    /// `SpoolConfiguration.aliveInterval` as long as that is so, and seldom more than once a second.
     public var alive: @Sendable () -> Void
     /// One line for `systemctl status`, when it changes.
     public var status: @Sendable (String) -> Void

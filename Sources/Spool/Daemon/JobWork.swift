@@ -61,7 +61,8 @@ extension SpoolLoop {
                 return .image(
                     RenderRequest(
                         job: job.id.text, manifest: job.manifest, image: job.plans[index], caches: uses(job),
-                        output: store.system.absolute(temporary), checkpoint: slot(job, image: index)),
+                        initialImage: initialImage(job), output: store.system.absolute(temporary),
+                        checkpoint: slot(job, image: index)),
                     temporary: temporary)
             case .grid, .publish:
                 let set = SpoolLayout.job(job.id, .active).appending(JobStore.setFolder)
@@ -84,20 +85,20 @@ extension SpoolLoop {
         }
     }
 
+    func initialImage(_ job: Job) -> InitialImage? {
+        job.record.initialImage.map {
+            InitialImage(
+                path: store.system.absolute(SpoolLayout.referenceSet($0.references).appending($0.file)),
+                sha256: $0.sha256)
+        }
+    }
+
     func order(
         _ subject: String, _ digest: String, chosen: [String]?, field: String?, model: String?, settings: CacheSettings
     ) throws(AssignmentRefusal) -> CacheOrder {
         let folder = SpoolLayout.referenceSet(digest)
         let set: ReferenceSet
-        do throws(SpoolError) {
-            let path = folder.appending(ReferenceSet.listFile)
-            guard let read = ReferenceSet(try store.readJSON(path)) else {
-                throw SpoolError(.damaged, operation: "read", path: path.string)
-            }
-            set = read
-        } catch {
-            throw .storage(error)
-        }
+        do throws(SpoolError) { set = try store.referenceSet(digest) } catch { throw .storage(error) }
         var images = set.images
         if let chosen {
             if let missing = chosen.first(where: { name in !images.contains { $0.name == name } }) {

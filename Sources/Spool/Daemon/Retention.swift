@@ -67,7 +67,9 @@ struct Retention {
         }
         for id in unfinished {
             guard let state = try jobs.locate(id), !state.isFinal else { continue }
-            for binding in try jobs.load(id, state).record.caches {
+            let record = try jobs.load(id, state).record
+            if let initial = record.initialImage { references.insert(initial.references) }
+            for binding in record.caches {
                 references.insert(binding.references)
                 if let cache = binding.cache { caches.insert(cache) }
             }

@@ -124,7 +124,7 @@ final class SpoolLoop {
     var patience: Double {
         let deadlines = [nextScan, machine.nextDeadline, deferred.isEmpty ? nil : nextDeferred, stopDeadline]
         let rest = (deadlines.compactMap(\.self).min() ?? .infinity) - now
-        return min(max(rest, 0.01), machine.work == nil ? 10 : 1)
+        return min(max(rest, 0.01), machine.work == nil ? 10 : 1, configuration.aliveInterval)
     }
 
     private func take(_ message: Message) throws(SpoolError) {
@@ -249,7 +249,7 @@ final class SpoolLoop {
 
     private func waiting(for manifest: JobManifest) -> String? {
         machine.waiting(
-            for: .init(id: Self.anyID, sequence: 0, subjects: manifest.subjects.map(\.name), images: 0))
+            for: .init(id: Self.anyID, sequence: 0, subjects: manifest.neededSubjects, images: 0))
     }
 
     private static let anyID = JobID(wall: 0, random: 0)
@@ -267,8 +267,8 @@ final class SpoolLoop {
         let step = jobs.checkpoint(of: job, state)?.step ?? 0
         return .init(
             id: job.id, sequence: job.record.sequence, priority: job.manifest.priority,
-            subjects: job.manifest.subjects.map(\.name), images: job.manifest.imageCount,
-            hasGrid: job.manifest.output.grid, attempts: job.record.attempts,
+            subjects: job.manifest.neededSubjects, caches: job.manifest.subjects.count,
+            images: job.manifest.imageCount, hasGrid: job.manifest.output.grid, attempts: job.record.attempts,
             point: .init(images: job.record.images.count, step: step), isGridDone: job.record.grid != nil)
     }
 

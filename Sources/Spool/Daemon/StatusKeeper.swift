@@ -34,7 +34,7 @@ struct StatusKeeper {
         let now = loop.now
         let ticks = loop.workerState.ticks
         if now >= nextAlive, loop.machine.work == nil || ticks != lastTicks {
-            nextAlive = now + 1
+            nextAlive = now + min(1, loop.configuration.aliveInterval / 2)
             lastTicks = ticks
             loop.hooks.alive()
         }

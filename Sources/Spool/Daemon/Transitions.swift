@@ -110,6 +110,12 @@ extension SpoolLoop {
                 job.record.caches.append(.init(subject: subject.name, references: references, cache: nil))
             }
         }
+        if let initial = job.manifest.initialImage, job.record.initialImage == nil {
+            guard let references = subjects[initial.subject]?.current?.references else {
+                throw SpoolError(.unknown, operation: "begin", path: initial.subject)
+            }
+            job.record.initialImage = try store.referenceSet(references).initialImage(subject: initial.subject)
+        }
         if job.record.isAnnouncedAsWaiting, var receipt = try receipts.read(job.record.drop), receipt.id == id {
             receipt.state = .accepted
             receipt.message = "started"

@@ -53,6 +53,8 @@ public indirect enum Schema: Sendable {
         public let schema: Schema
         /// Whether it must be there.
         public let isRequired: Bool
+        /// Another member without which this one makes no sense.
+        public let needs: String?
         /// Its value when absent.
         public let defaultValue: JSON?
         /// What it means, in a sentence.
@@ -60,7 +62,7 @@ public indirect enum Schema: Sendable {
 
         /// A member.
         public init(
-            _ name: String, aliases: [String] = [], _ schema: Schema, required: Bool = false,
+            _ name: String, aliases: [String] = [], _ schema: Schema, required: Bool = false, needs: String? = nil,
             default value: JSON? = nil,
             _ summary: String
         ) {
@@ -68,6 +70,7 @@ public indirect enum Schema: Sendable {
             self.aliases = aliases
             self.schema = schema
             self.isRequired = required
+            self.needs = needs
             self.defaultValue = value
             self.summary = summary
         }
@@ -170,7 +173,16 @@ extension Schema {
             }
         }
         return fields.compactMap { field in
-            if let value = given[field.name] { return JSON.Member(field.name, value) }
+            if let value = given[field.name] {
+                if let needed = field.needs, given[needed] == nil {
+                    let spelled = spelling[field.name] ?? field.name
+                    faults.append(
+                        SchemaFault(
+                            path: path + JSONPath.member(spelled), byte: value.offset,
+                            found: "\(spelled) without \(needed)", expected: "both or neither"))
+                }
+                return JSON.Member(field.name, value)
+            }
             if field.isRequired {
                 faults.append(
                     SchemaFault(
@@ -244,6 +256,14 @@ extension Schema {
         }
     }
 
+    /// The same as a document of its own.
+    public func document(titled title: String) -> JSON {
+        let head: [JSON.Member] = [
+            .init("$schema", .string("https://json-schema.org/draft/2020-12/schema")), .init("title", .string(title)),
+        ]
+        return JSON(.object(head + (jsonSchema.members ?? [])))
+    }
+
     private static func jsonSchema(of fields: [Field], oneOf groups: [[String]]) -> JSON {
         var properties: [JSON.Member] = []
         var conditions: [JSON] = []
@@ -269,9 +289,15 @@ extension Schema {
             }
         }
         for group in groups { conditions.append(.object(["oneOf": .array(group.map { requiring([$0]) })])) }
+        let dependent = fields.flatMap { field in
+            field.needs.map { needed in
+                ([field.name] + field.aliases).map { JSON.Member($0, .array([.string(needed)])) }
+            } ?? []
+        }
         return .object([
             "type": .string("object"), "properties": JSON(.object(properties)), "additionalProperties": .bool(false),
             "allOf": conditions.isEmpty ? nil : .array(conditions),
+            "dependentRequired": dependent.isEmpty ? nil : JSON(.object(dependent)),
         ])
     }
 

@@ -6,6 +6,8 @@ public struct JobManifest: Sendable, Equatable {
     public var schemaVersion: Int
     /// The subjects to show, in order; empty only where the caller supplies the cache itself.
     public var subjects: [SubjectUse]
+    /// The picture the images begin with; nil means noise.
+    public var initialImage: InitialImageUse?
     /// One set of images a prompt.
     public var prompts: [String]
     /// What to steer away from.
@@ -58,6 +60,24 @@ public struct SubjectUse: Sendable, Equatable {
         self.name = name
         self.imageScale = imageScale
         self.references = references
+    }
+}
+
+/// A picture to begin with instead of noise (img2img), as a job names it.
+public struct InitialImageUse: Sendable, Equatable {
+    /// The subject whose first picture it is, in the order of file names: a picture comes into the spool like any
+    /// reference, and no manifest ever names a path.
+    public var subject: String
+    /// How much of it is replaced, above 0 to 1, as diffusers means it: at 0.8 the last four fifths of the steps are run.
+    public var strength: Double
+
+    /// The strength of a manifest that gives none; diffusers' own.
+    public static let defaultStrength = 0.8
+
+    /// A use of a picture.
+    public init(subject: String, strength: Double = defaultStrength) {
+        self.subject = subject
+        self.strength = strength
     }
 }
 
@@ -209,6 +229,13 @@ public struct ImagePlan: Sendable, Equatable {
 }
 
 extension JobManifest {
+    /// The subjects that must be there before the job can run: those it shows, then the one it begins with.
+    var neededSubjects: [String] {
+        let shown = subjects.map(\.name)
+        guard let initial = initialImage?.subject, !shown.contains(initial) else { return shown }
+        return shown + [initial]
+    }
+
     /// Number of images in the set.
     public var imageCount: Int { prompts.count * imagesPerPrompt }
 

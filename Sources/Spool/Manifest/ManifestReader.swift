@@ -77,6 +77,14 @@ extension JobManifest {
                     found: "\(prompts.count) prompts of \(imagesPerPrompt) images",
                     expected: "at most \(Self.maximumImages) images in all"))
         }
+        if let initialImage, Int(Double(inferenceSteps) * initialImage.strength) < 1 {
+            let strength = JSON.number(initialImage.strength).text(pretty: false)
+            faults.append(
+                SchemaFault(
+                    path: "$.strength", byte: document["strength"]?.offset ?? 0,
+                    found: "\(strength), which leaves none of \(inferenceSteps) steps",
+                    expected: "at least \(1 / Double(inferenceSteps))"))
+        }
         for (index, subject) in subjects.enumerated()
         where subjects[..<index].contains(where: { $0.name == subject.name }) {
             faults.append(
@@ -97,6 +105,10 @@ extension JobManifest {
         }
         schemaVersion = document["schema_version"]?.integer ?? 1
         subjects = document["subject"].map { [subject($0)] } ?? document["subjects"]?.array?.map(subject) ?? []
+        initialImage = document["init_image"]?.string.map {
+            InitialImageUse(
+                subject: $0, strength: document["strength"]?.number ?? InitialImageUse.defaultStrength)
+        }
         prompts = document["prompt"]?.string.map { [$0] } ?? document["prompts"]?.array?.compactMap(\.string) ?? []
         negativePrompt = document["negative_prompt"]?.string ?? ""
         guidanceScale = document["guidance_scale"]?.number ?? 0
@@ -173,6 +185,12 @@ extension JobManifest {
             .init("schema_version", .integer(1...1), default: .integer(1), "Version of this format."),
             .init("subject", subject, "The subject to show."),
             .init("subjects", .array(of: subject, count: 1...16), "Several subjects to show together."),
+            .init(
+                "init_image", name,
+                "The picture to begin with instead of noise: the subject it was dropped as; of several, its first."),
+            .init(
+                "strength", .number(0...1), needs: "init_image", default: .number(InitialImageUse.defaultStrength),
+                "How much of init_image is replaced: at 0.8 the last four fifths of the steps are run."),
             .init("prompt", prompt, "The scene."),
             .init("prompts", .array(of: prompt, count: 1...10_000), "Several scenes, each with its own images."),
             .init("negative_prompt", .string(length: 0...16_384), default: .string(""), "What to steer away from."),
@@ -211,11 +229,5 @@ extension JobManifest {
     }
 
     /// The JSON Schema (2020-12) of a job manifest, as `dreamcache schema` prints it.
-    public static var jsonSchema: JSON {
-        let head: [JSON.Member] = [
-            .init("$schema", .string("https://json-schema.org/draft/2020-12/schema")),
-            .init("title", .string("DreamCache job manifest")),
-        ]
-        return JSON(.object(head + (schema().jsonSchema.members ?? [])))
-    }
+    public static var jsonSchema: JSON { schema().document(titled: "DreamCache job manifest") }
 }

@@ -13,6 +13,8 @@ public struct QueueMachine: Sendable {
         public let priority: Int
         /// Subjects it needs.
         public let subjects: [String]
+        /// How many of them, from the first, it needs the cache of; of the rest the pictures will do.
+        public let caches: Int
         /// Images in its set.
         public let images: Int
         /// Whether a contact sheet follows them.
@@ -26,13 +28,15 @@ public struct QueueMachine: Sendable {
 
         /// An entry.
         public init(
-            id: JobID, sequence: Int, priority: Int = 0, subjects: [String], images: Int, hasGrid: Bool = false,
-            attempts: JobRecord.Attempts = .init(), point: JobRecord.Mark = .init(), isGridDone: Bool = false
+            id: JobID, sequence: Int, priority: Int = 0, subjects: [String], caches: Int? = nil, images: Int,
+            hasGrid: Bool = false, attempts: JobRecord.Attempts = .init(), point: JobRecord.Mark = .init(),
+            isGridDone: Bool = false
         ) {
             self.id = id
             self.sequence = sequence
             self.priority = priority
             self.subjects = subjects
+            self.caches = caches ?? subjects.count
             self.images = images
             self.hasGrid = hasGrid
             self.attempts = attempts
@@ -238,7 +242,7 @@ public struct QueueMachine: Sendable {
     }
 
     private func following(_ step: Step, _ entry: Entry) -> Step {
-        if case .cache(let index) = step, index + 1 < entry.subjects.count { return .cache(index + 1) }
+        if case .cache(let index) = step, index + 1 < entry.caches { return .cache(index + 1) }
         return afterCaches(entry)
     }
 
@@ -478,7 +482,7 @@ public struct QueueMachine: Sendable {
         }
         var entry = chosen
         entry.attempts = next
-        let first: Step = entry.subjects.isEmpty ? afterCaches(entry) : .cache(0)
+        let first: Step = entry.caches == 0 ? afterCaches(entry) : .cache(0)
         jobs[entry.id] = (entry, .active(next: first, before: chosen.attempts))
         active = entry.id
         actions.append(.begin(entry.id, next))

@@ -15,8 +15,9 @@ package struct CheckpointFile: Sendable, Equatable {
     /// What an image of a job depends on.
     static func identity(of record: JobRecord, image: Int) -> String {
         let caches = record.caches.map { $0.cache ?? "" }
+        let initial = record.initialImage.map { ["init_image " + $0.sha256] } ?? []
         return Digest.sha256(
-            ([record.manifestDigest, String(record.seed), String(image)] + caches).joined(separator: "\n"))
+            ([record.manifestDigest, String(record.seed), String(image)] + caches + initial).joined(separator: "\n"))
     }
 
     package var bytes: [UInt8] {

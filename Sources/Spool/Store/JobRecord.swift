@@ -16,6 +16,8 @@ public struct JobRecord: Sendable, Equatable {
     public var attempts = Attempts()
     /// The references and caches it is bound to, in the manifest's order; set when it first starts.
     public var caches: [Binding] = []
+    /// The picture it begins with, where its manifest names one; set when it first starts.
+    public var initialImage: InitialImage?
     /// The images done, in order: the first `images.count` of the set.
     public var images: [Image] = []
     /// The contact sheet, once made.
@@ -75,6 +77,18 @@ public struct JobRecord: Sendable, Equatable {
         public var cache: String?
     }
 
+    /// The picture a job begins with, as the job is bound to it.
+    public struct InitialImage: Sendable, Equatable {
+        /// The subject it was dropped as.
+        public let subject: String
+        /// Digest of the set of references it is in.
+        public let references: String
+        /// Its file's name in that set.
+        public let file: String
+        /// SHA-256 of the file.
+        public let sha256: String
+    }
+
     /// An image that is done.
     public struct Image: Sendable, Equatable {
         /// Its file's name.
@@ -105,6 +119,12 @@ extension JobRecord {
                         "cache": $0.cache.map { .string($0) },
                     ])
                 }),
+            "init_image": initialImage.map {
+                .object([
+                    "subject": .string($0.subject), "references": .string($0.references), "file": .string($0.file),
+                    "sha256": .string($0.sha256),
+                ])
+            },
             "images": .array(images.map(\.json)), "grid": grid?.json,
             "announced_as_waiting": .bool(isAnnouncedAsWaiting),
             "last_error": lastError.map { .string($0) },
@@ -136,6 +156,13 @@ extension JobRecord {
                 entry["cache"]?.string.map(DropName.isPlain) ?? true
             else { return nil }
             self.caches.append(Binding(subject: subject, references: references, cache: entry["cache"]?.string))
+        }
+        if let initial = json["init_image"] {
+            guard let subject = initial["subject"]?.string, let references = initial["references"]?.string,
+                let file = initial["file"]?.string, let sha256 = initial["sha256"]?.string,
+                [subject, references, file].allSatisfy(DropName.isPlain)
+            else { return nil }
+            initialImage = InitialImage(subject: subject, references: references, file: file, sha256: sha256)
         }
         if let grid = json["grid"] {
             guard let image = Image(grid) else { return nil }

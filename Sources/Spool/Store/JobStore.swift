@@ -143,7 +143,8 @@ struct JobStore: Sendable {
             "version": .integer(1), "job": .string(job.id.text), "drop": .string(job.record.drop),
             "accepted": .string(job.record.accepted), "finished": .string(time),
             "attempts": .integer(job.record.attempts.total), "manifest": manifest, "seed": .integer(job.record.seed),
-            "caches": job.record.json["caches"], "images": .array(job.record.images.map(\.json)),
+            "caches": job.record.json["caches"], "init_image": job.record.json["init_image"],
+            "images": .array(job.record.images.map(\.json)),
             "grid": job.record.grid?.json,
         ])
         try store.publish(result, at: set(job.id).appending(Self.resultFile), replacing: true)

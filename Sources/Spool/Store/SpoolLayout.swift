@@ -76,6 +76,9 @@ public struct JobID: Sendable, Hashable, Comparable, CustomStringConvertible {
     /// The id as written.
     public var description: String { text }
 
+    /// The second of acceptance, as the id begins.
+    var second: Substring { text.prefix(15) }
+
     /// By text, hence roughly by time.
     public static func < (a: JobID, b: JobID) -> Bool { a.text < b.text }
 }

@@ -102,6 +102,13 @@ struct ReferenceSet: Sendable, Equatable {
         }
     }
 
+    /// What a job that begins with this set's first picture is bound to.
+    func initialImage(subject: String) -> JobRecord.InitialImage? {
+        images.first.map {
+            JobRecord.InitialImage(subject: subject, references: digest, file: $0.name, sha256: $0.sha256)
+        }
+    }
+
     static func stem(_ name: String) -> String {
         guard let dot = name.lastIndex(of: "."), dot > name.startIndex else { return name }
         return String(name[..<dot])
@@ -133,5 +140,16 @@ struct ReferenceSet: Sendable, Equatable {
             files.append(File(name: name, sha256: sha256, bytes: bytes))
         }
         self.init(files: files)
+    }
+}
+
+extension DurableStore {
+    /// The list of a set of references; `.damaged` when it is none.
+    func referenceSet(_ digest: String) throws(SpoolError) -> ReferenceSet {
+        let path = SpoolLayout.referenceSet(digest).appending(ReferenceSet.listFile)
+        guard let set = ReferenceSet(try readJSON(path)) else {
+            throw SpoolError(.damaged, operation: "read", path: path.string)
+        }
+        return set
     }
 }

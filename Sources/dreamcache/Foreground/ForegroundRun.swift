@@ -46,9 +46,10 @@ struct ForegroundRun {
     /// Makes the set of a manifest in a folder that must not exist yet.
     ///
     /// The set is made beside the folder under a hidden name and renamed into place, so that it is there whole or not at all.
+    /// - Parameter initialImage: the file of the manifest's `init_image`; nil takes it from the spool.
     /// - Returns: the contents of its `result.json`.
     func render(
-        _ manifest: JobManifest, caches source: CacheSource, initialImage: InitialImage?, output: String,
+        _ manifest: JobManifest, caches source: CacheSource, initialImage: String?, output: String,
         progress: @escaping Progress
     ) throws -> JSON {
         try refuseExisting(output)
@@ -62,6 +63,7 @@ struct ForegroundRun {
         defer { try? FileManager.default.removeItem(at: making) }
 
         let caches = try caches(of: manifest, source, scratch: making, progress: progress)
+        let initialImage = try manifest.initialImage.map { try picture(of: $0.subject, given: initialImage) }
         let seed = manifest.seed ?? Int.random(in: 0...Int(UInt32.max))
         let plans = manifest.images(seed: seed)
         var images: [JSON] = []
@@ -124,6 +126,23 @@ struct ForegroundRun {
                 return CacheUse(subject: use.name, imageScale: use.imageScale ?? manifest.imageScale, path: path)
             }
         }
+    }
+
+    /// The picture a manifest begins with: the given file, or the spool's own.
+    private func picture(of subject: String, given path: String?) throws -> InitialImage {
+        if let path {
+            guard FileManager.default.fileExists(atPath: path) else {
+                throw Failure(code: .rejected, message: "--init-image: found no \(path), expected a PNG or JPEG file")
+            }
+            return InitialImage(path: URL(fileURLWithPath: path).path, sha256: try Self.digest(path))
+        }
+        let root = settings.spool.root
+        guard let picture = try? SpoolClient(root: root).initialImage(of: subject) else {
+            throw Failure(
+                code: .rejected,
+                message: "$.init_image: found no references of '\(subject)' in \(root), expected them or --init-image")
+        }
+        return picture
     }
 
     /// The pictures of a folder in the order of their names, without masks and hidden files; or the one picture.

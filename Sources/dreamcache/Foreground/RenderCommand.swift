@@ -9,7 +9,8 @@ struct RenderCommand: ParsableCommand {
         commandName: "render", abstract: "Run one manifest in the foreground, without a daemon.",
         discussion: """
             The subject's cache comes from --cache, is made from --references, or is the spool's own of the manifest's \
-            subject. A manifest without a subject, with neither, is run on the plain model.
+            subject. A manifest without a subject, with neither, is run on the plain model. A picture to begin with comes \
+            from --init-image, or is the spool's own of the manifest's init_image.
             """)
 
     @Argument(help: "The manifest, a JSON file; - reads standard input.")
@@ -24,11 +25,12 @@ struct RenderCommand: ParsableCommand {
     @Option(help: "A .dcache of the subject.")
     var cache: String?
 
-    @Option(help: "A picture to begin with instead of noise.")
+    @Option(help: "The picture to begin with instead of noise; what the manifest's init_image stands for.")
     var initImage: String?
 
-    @Option(help: "How much of --init-image is replaced, above 0 to 1.")
-    var strength = 0.8
+    @Option(
+        help: "How much of --init-image is replaced, above 0 to 1; the manifest's strength, or 0.8, when not given.")
+    var strength: Double?
 
     @OptionGroup var cacheOptions: CacheOptionGroup
     @OptionGroup var modelOptions: ModelOptions
@@ -38,6 +40,14 @@ struct RenderCommand: ParsableCommand {
     var json = false
 
     func validate() throws {
+        if let strength {
+            guard initImage != nil else {
+                throw ValidationError("--strength: found \(strength) without --init-image, expected both or neither")
+            }
+            guard strength > 0, strength <= 1 else {
+                throw ValidationError("--strength: found \(strength), expected above 0 to 1")
+            }
+        }
         if references != nil, cache != nil { throw ValidationError("--references and --cache exclude each other") }
     }
 
@@ -60,9 +70,16 @@ struct RenderCommand: ParsableCommand {
                 tokens: given.tokens ?? parsed.cache.tokens)
             let source: ForegroundRun.CacheSource =
                 if let references { .references(references) } else if let cache { .file(cache) } else { .spool }
-            let initial = initImage.map { InitialImage(path: URL(fileURLWithPath: $0).path, strength: strength) }
+            if let initImage {
+                // As the spool would call it, were it dropped there: `replay` then gives a manifest for both.
+                let stem = URL(fileURLWithPath: initImage).deletingPathExtension().lastPathComponent
+                let named = parsed.initialImage
+                parsed.initialImage = InitialImageUse(
+                    subject: named?.subject ?? (DropName.isPlain(stem) ? stem : "picture"),
+                    strength: strength ?? named?.strength ?? InitialImageUse.defaultStrength)
+            }
             let result = try run.render(
-                parsed, caches: source, initialImage: initial, output: out, progress: Self.show)
+                parsed, caches: source, initialImage: initImage, output: out, progress: Self.show)
             Terminal.endProgress()
             if json { Terminal.result(result) } else { Terminal.result(out) }
         }

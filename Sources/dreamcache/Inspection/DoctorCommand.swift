@@ -36,6 +36,11 @@ struct DoctorCommand: ParsableCommand {
                     what: "compute \(path.rawValue)", isWell: path != settings.compute || path.isSupported,
                     detail: (path == settings.compute ? "in use; " : "") + path.reason)
             }
+            let obstacle = ConfinedDecoder.obstacle()
+            findings.append(
+                Finding(
+                    what: "pictures", isWell: obstacle == nil,
+                    detail: obstacle ?? "decoded in a process of their own, confined by seccomp"))
             findings += try Self.models(settings, load: load)
             findings += Self.spool(settings.spool)
             if json {

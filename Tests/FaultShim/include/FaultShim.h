@@ -1,0 +1,16 @@
+// A library that tests preload (LD_PRELOAD) into the real programs to have things happen at exact moments:
+//
+// * DREAMCACHE_TEST_KILL=before:N or after:N sends the process SIGKILL before or after the N-th checkpoint (counted from
+//   1) is renamed into its place, hence at a chosen denoising step.
+// * A PNG of a magic width spoils its decoder: see the list. libpng has no known fault of these kinds; this stands for one.
+#pragma once
+
+enum {
+    FAULT_CRASH = 201,   // writes to no memory
+    FAULT_HANG = 202,    // never comes to an end
+    FAULT_MEMORY = 203,  // takes all memory it can have
+    FAULT_FILE = 204,    // opens a file
+    FAULT_CODE = 205,    // asks for memory that can be run
+    FAULT_ANSWER = 206,  // answers in the decoder's place
+    FAULT_ABORT = 207,   // fails an assertion
+};
