@@ -32,7 +32,9 @@ public struct ContactSheet: Sendable {
         (cellWidth, cellHeight, scale) = (width, height, max(1, width / 300))
         self.pictures = pictures
         self.references = references.map {
-            Entry($0.picture.compositedOnWhite().fitted(width: width, height: height), caption: $0.caption)
+            let factor = min(Double(width) / Double($0.picture.width), Double(height) / Double($0.picture.height))
+            let size = [$0.picture.width, $0.picture.height].map { max(1, Int((Double($0) * factor).rounded(.down))) }
+            return Entry($0.picture.compositedOnWhite().resized(width: size[0], height: size[1]), caption: $0.caption)
         }
     }
 

@@ -56,26 +56,4 @@ public struct Raster: Sendable, Equatable {
         }
         return Raster(width: width, height: height, channels: 3, pixels: result)
     }
-
-    /// Images side by side, row after row, RGB: cells as large as the largest image, each image in the middle of its
-    /// cell, composited onto white. Nil without images or columns.
-    /// - Parameter spacing: pixels between cells and around them.
-    public static func grid(
-        _ images: [Raster], columns: Int, spacing: Int = 0, background: (UInt8, UInt8, UInt8) = (255, 255, 255)
-    ) -> Raster? {
-        guard let cellWidth = images.map(\.width).max(), let cellHeight = images.map(\.height).max(), columns > 0,
-            spacing >= 0
-        else { return nil }
-        let across = min(columns, images.count)
-        let down = (images.count + across - 1) / across
-        var sheet = Raster(
-            width: across * (cellWidth + spacing) + spacing, height: down * (cellHeight + spacing) + spacing,
-            color: background)
-        for (index, image) in images.enumerated() {
-            let x = spacing + index % across * (cellWidth + spacing) + (cellWidth - image.width) / 2
-            let y = spacing + index / across * (cellHeight + spacing) + (cellHeight - image.height) / 2
-            sheet = sheet.overlaid(image.compositedOnWhite(), x: x, y: y)
-        }
-        return sheet
-    }
 }

@@ -197,16 +197,33 @@ public struct RenderedImage: Sendable, Equatable {
 
 /// A contact sheet to make of a finished set.
 public struct GridRequest: Sendable, Equatable {
+    /// A reference that the sheet shows.
+    public struct Reference: Sendable, Equatable {
+        /// The subject's name.
+        public let subject: String
+        /// Absolute path of the picture; a mask may stand beside it.
+        public let path: String
+
+        /// A reference.
+        public init(subject: String, path: String) {
+            self.subject = subject
+            self.path = path
+        }
+    }
+
     /// The job's manifest.
     public let manifest: JobManifest
+    /// References of its subjects, as far as they are at hand.
+    public let references: [Reference]
     /// Absolute paths of the images, in order.
     public let images: [String]
     /// Absolute path of the file to write, in the manifest's output format.
     public let output: String
 
     /// A request.
-    public init(manifest: JobManifest, images: [String], output: String) {
+    public init(manifest: JobManifest, references: [Reference] = [], images: [String], output: String) {
         self.manifest = manifest
+        self.references = references
         self.images = images
         self.output = output
     }

@@ -62,16 +62,4 @@ import Testing
         #expect(image.cropped(columns: -1..<2, rows: 0..<1) == nil)
         #expect(image.cropped(columns: 1..<1, rows: 0..<1) == nil)
     }
-
-    @Test func aGridHoldsItsImagesInOrder() throws {
-        let images = (0..<3).map { noise(seed: $0, width: 4, height: $0 == 1 ? 2 : 4, channels: $0 == 2 ? 4 : 3) }
-        let grid = try #require(Raster.grid(images, columns: 2, spacing: 1, background: (1, 2, 3)))
-        #expect(grid.width == 11 && grid.height == 11)
-        #expect(grid.cropped(columns: 1..<5, rows: 1..<5) == images[0])
-        #expect(grid.cropped(columns: 6..<10, rows: 2..<4) == images[1])
-        #expect(grid.cropped(columns: 1..<5, rows: 6..<10) == images[2].compositedOnWhite())
-        #expect(grid.cropped(columns: 6..<11, rows: 6..<11) == Raster(width: 5, height: 5, color: (1, 2, 3)))
-        #expect(Raster.grid([], columns: 2) == nil)
-        #expect(Raster.grid(images, columns: 9)?.width == 12)
-    }
 }

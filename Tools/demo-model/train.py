@@ -365,11 +365,17 @@ STAGES = {
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("stage", choices=[*STAGES, "cost"], help="cost: say what the stages will take, and do nothing")
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/demo-model"))
     parser.add_argument("--minutes", type=float, help="instead of the preset's")
     arguments = parser.parse_args()
+    if arguments.stage == "cost":
+        plan = PRESETS[arguments.preset].minutes
+        print(f"Preset {arguments.preset}: " + ", ".join(f"{n} {m:g} min" for n, m in plan.items())
+              + f"; {sum(plan.values()):g} min of training in all, about 15 more for data and evaluation,"
+              + " 4 GB of memory, 8 GB of disk for Python's packages.")
+        raise SystemExit
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     torch.set_flush_denormal(True)  # slow on a CPU, and worth nothing

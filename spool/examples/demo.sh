@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job once, from nothing to a set of images: writes a small random model, starts the daemon on a spool of its own,
-# drops a folder of pictures and a manifest, waits, and says where the set is.
+# The main job once, on the model that ships: starts the daemon on a spool of its own, drops pictures of a subject that the
+# model has never seen and a manifest with several scenes, shows the progress, and says where the set and its contact sheet are.
 #
 #   spool/examples/demo.sh FOLDER_OF_THE_PROGRAMS [FOLDER_FOR_THE_DEMO]
 set -euo pipefail
@@ -8,19 +8,19 @@ set -euo pipefail
 programs=$(realpath "${1:?usage: demo.sh FOLDER_OF_THE_PROGRAMS [FOLDER_FOR_THE_DEMO]}")
 here=$(dirname "$(realpath "$0")")
 place=$(realpath -m "${2:-.build/demo}")
+model=$(realpath "$here/../../Tools/demo-model/model")
 
 rm -rf "$place"
 mkdir -p "$place/spool"
-"$programs/dreamcache" random-model "$place/model" > "$place/model.log"
 cat > "$place/dreamcached.yaml" <<YAML
 spool:
   path: $place/spool
   settle_seconds: 2
-  status_seconds: 0.5
+  status_seconds: 0.2
 models:
-  random:
-    checkpoint: model/random.safetensors
-    adapter: model/random-adapter.safetensors
+  demo:
+    checkpoint: $model
+    adapter: $model/adapter.safetensors
 YAML
 configuration=$place/dreamcached.yaml
 
@@ -34,13 +34,12 @@ done
 
 echo "Dropping the pictures of a subject, and a manifest with its scenes:"
 echo "  cp -r $here/lantern $place/spool/drop/references/"
+echo "  cp $here/scenes.json $place/spool/drop/jobs/"
 cp -r "$here/lantern" "$place/spool/drop/references/"
 cp "$here/scenes.json" "$place/spool/drop/jobs/"
 set_folder=$("$programs/dreamcache" wait scenes.json --timeout 600 --config "$configuration")
 
 echo
-echo "The set:   $set_folder"
-echo "Its grid:  $set_folder/grid.png"
-echo "The cache: $place/spool/cache/lantern.dcache"
-echo
-echo "The model of this demonstration has random weights, so its pictures are noise; everything else is real."
+echo "The set:           $set_folder"
+echo "The contact sheet: $set_folder/grid.png"
+echo "The cache:         $place/spool/cache/lantern.dcache"

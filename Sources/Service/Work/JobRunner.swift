@@ -95,14 +95,18 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         } catch { throw Self.rendererError(error) }
     }
 
-    /// Puts the images of a set side by side.
+    /// The contact sheet of a set: its references, and its images with their prompts.
     public func makeGrid(_ request: GridRequest) throws(RendererError) {
         do {
             let images = try request.images.map { path throws(RasterError) in try Raster.decode(path: path) }
-            let columns = max(1, Int(Double(images.count).squareRoot().rounded(.up)))
-            guard let grid = Raster.grid(images, columns: columns) else {
-                throw RendererError.transient(message: "a contact sheet of \(images.count) pictures cannot be made")
-            }
+            let references = try decode(request.references.map(\.path)) { false }
+            let prompts = request.manifest.images(seed: 0).map(\.prompt)
+            guard
+                let sheet = ContactSheet(
+                    references: zip(references, request.references).map { .init($0, caption: $1.subject) },
+                    pictures: zip(images, prompts).map { .init($0, caption: $1) })
+            else { throw RendererError.transient(message: "a contact sheet of no pictures cannot be made") }
+            let grid = sheet.rendered()
             let output = request.manifest.output
             try Self.write(
                 output.format == .png ? try grid.encodedPNG() : try grid.encodedJPEG(quality: output.quality),

@@ -49,12 +49,7 @@ extension SpoolLoop {
             guard let job = current else { throw .storage(SpoolError(.unknown, operation: "render")) }
             switch step {
             case .cache(let index):
-                let use = job.manifest.subjects[index]
-                return .cache(
-                    try order(
-                        use.name, job.record.caches[index].references, chosen: use.references,
-                        field: "$.subjects[\(index)].references", model: job.manifest.model,
-                        settings: job.manifest.cache))
+                return .cache(try order(job, subject: index))
             case .image(let index):
                 status.imageBegan(now: now)
                 let temporary = store.temporary("\(job.id).\(job.manifest.fileName(image: index))")
@@ -67,9 +62,15 @@ extension SpoolLoop {
             case .grid, .publish:
                 let set = SpoolLayout.job(job.id, .active).appending(JobStore.setFolder)
                 let temporary = store.temporary("\(job.id).\(job.manifest.gridFileName)")
+                var references: [GridRequest.Reference] = []
+                for (index, subject) in job.manifest.subjects.enumerated() {
+                    references += try order(job, subject: index).references.map {
+                        GridRequest.Reference(subject: subject.name, path: $0)
+                    }
+                }
                 return .grid(
                     GridRequest(
-                        manifest: job.manifest,
+                        manifest: job.manifest, references: references,
                         images: job.record.images.map { store.system.absolute(set.appending($0.file)) },
                         output: store.system.absolute(temporary)),
                     temporary: temporary)
@@ -91,6 +92,13 @@ extension SpoolLoop {
                 path: store.system.absolute(SpoolLayout.referenceSet($0.references).appending($0.file)),
                 sha256: $0.sha256)
         }
+    }
+
+    func order(_ job: Job, subject index: Int) throws(AssignmentRefusal) -> CacheOrder {
+        let use = job.manifest.subjects[index]
+        return try order(
+            use.name, job.record.caches[index].references, chosen: use.references,
+            field: "$.subjects[\(index)].references", model: job.manifest.model, settings: job.manifest.cache)
     }
 
     func order(

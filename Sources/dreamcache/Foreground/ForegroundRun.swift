@@ -88,7 +88,11 @@ struct ForegroundRun {
         if manifest.output.grid {
             let path = making.appendingPathComponent(manifest.gridFileName).path
             let files = plans.map { making.appendingPathComponent(manifest.fileName(image: $0.index)).path }
-            try translated { try runner.makeGrid(GridRequest(manifest: manifest, images: files, output: path)) }
+            let references = try references(of: manifest, source)
+            try translated {
+                try runner.makeGrid(
+                    GridRequest(manifest: manifest, references: references, images: files, output: path))
+            }
             grid = .object(["file": .string(manifest.gridFileName), "sha256": .string(try Self.digest(path))])
         }
         let result = JSON.object([
@@ -108,7 +112,7 @@ struct ForegroundRun {
         of manifest: JobManifest, _ source: CacheSource, scratch: URL, progress: @escaping Progress
     ) throws -> [CacheUse] {
         let scale = manifest.subjects.first?.imageScale ?? manifest.imageScale
-        let subject = manifest.subjects.first?.name ?? "subject"
+        let subject = Self.name(of: manifest)
         switch source {
         case .file(let path): return [CacheUse(subject: subject, imageScale: scale, path: path)]
         case .references(let path):
@@ -127,6 +131,15 @@ struct ForegroundRun {
             }
         }
     }
+
+    /// What the contact sheet shows on its left: the photos given, if there are any.
+    private func references(of manifest: JobManifest, _ source: CacheSource) throws -> [GridRequest.Reference] {
+        guard case .references(let path) = source else { return [] }
+        let subject = Self.name(of: manifest)
+        return try Self.pictures(at: path).map { GridRequest.Reference(subject: subject, path: $0) }
+    }
+
+    private static func name(of manifest: JobManifest) -> String { manifest.subjects.first?.name ?? "subject" }
 
     /// The picture a manifest begins with: the given file, or the spool's own.
     private func picture(of subject: String, given path: String?) throws -> InitialImage {

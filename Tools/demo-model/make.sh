@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Makes the demonstration model from nothing: data, training, export, numbers. Says first what it will cost.
+#
+#   Tools/demo-model/make.sh [cpu|gpu]
+#
+# Debian's packages are installed as root or with sudo; Python's into .build/demo-model/python. A run that was interrupted goes
+# on where it was.
+set -euo pipefail
+
+preset=${1:-cpu}
+here=$(dirname "$(realpath "$0")")
+root=$(realpath "$here/../..")
+work=$root/.build/demo-model
+sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+
+mkdir -p "$work"
+$sudo apt-get install -y -q --no-install-recommends openclipart-png fonts-noto-color-emoji unicode-data
+[ -x "$work/python/bin/python" ] || python3 -m venv "$work/python"
+"$work/python/bin/pip" install -q torch==2.15.0 numpy pillow scipy safetensors
+export PYTHONDONTWRITEBYTECODE=1
+python=("$work/python/bin/python" -W ignore)
+
+cd "$here"
+"${python[@]}" train.py cost --preset "$preset"
+for stage in autoencoder base adapters judges; do
+    "${python[@]}" train.py "$stage" --preset "$preset" --work "$work"
+done
+"${python[@]}" export.py --preset "$preset" --work "$work" --to "$here/model"
+"${python[@]}" examples.py --work "$work" --root "$root"
+make -C "$root" build
+"${python[@]}" evaluate.py --work "$work" --programs "$root/.build/release" --model "$here/model" | tee "$here/numbers.json"
