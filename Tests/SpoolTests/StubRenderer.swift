@@ -18,6 +18,7 @@ final class StubRenderer: Renderer {
     struct Log: Sendable {
         var rendered: [String] = []
         var encoded: [String] = []
+        var sheets: [GridRequest] = []
         var resumedAt: [Int] = []
     }
 
@@ -74,6 +75,7 @@ final class StubRenderer: Renderer {
 
     func makeGrid(_ request: GridRequest) throws(RendererError) {
         try write(Self.picture(UInt64(request.images.count)), to: request.output)
+        log.withLock { $0.sheets.append(request) }
     }
 
     /// What the image of a plan must be, were it made in one go.
