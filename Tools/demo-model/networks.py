@@ -35,7 +35,7 @@ PRESETS = {
         unet.Geometry(
             channels=32, multipliers=(1, 2, 3), residual_blocks=1, attention_levels=(1, 2), head_channels=32,
             context=64, latent=32, groups=8),
-        (16, 32, 48), 8, 1, 2, 24, 2500, {"autoencoder": 10, "base": 42, "adapters": 26, "judges": 6}),
+        (16, 32, 48), 8, 1, 2, 24, 2500, {"autoencoder": 10, "base": 40, "adapters": 40, "judges": 6}),
     # One GPU of 24 GB or more; not run yet.
     "gpu": Preset(
         unet.Geometry(

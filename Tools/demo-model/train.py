@@ -309,6 +309,32 @@ class References:
         return [self.features[name][torch.from_numpy(indices)].float() for name in self.network.sites]
 
 
+@torch.no_grad()
+def begin_as_self_attention(network, references):
+    """Attention to the cache begins as the block's own self-attention would read those tokens, and half of its effect is given
+    to it: copying need not be learnt from nothing.
+
+    The cache holds what enters the block's normalisation and proj_in; both become part of keys and values. What a constant
+    adds to all keys cancels in the softmax, so channels are divided by their spread alone.
+    """
+    for name in network.sites:
+        site = network.get_submodule(name)
+        block = site.transformer_blocks[0]
+        spread = references.features[name].float().flatten(0, 1).std(dim=0).clamp(min=1e-3)
+        into = site.proj_in.weight * (site.norm.weight / spread)
+        # norm1 makes each token's channels vary by one.
+        tokens = references.features[name][:64].float().flatten(0, 1)
+        into = block.norm1.weight[:, None] * into / (tokens @ into.T).std(dim=1).mean()
+        block.attn_mem.to_q.weight.copy_(block.attn1.to_q.weight)
+        block.attn_mem.to_k.weight.copy_(block.attn1.to_k.weight @ into)
+        block.attn_mem.to_v.weight.copy_(block.attn1.to_v.weight @ into)
+        block.attn_mem.to_out.load_state_dict(block.attn1.to_out.state_dict())
+        block.norm2_mem.load_state_dict(block.norm1.state_dict())
+        width = len(block.linear_cat.bias)
+        block.linear_cat.weight.copy_(torch.cat([0.5 * torch.eye(width)] * 2, dim=1))
+        block.linear_cat.bias.zero_()
+
+
 def train_adapters(work, preset, minutes, collection):
     """The adapters alone: the base is frozen, the reference is another picture of the target's subject."""
     latents, schedule, captions = Latents(work, preset), Schedule(), Captions()
@@ -320,21 +346,14 @@ def train_adapters(work, preset, minutes, collection):
     text.eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(is_adapter(name))
-        # They begin as the plain model: [attn1 ; mem] maps to attn1.
-        if name.endswith("linear_cat.weight"):
-            with torch.no_grad():
-                width = parameter.shape[0]
-                parameter[:, :width] = torch.eye(width)
-                parameter[:, width:] *= 0.3
-        if name.endswith("linear_cat.bias"):
-            torch.nn.init.zeros_(parameter)
-    stage = Stage("adapters", work, minutes, {"unet": network}, 1.5e-3)
-    print(f"{sum(p.numel() for p in stage.parameters)} parameters", flush=True)
-    g = numpy.random.default_rng([SEED, stage.step, 1])
+    g = numpy.random.default_rng([SEED, 1])
     with torch.no_grad():
         nothing = captions([""], text)
     network.personal = 0
     references = References(network, latents, schedule, nothing, collection, g)
+    begin_as_self_attention(network, references)
+    stage = Stage("adapters", work, minutes, {"unet": network}, 1.5e-3)
+    print(f"{sum(p.numel() for p in stage.parameters)} parameters", flush=True)
     pool = Pool(2048, latents, collection, [SEED, stage.step, 2])
     while stage.running():
         pool.renew(4, white=0)
@@ -349,8 +368,8 @@ def train_adapters(work, preset, minutes, collection):
         prediction = network(
             schedule.noised(z, t, noise), t, context, *references(pool.subjects[rows]))
         network.personal = 0
-        # The subject's own area counts threefold: it is what the adapters are for.
-        area = 1 + 2 * pool.masks[torch.from_numpy(rows)]
+        # The subject's own area is what the adapters are for.
+        area = 0.2 + 3 * pool.masks[torch.from_numpy(rows)]
         error = ((prediction - noise) ** 2 * area).mean(dim=(1, 2, 3))
         stage.learn((schedule.weight(t) * error).mean(), eps=error.mean())
 
