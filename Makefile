@@ -92,7 +92,7 @@ fuzz: setup
 		-Xcc -fsanitize=fuzzer-no-link
 	mkdir -p .build-fuzz/corpus/$(READER)
 	FUZZ_READER=$(READER) .build-fuzz/debug/Fuzz -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) -max_len=65536 \
-		-rss_limit_mb=4096 -timeout=10 -artifact_prefix=.build-fuzz/ \
+		-rss_limit_mb=4096 -timeout=60 -artifact_prefix=.build-fuzz/ \
 		.build-fuzz/corpus/$(READER) Tests/FuzzCorpus/$(READER) $(SEEDS_$(READER))
 
 install: build
