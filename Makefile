@@ -5,14 +5,15 @@
 # make run     the daemon on ./spool with etc/dreamcached.yaml
 # make bench   speed of every part of a model of Stable Diffusion 2.1's size, with random weights
 # make compare  the same beside PyTorch and OpenVINO (Tests/Benchmarks/README.md says what to install)
-# make campaigns  the spool's fault campaigns in full; an hour
-# make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, image, metadata
+# make campaigns  the spool's fault campaigns in full; an hour. One of them: make campaign-kill and so on, see CAMPAIGNS
+# make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, pickle, image, png,
+#                                              metadata, drop; FUZZ_RUNS=1000000 ends it after so many inputs
 # make install PREFIX=/usr DESTDIR=
 
 SHELL := /bin/bash
 PREFIX ?= /usr
-# The libraries; systemd for systemd-analyze, with which the tests judge the unit.
-PACKAGES := systemd libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
+# The libraries; systemd for systemd-analyze, with which the tests judge the units, and rsync for a recipe they run.
+PACKAGES := systemd rsync libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SOURCES := Package.swift Sources Tests
 RELEASE := .build/release
@@ -50,23 +51,49 @@ bench: build
 compare: build
 	python3 Tests/Benchmarks/compare.py
 
-campaigns: setup
-	DREAMCACHE_CAMPAIGN=full swift test --filter SpoolTests
+# Each campaign by the tests it consists of; the short versions of all of them are part of `make test`.
+CAMPAIGN_kill := SpoolTests.*killedBeforeEveryMutatingCall
+CAMPAIGN_kill-twice := SpoolTests.*killedAgainWhileRecovering
+CAMPAIGN_requests := SpoolTests.*killedWhileCancelling
+CAMPAIGN_power-cut := SpoolTests.*unsyncedOperations
+CAMPAIGN_errno := SpoolTests.*(everyErrorAtEveryCall|everyWriteCutShort|StorageFaultTests)
+CAMPAIGN_small-disk := SpoolTests.*(aSmallDisk|FullDisk|realSpace)
+CAMPAIGN_signals := SpoolTests.*(askedToStopOrReload|stoppingInTheMiddle)|EndToEndTests.*Supervision
+CAMPAIGN_flood := SpoolTests.*manyManifests|EndToEndTests.*Floods
+CAMPAIGN_inotify := SpoolTests.*(aFullEventQueue|withoutAWatcher)
+CAMPAIGN_drops := SpoolTests.DropTests/(whole|paused|cutOff)
+CAMPAIGN_hostile := SpoolTests.*(hostileDrops|swapsWhileReading|UntrustedBytes)
+CAMPAIGN_bombs := EndToEndTests.*Decoders|RasterTests|CheckpointTests
+CAMPAIGN_clock := SpoolTests.*aClockThatJumps
+CAMPAIGN_daemons := SpoolTests.*twoDaemons|EndToEndTests.*twoDaemons
+CAMPAIGN_users := SpoolTests.*DaemonMayNot|EndToEndTests.*Users
+CAMPAIGN_steps := EndToEndTests.*StepKills
+CAMPAIGNS := kill kill-twice requests power-cut errno small-disk signals flood inotify drops hostile bombs clock daemons users steps
+
+.PHONY: $(CAMPAIGNS:%=campaign-%)
+campaigns: $(CAMPAIGNS:%=campaign-%)
+
+$(CAMPAIGNS:%=campaign-%): campaign-%: setup
+	DREAMCACHE_CAMPAIGN=full swift test --no-parallel --filter '$(CAMPAIGN_$*)'
 
 READER ?= manifest
+FUZZ_SECONDS ?= 60
+FUZZ_RUNS ?= -1
 SEEDS_manifest := spool/examples
 SEEDS_dcache := Tests/Fixtures/dcache
 SEEDS_checkpoint := Tests/Fixtures/Checkpoint
 SEEDS_image := Tests/Fixtures/Raster
+SEEDS_png := Tests/Fixtures/Raster
 SEEDS_metadata := Tests/Fixtures/Raster
-FUZZ_SECONDS ?= 60
+SEEDS_drop := Tests/Fixtures/Raster
 fuzz: setup
 	DREAMCACHE_FUZZ=1 swift build --scratch-path .build-fuzz --product Fuzz --sanitize address \
 		-Xswiftc -sanitize=fuzzer \
 		-Xcc -fsanitize=fuzzer-no-link
 	mkdir -p .build-fuzz/corpus/$(READER)
-	FUZZ_READER=$(READER) .build-fuzz/debug/Fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=4096 -timeout=10 \
-		-artifact_prefix=.build-fuzz/ .build-fuzz/corpus/$(READER) $(SEEDS_$(READER))
+	FUZZ_READER=$(READER) .build-fuzz/debug/Fuzz -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) -max_len=65536 \
+		-rss_limit_mb=4096 -timeout=60 -artifact_prefix=.build-fuzz/ \
+		.build-fuzz/corpus/$(READER) Tests/FuzzCorpus/$(READER) $(SEEDS_$(READER))
 
 install: build
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/dreamcached $(RELEASE)/dreamcache

@@ -102,6 +102,10 @@ let package = Package(
         .testTarget(
             name: "DreamCacheTests", dependencies: ["DreamCache", "Checkpoint", "Golden"], swiftSettings: swift),
         .testTarget(name: "SpoolTests", dependencies: ["Spool", "CLinux"], swiftSettings: swift),
+        .target(
+            name: "FuzzReaders", dependencies: ["Checkpoint", "CImageCodecs", "DreamCache", "Raster", "Spool"],
+            path: "Tests/FuzzReaders", swiftSettings: swift),
+        .testTarget(name: "FuzzCorpusTests", dependencies: ["FuzzReaders"], swiftSettings: swift),
         .testTarget(
             name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "dreamcache"],
             swiftSettings: swift),
@@ -113,7 +117,7 @@ let package = Package(
 if Context.environment["DREAMCACHE_FUZZ"] != nil {
     package.targets.append(
         .executableTarget(
-            name: "Fuzz", dependencies: ["Checkpoint", "DreamCache", "Raster", "Spool"], path: "Tests/Fuzz",
+            name: "Fuzz", dependencies: ["FuzzReaders"], path: "Tests/Fuzz",
             swiftSettings: swift + [.unsafeFlags(["-parse-as-library"])],
             linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
 }

@@ -7,18 +7,23 @@ extension DaemonTests {
     /// it goes by the picture's width.
     @Suite struct Decoders {
         struct Fault: Sendable, CustomStringConvertible {
-            let name: String, width: Int, reason: String
+            let name: String, width: Int
+            /// What the receipt says, one of these: on a machine that is busy with other things a decoder may run out of
+            /// time before it runs out of processor time.
+            let reasons: [String]
             var description: String { name }
         }
 
         static let faults = [
-            Fault(name: "crashes", width: 201, reason: "ends its decoder by signal 11"),
-            Fault(name: "fills-memory", width: 203, reason: "ends its decoder by signal 6"),
-            Fault(name: "opens-a-file", width: 204, reason: "ask for what it may not have"),
-            Fault(name: "wants-to-run-code", width: 205, reason: "ask for what it may not have"),
-            Fault(name: "lies", width: 206, reason: "answers nonsense"),
-            Fault(name: "aborts", width: 207, reason: "ends its decoder by signal 6"),
-            Fault(name: "hangs", width: 202, reason: "takes more than 10 s of processor time"),
+            Fault(name: "crashes", width: 201, reasons: ["ends its decoder by signal 11"]),
+            Fault(name: "fills-memory", width: 203, reasons: ["ends its decoder by signal 6"]),
+            Fault(name: "opens-a-file", width: 204, reasons: ["ask for what it may not have"]),
+            Fault(name: "wants-to-run-code", width: 205, reasons: ["ask for what it may not have"]),
+            Fault(name: "lies", width: 206, reasons: ["answers nonsense"]),
+            Fault(name: "aborts", width: 207, reasons: ["ends its decoder by signal 6"]),
+            Fault(
+                name: "hangs", width: 202,
+                reasons: ["takes more than 10 s of processor time", "does not come to an end"]),
         ]
 
         private func write(width: Int, _ name: String, _ place: Workplace) throws {
@@ -58,12 +63,12 @@ extension DaemonTests {
                             "0", "1", "2",
                         ])
                 }
-                try place.eventually("\(fault) is answered", within: 120) {
+                try place.eventually("\(fault) is answered", within: 240) {
                     place.receipt("\(fault.name).png").contains("rejected")
                 }
                 let receipt = place.receipt("\(fault.name).png")
                 #expect(receipt.contains("\"\(fault.name).png: corrupt: picture: found a picture"), "\(receipt)")
-                #expect(receipt.contains(fault.reason), "\(receipt)")
+                #expect(fault.reasons.contains { receipt.contains($0) }, "\(receipt)")
             }
             #expect(decoders(of: daemon.pid).isEmpty)
             try write(width: 100, "good", place)

@@ -17,10 +17,13 @@ extension DaemonTests {
             }
             let staging = place.path("staging")
             try FileManager.default.createDirectory(atPath: staging, withIntermediateDirectories: false)
-            let text = Data(#"{"subject": "nobody", "prompt": "x", "seed": 1}"#.utf8)
+            let text = #"{"subject": "nobody", "prompt": "x", "seed": 1}"#
             for number in 0..<Self.count {
                 let name = "\(staging)/\(number).json"
-                try text.write(to: URL(fileURLWithPath: name))
+                // Foundation would sync each.
+                let file = try #require(fopen(name, "w"))
+                fputs(text, file)
+                fclose(file)
                 #expect(rename(name, place.path("spool/drop/jobs/\(number).json")) == 0)
             }
             #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("spool/receipts")).isEmpty)

@@ -7,12 +7,14 @@ import Testing
     private static let spoolFolder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("spool")
 
-    /// The `sh` blocks of a section of the README.
-    private func blocks(under heading: String) throws -> [String] {
+    /// The blocks of a language in a section of the README.
+    private func blocks(under heading: String, _ language: String = "sh") throws -> [String] {
         let text = try String(contentsOf: Self.spoolFolder.appendingPathComponent("README.md"), encoding: .utf8)
         let section = try #require(text.components(separatedBy: "## \(heading)\n").dropFirst().first)
             .components(separatedBy: "\n## ")[0]
-        return section.components(separatedBy: "```sh\n").dropFirst().map { $0.components(separatedBy: "```")[0] }
+        return section.components(separatedBy: "```\(language)\n").dropFirst().map {
+            $0.components(separatedBy: "```")[0]
+        }
     }
 
     /// A folder with what the recipes speak of, and the daemon.
@@ -53,7 +55,6 @@ import Testing
         #expect(lines.count >= 6)
         // The moving line last, since the others copy what it takes away; each is answered before the next comes.
         for line in lines.sorted(by: { !$0.hasPrefix("mv") && $1.hasPrefix("mv") }) {
-            if line.hasPrefix("rsync"), !FileManager.default.isExecutableFile(atPath: "/usr/bin/rsync") { continue }
             try? FileManager.default.removeItem(atPath: place.path("spool/receipts/backpack.json"))
             try? FileManager.default.removeItem(atPath: place.path("spool/receipts/backpack.jpg.json"))
             let result = try sh(String(line), place)
@@ -83,5 +84,45 @@ import Testing
             #expect(FileManager.default.fileExists(atPath: place.path("work/collected/\(name)/0000.png")))
         }
         #expect(daemon.stop() == 0)
+    }
+
+    @Test func aJobThatBeginsWithAPicture() throws {
+        let (place, daemon) = try prepare()
+        _ = try sh(
+            "cp -r examples/lantern \"$SPOOL/drop/references/\"; cp \(Golden.path("reference.png")) sketch.png", place)
+        let script = try #require(try blocks(under: "Dropping a job").first { $0.contains("init_image") })
+        let result = try sh(
+            script.replacingOccurrences(of: #""strength""#, with: #""num_inference_steps": 4, "strength""#), place)
+        #expect(result.status == 0, "\(result.errors)")
+        let done = try place.dreamcache("wait", "sea", "--timeout", "60")
+        #expect(done.status == 0, "\(done.errors)")
+        #expect(daemon.stop() == 0)
+    }
+
+    /// The units as systemd judges them, and their command as it stands but for the two folders.
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/systemd-analyze")))
+    func aPathUnitThatReactsToFinishedSets() throws {
+        let place = try Workplace()
+        let units = try blocks(under: "In scripts", "ini")
+        #expect(units.count == 2)
+        var files: [String] = []
+        for unit in units {
+            let path = try #require(unit.split(separator: "\n").first).dropFirst(2)
+            files.append(try place.write(URL(fileURLWithPath: String(path)).lastPathComponent, unit))
+        }
+        let verdict = try Workplace.run("/usr/bin/systemd-analyze", ["verify"] + files)
+        #expect(verdict.errors == "")
+        #expect(verdict.status == 0)
+
+        let command = try #require(units.joined().split(separator: "\n").first { $0.hasPrefix("ExecStart=") })
+            .dropFirst("ExecStart=".count)
+        for folder in ["spool/out/one", "spool/out/two", "pictures"] {
+            try FileManager.default.createDirectory(atPath: place.path(folder), withIntermediateDirectories: true)
+        }
+        let arguments = command.replacingOccurrences(of: "/var/lib/dreamcache", with: place.folder.path)
+            .replacingOccurrences(of: "/srv", with: place.folder.path).split(separator: " ").map(String.init)
+        #expect(try Workplace.run(arguments[0], Array(arguments.dropFirst())).status == 0)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("pictures")).sorted() == ["one", "two"])
+        #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("spool/out")).isEmpty)
     }
 }

@@ -133,10 +133,14 @@ final class Workplace: Sendable {
 final class Daemon: @unchecked Sendable {
     private let process = Process()
 
-    init(configuration: String, log: String, environment: [String: String]) throws {
+    /// - Parameter user: whose process it is to be, by number; nil means the tests' own.
+    init(configuration: String, log: String, environment: [String: String], user: Int? = nil) throws {
         _ = FileManager.default.createFile(atPath: log, contents: nil)
-        process.executableURL = Workplace.programs.appendingPathComponent("dreamcached")
-        process.arguments = ["--config", configuration]
+        let program = Workplace.programs.appendingPathComponent("dreamcached")
+        let arguments = ["--config", configuration]
+        process.executableURL = user == nil ? program : URL(fileURLWithPath: "/usr/bin/setpriv")
+        process.arguments =
+            (user.map { ["--reuid=\($0)", "--regid=\($0)", "--clear-groups", program.path] } ?? []) + arguments
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.standardError = FileHandle(forWritingAtPath: log)
         process.standardInput = FileHandle.nullDevice
