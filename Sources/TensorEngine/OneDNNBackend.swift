@@ -14,6 +14,9 @@ final class OneDNNBackend: ProductBackend {
     /// Whether convolutions take fewer products where that pays.
     let usesWinograd: Bool
     private var products: [Key: OpaquePointer] = [:]
+    /// What oneDNN would compute by its general matrix product goes here instead: that one divides sums among threads, so
+    /// that its results depend on their number. It is what CPUs without AVX-512 get for linear maps.
+    private let tiles: OpenBLASBackend
 
     init(pool: BufferPool, usesWinograd: Bool) throws(EngineError) {
         var engine: OpaquePointer?
@@ -22,6 +25,7 @@ final class OneDNNBackend: ProductBackend {
         self.engine = engine
         self.pool = pool
         self.usesWinograd = usesWinograd
+        tiles = OpenBLASBackend(pool: pool)
     }
 
     deinit {
@@ -42,6 +46,10 @@ final class OneDNNBackend: ProductBackend {
             return
         }
         let product = try product(for: shape)
+        if shape.source == .float32, String(cString: onednn_implementation(product)).hasPrefix("gemm") {
+            try tiles.run(shape, source: source, weights: weights, bias: bias, destination: destination)
+            return
+        }
         let packed = try packed(weights, for: product)
         try run(product, shape, source: source, packed: packed.pointer, bias: bias, destination: destination)
     }

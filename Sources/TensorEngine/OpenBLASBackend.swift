@@ -93,7 +93,7 @@ final class OpenBLASBackend: ProductBackend {
 
     /// `[outputs, kernel, kernel, inputs]`: the order in which a channels-last patch lies in memory.
     private func packed(_ weights: Weights) throws(EngineError) -> UnsafePointer<Float> {
-        if let made = weights.packed.first {
+        if let made = weights.packed.first(where: { $0.product == nil && !$0.isTransformed }) {
             return UnsafePointer(made.storage.pointer.assumingMemoryBound(to: Float.self))
         }
         let storage = try Storage(byteCount: weights.count * 4, pool: pool, isLasting: true)

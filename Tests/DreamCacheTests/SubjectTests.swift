@@ -95,7 +95,8 @@ import Testing
             model, subject: memory, scales: [2, 0.5], prompt: prompt, negative: negative,
             guidance: Guidance(guidanceScale: 5), timesteps: [481]
         ).predict(noise, height: 16, width: 16, step: 0)
-        #expect(relativeError(found, expected) < 1e-5)
+        // What is summed was evaluated one by one, and is rounded otherwise in a batch; the weights add up to 14.
+        #expect(relativeError(found, expected) < 14 * 1e-5)
         // The request's order is free: the stronger subject comes first.
         let reversed = try pipeline.denoised(request(caches.reversed(), [0.5, 2])).latent
         #expect(try pipeline.denoised(request(caches, [2, 0.5])).latent == reversed)

@@ -1,4 +1,5 @@
 import Spool
+import Synchronization
 import Testing
 
 /// What the contact sheet of a set is made of.
