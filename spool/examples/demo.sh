@@ -33,13 +33,13 @@ until "$programs/dreamcache" status --config "$configuration" > /dev/null 2>&1; 
 done
 
 echo "Dropping the pictures of a subject, and a manifest with its scenes:"
-echo "  cp -r $here/lantern $place/spool/drop/references/"
+echo "  cp -r $here/toy $place/spool/drop/references/"
 echo "  cp $here/scenes.json $place/spool/drop/jobs/"
-cp -r "$here/lantern" "$place/spool/drop/references/"
+cp -r "$here/toy" "$place/spool/drop/references/"
 cp "$here/scenes.json" "$place/spool/drop/jobs/"
 set_folder=$("$programs/dreamcache" wait scenes.json --timeout 600 --config "$configuration")
 
 echo
 echo "The set:           $set_folder"
 echo "The contact sheet: $set_folder/grid.png"
-echo "The cache:         $place/spool/cache/lantern.dcache"
+echo "The cache:         $place/spool/cache/toy.dcache"
