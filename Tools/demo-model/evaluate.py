@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--every", type=int, default=1, help="judge only every so many subjects (a quick look)")
     parser.add_argument("--only", help="conditions to run, by the beginning of their names")
     arguments = parser.parse_args()
-    arguments.option = {"guidance_scale": 3.0, "steps": 20, "scheduler": "DPMSolverMultistepScheduler"}
+    arguments.option = {"guidance_scale": 4.0, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
     held_out = Collection(arguments.work, arguments.toys).held_out[:SUBJECTS]
     judges = Judges(averaged(arguments.work, "judges"), held_out)
     chosen = range(0, len(held_out), arguments.every)
@@ -103,11 +103,13 @@ def main():
 
     program = Program(arguments, held_out)
     all_scenes, few = list(range(len(SCENES))), [0, 3, 5]
-    conditions = {"image_scale 1, all scenes": (all_scenes, 1, 1.0), "no cache, all scenes": (all_scenes, 0, 0)}
+    conditions = {
+        "image_scale 1.5, all scenes": (all_scenes, 1, 1.5),
+        "no cache, all scenes": (all_scenes, 0, 0)}
     for scale in (0, 0.5, 1, 2, 4):
         conditions[f"image_scale {scale}, three scenes"] = (few, 1, scale)
     for references in (2, 4):
-        conditions[f"{references} references, three scenes"] = (few, references, 1.0)
+        conditions[f"{references} references, three scenes"] = (few, references, 1.5)
     for name, (scenes, references, scale) in conditions.items():
         if arguments.only and not name.startswith(arguments.only):
             continue
