@@ -11,6 +11,7 @@ import json
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import numpy
 from PIL import Image
@@ -119,7 +120,7 @@ def main():
             subjects += [number] * len(scenes)
             shown += scenes
         numbers[name] = judges.judge(made, subjects, shown)
-        print(name, numbers[name], flush=True)
+        print(name, numbers[name], file=sys.stderr, flush=True)
         Image.fromarray(numpy.concatenate([
             numpy.concatenate(made[i:i + len(scenes)], 1) for i in range(0, min(len(made), 12 * len(scenes)), len(scenes))
         ])).save(arguments.work / f"{name.replace(' ', '-').replace(',', '')}.png")

@@ -28,4 +28,4 @@ done
 "${python[@]}" export.py --preset "$preset" --work "$work" --to "$here/model"
 "${python[@]}" examples.py --work "$work" --root "$root"
 make -C "$root" build
-"${python[@]}" evaluate.py --work "$work" --programs "$root/.build/release" --model "$here/model" | tee "$here/numbers.json"
+"${python[@]}" evaluate.py --work "$work" --programs "$root/.build/release" --model "$here/model" > "$here/numbers.json"

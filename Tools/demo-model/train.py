@@ -10,6 +10,7 @@ import json
 import math
 import pathlib
 import pickle
+import sys
 import time
 
 import numpy
@@ -49,7 +50,7 @@ class Collection:
             found = subjects.all_subjects(toys)
             path.write_bytes(pickle.dumps(found))
         self.train, self.held_out = subjects.split(found)
-        print(f"{len(self.train)} subjects to train on, {len(self.held_out)} held out", flush=True)
+        print(f"{len(self.train)} subjects to train on, {len(self.held_out)} held out", file=sys.stderr, flush=True)
 
 
 class Stage:
