@@ -8,7 +8,7 @@
 # make campaigns  the spool's fault campaigns in full; an hour. One of them: make campaign-kill and so on, see CAMPAIGNS
 # make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, pickle, image, png,
 #                                              metadata, drop; FUZZ_RUNS=1000000 ends it after so many inputs
-# make install PREFIX=/usr DESTDIR=
+# make install PREFIX=/usr DESTDIR=   after make build
 
 SHELL := /bin/bash
 PREFIX ?= /usr
@@ -73,8 +73,9 @@ CAMPAIGNS := kill kill-twice requests power-cut errno small-disk signals flood i
 .PHONY: $(CAMPAIGNS:%=campaign-%)
 campaigns: $(CAMPAIGNS:%=campaign-%)
 
-$(CAMPAIGNS:%=campaign-%): campaign-%: setup
-	DREAMCACHE_CAMPAIGN=full swift test --no-parallel --filter '$(CAMPAIGN_$*)'
+# The programs of the release build, as people run them; tests and stub renderers in the debug build.
+$(CAMPAIGNS:%=campaign-%): campaign-%: build
+	DREAMCACHE_CAMPAIGN=full DREAMCACHE_PROGRAMS=$(abspath $(RELEASE)) swift test --no-parallel --filter '$(CAMPAIGN_$*)'
 
 READER ?= manifest
 FUZZ_SECONDS ?= 60
@@ -95,12 +96,15 @@ fuzz: setup
 		-rss_limit_mb=4096 -timeout=60 -artifact_prefix=.build-fuzz/ \
 		.build-fuzz/corpus/$(READER) Tests/FuzzCorpus/$(READER) $(SEEDS_$(READER))
 
-install: build
+# After `make build`, which needs no rights.
+install:
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/dreamcached $(RELEASE)/dreamcache
 	mkdir -p $(DESTDIR)$(PREFIX)/share/dreamcache
 	install -m644 -t $(DESTDIR)$(PREFIX)/share/dreamcache $(RELEASE)/dreamcache_Diffusion.resources/Resources/*
 	install -Dm644 etc/dreamcached.yaml $(DESTDIR)/etc/dreamcache/dreamcached.yaml
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/dreamcached.service
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d etc/sysusers.d/dreamcache.conf
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d etc/tmpfiles.d/dreamcache.conf
 
 clean:
 	rm -rf .build

@@ -2,14 +2,17 @@ import Foundation
 import Golden
 import Testing
 
-/// The shell recipes of spool/README.md, executed as they stand.
+/// The shell recipes of README.md and spool/README.md, executed as they stand.
 @Suite(.serialized) struct RecipeTests {
-    private static let spoolFolder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-        .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("spool")
+    private static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent().deletingLastPathComponent()
+    private static let spoolFolder = repository.appendingPathComponent("spool")
 
-    /// The blocks of a language in a section of the README.
-    private func blocks(under heading: String, _ language: String = "sh") throws -> [String] {
-        let text = try String(contentsOf: Self.spoolFolder.appendingPathComponent("README.md"), encoding: .utf8)
+    /// The blocks of a language in a section of a README.
+    private func blocks(
+        under heading: String, _ language: String = "sh", in folder: URL = spoolFolder
+    ) throws -> [String] {
+        let text = try String(contentsOf: folder.appendingPathComponent("README.md"), encoding: .utf8)
         let section = try #require(text.components(separatedBy: "## \(heading)\n").dropFirst().first)
             .components(separatedBy: "\n## ")[0]
         return section.components(separatedBy: "```\(language)\n").dropFirst().map {
@@ -47,6 +50,44 @@ import Testing
             \(script)
             """)
         return try Workplace.run("/bin/bash", [file])
+    }
+
+    /// README's own: installing below another root, for which `sudo` and `make` are told so, then working with files and in
+    /// the foreground.
+    @Test(.enabled(if: getuid() == 0 && FileManager.default.isExecutableFile(atPath: "/usr/bin/systemd-tmpfiles")))
+    func installingAndUsing() throws {
+        let (place, daemon) = try prepare()
+        let root = place.path("root")
+        let installed = try sh(
+            "make -C \(Self.repository.path) install RELEASE=\(Workplace.programs.path) DESTDIR=\(root)", place)
+        #expect(installed.status == 0, "\(installed.errors)")
+        let shell = try blocks(under: "Using it", in: Self.repository)
+        #expect(shell.count == 3)
+        for script in shell {
+            let result = try sh(
+                """
+                sudo() {
+                    if [ "$1" = systemctl ]; then set -- systemctl enable "${@: -1}"; fi
+                    "$1" --root="\(root)" "${@:2}"
+                }
+                """ + "\n"
+                    + script.replacingOccurrences(of: "/var/lib/dreamcache/spool", with: "$SPOOL")
+                    // Few steps, for a test.
+                    .replacingOccurrences(of: #""seed""#, with: #""num_inference_steps": 2, "seed""#), place)
+            #expect(result.status == 0, "\(script): \(result.output) \(result.errors)")
+        }
+        for file in [
+            "usr/bin/dreamcached", "usr/bin/dreamcache", "etc/dreamcache/dreamcached.yaml",
+            "etc/systemd/system/multi-user.target.wants/dreamcached.service",
+        ] {
+            #expect((try? FileManager.default.attributesOfItem(atPath: "\(root)/\(file)")) != nil, "\(file)")
+        }
+        #expect(try String(contentsOfFile: "\(root)/etc/passwd", encoding: .utf8).contains("dreamcache:"))
+        let drops = try FileManager.default.attributesOfItem(
+            atPath: "\(root)/var/lib/dreamcache/spool/drop/references")
+        #expect(drops[.posixPermissions] as? Int == 0o3770)
+        #expect(FileManager.default.fileExists(atPath: place.path("work/beach/0003.png")))
+        #expect(daemon.stop() == 0)
     }
 
     @Test func everyWayOfDroppingPhotos() throws {

@@ -55,12 +55,16 @@ final class Workplace: Sendable {
     static let isFullCampaign = ProcessInfo.processInfo.environment["DREAMCACHE_CAMPAIGN"] == "full"
 
     /// The library that makes things happen at exact moments in a program it is preloaded into.
-    static let faultShim = programs.appendingPathComponent("libFaultShim.so").path
+    static let faultShim = build.appendingPathComponent("libFaultShim.so").path
 
-    /// Where the programs of this build are.
-    static let programs = URL(
+    /// Where this build is.
+    private static let build = URL(
         fileURLWithPath: (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? "."
     ).deletingLastPathComponent()
+
+    /// Where the programs are: this build's, or those of the folder that DREAMCACHE_PROGRAMS names.
+    static let programs =
+        ProcessInfo.processInfo.environment["DREAMCACHE_PROGRAMS"].map { URL(fileURLWithPath: $0) } ?? build
 
     struct Result {
         let status: Int32

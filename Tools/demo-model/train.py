@@ -76,7 +76,8 @@ class Stage:
     def running(self):
         """True while there is time; keeps the state now and then, and at the end."""
         now = time.monotonic()
-        self.spent, self.last = self.spent + now - self.last, now
+        # A machine that slept, or a run that was stopped for a while, has not trained meanwhile.
+        self.spent, self.last = self.spent + min(now - self.last, 30), now
         done = self.spent >= 60 * self.minutes
         if done or now - self.saved > 120:
             self.saved = now
