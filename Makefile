@@ -88,11 +88,11 @@ SEEDS_png := Tests/Fixtures/Raster
 SEEDS_metadata := Tests/Fixtures/Raster
 SEEDS_drop := Tests/Fixtures/Raster
 fuzz: setup
-	DREAMCACHE_FUZZ=1 swift build --scratch-path .build-fuzz --product Fuzz --sanitize address \
+	DREAMCACHE_FUZZ=1 swift build -c release --scratch-path .build-fuzz --product Fuzz --sanitize address \
 		-Xswiftc -sanitize=fuzzer \
 		-Xcc -fsanitize=fuzzer-no-link
 	mkdir -p .build-fuzz/corpus/$(READER)
-	FUZZ_READER=$(READER) .build-fuzz/debug/Fuzz -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) -max_len=65536 \
+	FUZZ_READER=$(READER) .build-fuzz/release/Fuzz -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) -max_len=65536 \
 		-rss_limit_mb=4096 -timeout=60 -artifact_prefix=.build-fuzz/ \
 		.build-fuzz/corpus/$(READER) Tests/FuzzCorpus/$(READER) $(SEEDS_$(READER))
 

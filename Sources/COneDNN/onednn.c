@@ -3,6 +3,7 @@
 
 #include <oneapi/dnnl/dnnl.h>
 #include <oneapi/dnnl/dnnl_debug.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,13 @@ struct onednn_product {
         if (status_ != dnnl_success) return status_; \
     } while (0)
 
+// What makes up a layout whose innermost part is blocks, or nothing.
+typedef struct {
+    int type, dimensions, inner;
+    const dnnl_dim_t *extents, *strides;  // of the dimensions
+    const dnnl_dim_t *blocks, *places;    // of the inner blocks: size, and the dimension it divides
+} blocking;
+
 // MARK: The difference between 2.x and 3.x
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -38,6 +46,22 @@ static int make_layout(layout *l, int n, const dnnl_dims_t dims, dnnl_data_type_
 }
 static void free_layout(layout *l) { dnnl_memory_desc_destroy(*l); }
 static layout_view view(const layout *l) { return *l; }
+static bool read_blocking(layout_view l, blocking *b) {
+    dnnl_dims_t *extents, *strides, *blocks, *places;
+    dnnl_format_kind_t kind;
+    dnnl_data_type_t type;
+    if (dnnl_memory_desc_query(l, dnnl_query_format_kind, &kind) || kind != dnnl_blocked ||
+        dnnl_memory_desc_query(l, dnnl_query_data_type, &type) ||
+        dnnl_memory_desc_query(l, dnnl_query_ndims_s32, &b->dimensions) ||
+        dnnl_memory_desc_query(l, dnnl_query_padded_dims, &extents) ||
+        dnnl_memory_desc_query(l, dnnl_query_strides, &strides) ||
+        dnnl_memory_desc_query(l, dnnl_query_inner_nblks_s32, &b->inner) ||
+        dnnl_memory_desc_query(l, dnnl_query_inner_blks, &blocks) ||
+        dnnl_memory_desc_query(l, dnnl_query_inner_idxs, &places))
+        return false;
+    b->type = type, b->extents = *extents, b->strides = *strides, b->blocks = *blocks, b->places = *places;
+    return true;
+}
 static int append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef); }
 static int describe_matmul(dnnl_primitive_desc_t *d, dnnl_engine_t e, layout_view src, layout_view weights,
                            layout_view bias, layout_view dst, dnnl_primitive_attr_t attributes) {
@@ -58,6 +82,13 @@ static int make_layout(layout *l, int n, const dnnl_dims_t dims, dnnl_data_type_
 }
 static void free_layout(layout *l) { (void)l; }
 static layout_view view(const layout *l) { return l; }
+static bool read_blocking(layout_view l, blocking *b) {
+    const dnnl_blocking_desc_t *d = &l->format_desc.blocking;
+    if (l->format_kind != dnnl_blocked || l->extra.flags != dnnl_memory_extra_flag_none) return false;
+    b->type = l->data_type, b->dimensions = l->ndims, b->extents = l->padded_dims, b->strides = d->strides;
+    b->inner = d->inner_nblks, b->blocks = d->inner_blks, b->places = d->inner_idxs;
+    return true;
+}
 static int append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1.0f); }
 static int describe_matmul(dnnl_primitive_desc_t *d, dnnl_engine_t e, layout_view src, layout_view weights,
                            layout_view bias, layout_view dst, dnnl_primitive_attr_t attributes) {
@@ -242,6 +273,28 @@ void onednn_release(onednn_product *p) {
 bool onednn_same_layout(const onednn_product *a, const onednn_product *b) {
     return dnnl_memory_desc_equal(described(a, dnnl_query_weights_md), described(b, dnnl_query_weights_md));
 }
+
+// Appends "NAME n,n,n" to a text of `size` bytes; false when it does not fit.
+static bool append(char *text, size_t size, const char *name, const dnnl_dim_t *values, int count) {
+    size_t used = strlen(text);
+    for (int i = -1; i < count; i++) {
+        int n = i < 0 ? snprintf(text + used, size - used, " %s", name)
+                      : snprintf(text + used, size - used, "%c%lld", i ? ',' : ' ', (long long)values[i]);
+        if (n < 0 || (size_t)n >= size - used) return false;
+        used += (size_t)n;
+    }
+    return true;
+}
+
+bool onednn_layout(const onednn_product *p, char *text, size_t size) {
+    blocking b;
+    if (size == 0 || !read_blocking(described(p, dnnl_query_weights_md), &b)) return false;
+    int n = snprintf(text, size, "%s", b.type == dnnl_bf16 ? "bf16" : b.type == dnnl_f32 ? "f32" : "");
+    return n > 0 && (size_t)n < size && append(text, size, "extents", b.extents, b.dimensions) &&
+           append(text, size, "strides", b.strides, b.dimensions) && append(text, size, "blocks", b.blocks, b.inner) &&
+           append(text, size, "of", b.places, b.inner);
+}
+
 size_t onednn_weights_bytes(const onednn_product *p) {
     return dnnl_memory_desc_get_size(described(p, dnnl_query_weights_md));
 }

@@ -74,6 +74,9 @@ final class Memory: @unchecked Sendable {
         kind = .heap
     }
 
+    /// Whether its bytes are made up when they are read.
+    var isMade: Bool { if case .made = kind { true } else { false } }
+
     /// Calls `body` with the content of `part`, which lies in `bytes`.
     func withBytes<R>(
         _ part: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) throws -> R
@@ -112,7 +115,7 @@ final class Memory: @unchecked Sendable {
 
 extension CheckpointError {
     /// The failure of a system call, read from errno.
-    static func system(_ call: String, _ path: String) -> CheckpointError {
+    package static func system(_ call: String, _ path: String) -> CheckpointError {
         let code = errno
         return CheckpointError(
             path: path, cause: .system(code: code), place: call,

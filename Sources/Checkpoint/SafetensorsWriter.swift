@@ -4,7 +4,7 @@ import Glibc
 ///
 /// The bytes of the file are a function of tensors and metadata alone: tensors lie in the order of falling element
 /// size, then of name, as the reference implementation puts them, which aligns each to its element; the header is
-/// padded with spaces to a multiple of eight bytes.
+/// padded with spaces to a multiple of eight bytes or more.
 public struct SafetensorsWriter: Sendable {
     /// Hands a tensor's bytes, little-endian and row-major, in one or several pieces to `emit`.
     public typealias Provider = @Sendable (_ emit: (UnsafeRawBufferPointer) -> Void) -> Void
@@ -18,6 +18,8 @@ public struct SafetensorsWriter: Sendable {
 
     /// The strings for `__metadata__`; may be set until the file is written.
     public var metadata: [String: String]
+    /// What the place of the first tensor's bytes in the file is a multiple of: eight, or a greater power of two.
+    public var dataAlignment = 8
     private var entries: [Entry] = []
 
     /// A writer without tensors.
@@ -75,7 +77,7 @@ public struct SafetensorsWriter: Sendable {
     public func write(to descriptor: Int32, path: String) throws(CheckpointError) {
         let layout = try layout(path: path)
         var header = Array(headerText(layout).utf8)
-        header += [UInt8](repeating: UInt8(ascii: " "), count: -header.count & 7)
+        header += [UInt8](repeating: UInt8(ascii: " "), count: -(8 + header.count) & (max(8, dataAlignment) - 1))
         var output = withUnsafeBytes(of: UInt64(header.count).littleEndian, Array.init)
         output += header
         var failure: CheckpointError?

@@ -162,6 +162,12 @@ public struct StoredTensor: @unchecked Sendable {
         }
     }
 
+    /// The elements where they are in memory or in a mapped file, for as long as the tensor or another of its checkpoint
+    /// lives; nil of a tensor whose elements lie apart or are made up when they are read.
+    public var mappedBytes: UnsafeRawBufferPointer? {
+        strides == nil && amended == nil && !memory.isMade ? bytes : nil
+    }
+
     /// All elements as floats, row-major.
     public func floats() -> [Float] {
         [Float](unsafeUninitializedCapacity: count) { buffer, initialized in

@@ -9,6 +9,7 @@ public final class Engine {
     /// Where the cost of every operation is noted, if anywhere.
     public var profile: EngineProfile?
     let pool = BufferPool()
+    private let shelf = WeightShelf()
     private let backend: any ProductBackend
 
     /// Type of the inputs of products: what normalisations and activations write.
@@ -37,6 +38,26 @@ public final class Engine {
 
     /// Bytes held for tensors and packed weights, in use or kept for the next.
     package var memoryHeld: Int { pool.bytesHeld }
+
+    /// Finds packed weights that an earlier run has kept, by the names that ``forEachPackedWeights(_:)`` gave: bytes that
+    /// begin at a multiple of ``packedWeightsAlignment`` and stay where they are for the engine's life.
+    public var preparedWeights: ((_ name: String) -> UnsafeRawBufferPointer?)? {
+        get { shelf.prepared }
+        set { shelf.prepared = newValue }
+    }
+
+    /// What the address of prepared weights is a multiple of, in bytes.
+    public static var packedWeightsAlignment: Int { WeightShelf.alignment }
+
+    /// Calls `body` with the packed weights that another run of this engine's path can use; `isNew` tells those made here from
+    /// those that came out of ``preparedWeights``.
+    public func forEachPackedWeights(_ body: (_ name: String, _ bytes: UnsafeRawBufferPointer, _ isNew: Bool) -> Void) {
+        shelf.forEach { packed in
+            guard let name = packed.name else { return }
+            let bytes = UnsafeRawBufferPointer(start: packed.storage.pointer, count: packed.byteCount)
+            body(name, bytes, !packed.storage.isBorrowed)
+        }
+    }
 
     // MARK: Making tensors
 
@@ -95,14 +116,17 @@ public final class Engine {
     // MARK: Products
 
     /// Weights of a linear map or a convolution; `fill` writes them in PyTorch's order when they are first needed, and
-    /// `bias` holds `outputs` values.
+    /// `bias` holds `outputs` values. `name` tells these weights from all others of the model, for ``preparedWeights``.
     public func weights(
-        _ kind: ProductKind, inputs: Int, outputs: Int, bias: [Float]?,
+        _ kind: ProductKind, inputs: Int, outputs: Int, bias: [Float]?, name: String? = nil,
         fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
     ) throws(EngineError) -> Weights {
         var tensor: Tensor?
         if let bias { tensor = try self.tensor(bias, shape: [outputs]) }
-        return Weights(kind: kind, inputs: inputs, outputs: outputs, bias: tensor, pool: pool, fill: fill)
+        let weights = Weights(
+            kind: kind, inputs: inputs, outputs: outputs, bias: tensor, name: name, pool: pool, shelf: shelf, fill: fill)
+        if name != nil { shelf.enrol(weights) }
+        return weights
     }
 
     /// A linear map or a convolution of `x`: `[..., inputs] -> [..., outputs]`, or `[n, h, w, inputs] -> [n, oh, ow, outputs]`.

@@ -14,8 +14,9 @@ final class OneDNNBackend: ProductBackend {
     /// Whether convolutions take fewer products where that pays.
     let usesWinograd: Bool
     private var products: [Key: OpaquePointer] = [:]
-    /// What oneDNN would compute by its general matrix product goes here instead: that one divides sums among threads, so
-    /// that its results depend on their number. It is what CPUs without AVX-512 get for linear maps.
+    /// Those of `products` that oneDNN would compute in fp32 by its general matrix product, which divides sums among threads,
+    /// so that its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `tiles` does them.
+    private var general: Set<OpaquePointer> = []
     private let tiles: OpenBLASBackend
 
     init(pool: BufferPool, usesWinograd: Bool) throws(EngineError) {
@@ -46,7 +47,7 @@ final class OneDNNBackend: ProductBackend {
             return
         }
         let product = try product(for: shape)
-        if shape.source == .float32, String(cString: onednn_implementation(product)).hasPrefix("gemm") {
+        if general.contains(product) {
             try tiles.run(shape, source: source, weights: weights, bias: bias, destination: destination)
             return
         }
@@ -87,6 +88,9 @@ final class OneDNNBackend: ProductBackend {
         }
         guard status == 0, let product else { throw Self.error("make \(shape)", status) }
         products[key] = product
+        if shape.source == .float32, String(cString: onednn_implementation(product)).hasPrefix("gemm") {
+            general.insert(product)
+        }
         return product
     }
 
@@ -95,10 +99,19 @@ final class OneDNNBackend: ProductBackend {
             guard !packed.isTransformed, let made = packed.product else { continue }
             if made == product || onednn_same_layout(made, product) { return packed.storage }
         }
-        let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool, isLasting: true)
-        let status = try weights.withValues { onednn_pack(product, $0.baseAddress, storage.pointer) }
-        guard status == 0 else { throw Self.error("pack weights", status) }
-        weights.packed.append(PackedWeights(storage: storage, product: product))
-        return storage
+        return try weights.pack(
+            as: Self.layout(of: product), byteCount: onednn_weights_bytes(product), product: product
+        ) { memory throws(EngineError) in
+            let status = try weights.withValues { onednn_pack(product, $0.baseAddress, memory) }
+            guard status == 0 else { throw Self.error("pack weights", status) }
+        }
+    }
+
+    /// How a product's packed weights lie, in words.
+    static func layout(of product: OpaquePointer) -> String? {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 512) { buffer in
+            guard let text = buffer.baseAddress, onednn_layout(product, text, buffer.count) else { return nil }
+            return String(cString: text)
+        }
     }
 }

@@ -60,16 +60,17 @@ extension OneDNNBackend {
         for packed in weights.packed where packed.isTransformed {
             if let made = packed.product, made == product || onednn_same_layout(made, product) { return packed.storage }
         }
-        let size = weights.inputs * weights.outputs
-        let matrices = UnsafeMutablePointer<Float>.allocate(capacity: 16 * size)
-        defer { matrices.deallocate() }
-        try weights.withValues {
-            kernels_winograd_weights($0.baseAddress, matrices, Int64(weights.outputs), Int64(weights.inputs))
+        return try weights.pack(
+            as: Self.layout(of: product).map { "winograd \($0)" }, byteCount: onednn_weights_bytes(product),
+            product: product, isTransformed: true
+        ) { memory throws(EngineError) in
+            let matrices = UnsafeMutablePointer<Float>.allocate(capacity: 16 * weights.inputs * weights.outputs)
+            defer { matrices.deallocate() }
+            try weights.withValues {
+                kernels_winograd_weights($0.baseAddress, matrices, Int64(weights.outputs), Int64(weights.inputs))
+            }
+            let status = onednn_pack(product, matrices, memory)
+            guard status == 0 else { throw Self.error("pack weights", status) }
         }
-        let storage = try Storage(byteCount: onednn_weights_bytes(product), pool: pool, isLasting: true)
-        let status = onednn_pack(product, matrices, storage.pointer)
-        guard status == 0 else { throw Self.error("pack weights", status) }
-        weights.packed.append(PackedWeights(storage: storage, product: product, isTransformed: true))
-        return storage
     }
 }

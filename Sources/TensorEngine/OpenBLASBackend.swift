@@ -96,12 +96,13 @@ final class OpenBLASBackend: ProductBackend {
         if let made = weights.packed.first(where: { $0.product == nil && !$0.isTransformed }) {
             return UnsafePointer(made.storage.pointer.assumingMemoryBound(to: Float.self))
         }
-        let storage = try Storage(byteCount: weights.count * 4, pool: pool, isLasting: true)
-        let packed = storage.pointer.bindMemory(to: Float.self, capacity: weights.count)
-        let area = weights.kind.kernel * weights.kind.kernel
-        if area == 1 {
-            weights.fill(UnsafeMutableBufferPointer(start: packed, count: weights.count))
-        } else {
+        let storage = try weights.pack(as: "f32 tiles", byteCount: weights.count * 4) { memory throws(EngineError) in
+            let packed = memory.bindMemory(to: Float.self, capacity: weights.count)
+            let area = weights.kind.kernel * weights.kind.kernel
+            if area == 1 {
+                weights.fill(UnsafeMutableBufferPointer(start: packed, count: weights.count))
+                return
+            }
             try weights.withValues { floats in
                 for output in 0..<weights.outputs {
                     for input in 0..<weights.inputs {
@@ -113,7 +114,6 @@ final class OpenBLASBackend: ProductBackend {
                 }
             }
         }
-        weights.packed.append(PackedWeights(storage: storage, product: nil))
-        return UnsafePointer(packed)
+        return UnsafePointer(storage.pointer.assumingMemoryBound(to: Float.self))
     }
 }

@@ -71,7 +71,8 @@ public struct Tensor {
 final class Storage {
     let pointer: UnsafeMutableRawPointer
     private let byteCount: Int
-    private let pool: BufferPool
+    /// Whose memory it is; nil of bytes that are only read, where they lie.
+    private let pool: BufferPool?
 
     /// - Parameter isLasting: whether it stays for the engine's life, as weights do, and need not fit the next tensor.
     init(byteCount: Int, pool: BufferPool, isLasting: Bool = false) throws(EngineError) {
@@ -79,7 +80,17 @@ final class Storage {
         self.pool = pool
     }
 
-    deinit { pool.give(pointer, byteCount) }
+    /// Bytes of somebody who outlives it; nil where they are not aligned.
+    init?(borrowing bytes: UnsafeRawBufferPointer) {
+        guard let start = bytes.baseAddress, Int(bitPattern: start) % WeightShelf.alignment == 0 else { return nil }
+        pointer = UnsafeMutableRawPointer(mutating: start)
+        byteCount = bytes.count
+        pool = nil
+    }
+
+    var isBorrowed: Bool { pool == nil }
+
+    deinit { pool?.give(pointer, byteCount) }
 }
 
 /// Keeps released buffers for the next tensor of about that size: a denoising step makes the same tensors every time, so

@@ -23,8 +23,11 @@ public final class Weights {
     let inputs: Int
     let outputs: Int
     let bias: Tensor?
+    /// Of the parameters they are made of; nil of weights that are not kept between runs.
+    let name: String?
     /// Of the engine they belong to.
     let pool: BufferPool
+    let shelf: WeightShelf
     /// Writes `outputs * inputs * kernel * kernel` values in PyTorch's order.
     let fill: (UnsafeMutableBufferPointer<Float>) -> Void
     /// What the backend made of the values, once a layout.
@@ -33,9 +36,11 @@ public final class Weights {
     var count: Int { outputs * inputs * kind.kernel * kind.kernel }
 
     init(
-        kind: ProductKind, inputs: Int, outputs: Int, bias: Tensor?, pool: BufferPool,
-        fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
+        kind: ProductKind, inputs: Int, outputs: Int, bias: Tensor?, name: String?, pool: BufferPool,
+        shelf: WeightShelf, fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
     ) {
+        self.name = name
+        self.shelf = shelf
         self.kind = kind
         self.inputs = inputs
         self.outputs = outputs
@@ -59,10 +64,13 @@ extension Weights {
 /// Weights in the layout of one backend.
 struct PackedWeights {
     let storage: Storage
+    let byteCount: Int
     /// The oneDNN product they were laid out for; nil for OpenBLAS, which has one layout.
     let product: OpaquePointer?
     /// Whether they are the 16 matrices of Winograd's convolution.
     var isTransformed = false
+    /// Names of parameters and layout, by which another run finds them; nil where they are not kept.
+    var name: String?
 }
 
 /// The shape of one product, apart from its weights.

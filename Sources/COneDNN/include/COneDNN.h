@@ -46,6 +46,8 @@ void onednn_release(onednn_product *product);
 
 /// Whether two products read the same packed weights.
 bool onednn_same_layout(const onednn_product *a, const onednn_product *b);
+/// The layout of the packed weights in words, equal for equal layouts of any oneDNN; false where words do not suffice.
+bool onednn_layout(const onednn_product *product, char *text, size_t size);
 size_t onednn_weights_bytes(const onednn_product *product);
 size_t onednn_scratch_bytes(const onednn_product *product);
 /// The implementation oneDNN chose, such as "brgconv:avx512_core_bf16".

@@ -16,20 +16,25 @@ public struct LayerMaker {
         let weight = scope.take("weight", shape: [outputs, inputs], orShape: [outputs, inputs, 1, 1])
         return try engine.weights(
             .linear, inputs: inputs, outputs: outputs,
-            bias: bias ? scope.take("bias", shape: [outputs]).floats() : nil
+            bias: bias ? scope.take("bias", shape: [outputs]).floats() : nil, name: scope.prefix + "weight"
         ) { weight.copyFloats(into: $0) }
     }
 
     /// Several maps of one input as one product; the outputs lie side by side. None has a bias.
     public func fused(_ scopes: [ParameterScope], inputs: Int, outputs: Int) throws(EngineError) -> Weights {
         let weights = scopes.map { $0.take("weight", shape: [outputs, inputs]) }
-        return try engine.weights(.linear, inputs: inputs, outputs: outputs * scopes.count, bias: nil) { buffer in
+        return try engine.weights(
+            .linear, inputs: inputs, outputs: outputs * scopes.count, bias: nil, name: Self.name(of: scopes)
+        ) { buffer in
             for (index, weight) in weights.enumerated() {
                 let part = index * outputs * inputs..<(index + 1) * outputs * inputs
                 weight.copyFloats(into: UnsafeMutableBufferPointer(rebasing: buffer[part]))
             }
         }
     }
+
+    /// What several parameters that lie side by side are called.
+    static func name(of scopes: [ParameterScope]) -> String { scopes.map { $0.prefix + "weight" }.joined(separator: "+") }
 
     /// `NAME.weight [outputs, inputs, kernel, kernel]`, `NAME.bias [outputs]`; zeros around so that stride 1 keeps the size.
     public func convolution(
@@ -39,7 +44,8 @@ public struct LayerMaker {
         let kind = ProductKind.convolution(
             kernel: kernel, stride: stride, padBegin: padBegin ?? kernel / 2, padEnd: kernel / 2)
         return try engine.weights(
-            kind, inputs: inputs, outputs: outputs, bias: scope.take("bias", shape: [outputs]).floats()
+            kind, inputs: inputs, outputs: outputs, bias: scope.take("bias", shape: [outputs]).floats(),
+            name: scope.prefix + "weight"
         ) { weight.copyFloats(into: $0) }
     }
 

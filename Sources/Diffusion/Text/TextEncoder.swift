@@ -96,7 +96,8 @@ public final class TextEncoder {
                         norm2: try layers.norm(scope["ln_2"], channels: c),
                         qkv: try engine.weights(
                             .linear, inputs: c, outputs: 3 * c,
-                            bias: scope.take("attn.in_proj_bias", shape: [3 * c]).floats()
+                            bias: scope.take("attn.in_proj_bias", shape: [3 * c]).floats(),
+                            name: scope.prefix + "attn.in_proj_weight"
                         ) { weight.copyFloats(into: $0) },
                         out: try layers.linear(scope["attn.out_proj"], inputs: c, outputs: c),
                         mlpIn: try layers.linear(scope["mlp.c_fc"], inputs: c, outputs: hidden),
@@ -117,7 +118,8 @@ public final class TextEncoder {
                         norm2: try layers.norm(scope["layer_norm2"], channels: c),
                         qkv: try engine.weights(
                             .linear, inputs: c, outputs: 3 * c,
-                            bias: parts.flatMap { $0.take("bias", shape: [c]).floats() }
+                            bias: parts.flatMap { $0.take("bias", shape: [c]).floats() },
+                            name: LayerMaker.name(of: parts)
                         ) { buffer in
                             for (part, weight) in weights.enumerated() {
                                 let range = part * c * c..<(part + 1) * c * c

@@ -49,7 +49,8 @@ public final class Adapter {
                 let cat = scope["linear_cat"].take("weight", shape: [c, 2 * c])
                 let catBias = scope["linear_cat"].take("bias", shape: [c]).floats()
                 func half(_ index: Int, bias: [Float]?) throws(EngineError) -> Weights {
-                    try engine.weights(.linear, inputs: c, outputs: c, bias: bias) { buffer in
+                    let name = "\(scope.prefix)linear_cat.weight, half \(index)"
+                    return try engine.weights(.linear, inputs: c, outputs: c, bias: bias, name: name) { buffer in
                         let all = cat.floats()
                         for row in 0..<c {
                             for column in 0..<c { buffer[row * c + column] = all[row * 2 * c + index * c + column] }

@@ -20,6 +20,8 @@ public final class Pipeline {
     /// on the LoRAs and the other changes.
     public let featureHash: String
     let trainingSchedule: TrainingSchedule
+    /// Where the engine's weights are kept for the next start, if anywhere.
+    private var preparedWeights: PreparedWeights?
     // What the last request computed and the next may need again: keys and values of its caches, states of its prompts,
     // and all that its denoiser prepared.
     private var lastSubject: (groups: [SubjectGroup], memory: SubjectMemory)?
@@ -45,24 +47,36 @@ public final class Pipeline {
     ///   - files: where it is.
     ///   - path: who computes.
     ///   - modelHash: what ``ModelFiles/weightsHash()`` gives, where the caller knows it; it is computed otherwise.
+    ///   - weightsFolder: where ``keepWeights()`` keeps the weights as the engine reads them, and where they are looked for.
     /// - Throws: `DreamCacheError` listing what does not fit.
     public convenience init(
-        files: ModelFiles, path: ComputePath, modelHash: String? = nil
+        files: ModelFiles, path: ComputePath, modelHash: String? = nil, weightsFolder: String? = nil
     ) throws(DreamCacheError) {
         let engine = try onEngine { () throws(EngineError) in try Engine(path: path) }
+        let hash = if let modelHash { modelHash } else { try files.weightsHash() }
+        let featureHash = try files.featureHash(weightsHash: hash)
+        let adapterHash = try files.adapter.map { path throws(DreamCacheError) in try sha256(ofFile: path) }
+        let prepared = weightsFolder.map {
+            PreparedWeights(folder: $0, featureHash: featureHash, adapterHash: adapterHash, compute: path)
+        }
+        prepared?.serve(engine)
         let model = try onModel { () throws(DiffusionError) in
             try StableDiffusion.load(checkpoint: files.checkpoint, options: files.options, engine: engine)
         }
-        var adapter: Adapter?
-        var adapterHash: String?
-        if let path = files.adapter {
-            adapter = try Adapter(path: path, for: model, engine: engine)
-            adapterHash = try sha256(ofFile: path)
+        let adapter = try files.adapter.map { path throws(DreamCacheError) in
+            try Adapter(path: path, for: model, engine: engine)
         }
-        let hash = if let modelHash { modelHash } else { try files.weightsHash() }
         try self.init(
-            model: model, adapter: adapter, modelHash: hash, adapterHash: adapterHash,
-            featureHash: try files.featureHash(weightsHash: hash))
+            model: model, adapter: adapter, modelHash: hash, adapterHash: adapterHash, featureHash: featureHash)
+        preparedWeights = prepared
+    }
+
+    /// Keeps the weights as the engine reads them for the next start, if there are some that are not kept yet.
+    ///
+    /// - Returns: path and size in bytes of the file that was written; nil where there was none to write, or no room for it.
+    public func keepWeights() throws(DreamCacheError) -> (path: String, bytes: Int)? {
+        guard let preparedWeights, let size = try preparedWeights.keep(model.engine) else { return nil }
+        return (preparedWeights.path, size)
     }
 
     /// A pipeline of parts already made, such as those of a random model.

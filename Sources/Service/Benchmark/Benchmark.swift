@@ -9,28 +9,6 @@ import TensorEngine
 /// The denoiser's weights and inputs may come from a file instead, so that another implementation can be given the same
 /// and its results be compared: Tests/Benchmarks.
 public final class Benchmark {
-    /// A model's shape.
-    public enum Geometry: String, CaseIterable, Sendable {
-        /// Stable Diffusion 2.1.
-        case sd21
-        /// Stable Diffusion 1.5.
-        case sd15
-        /// The demonstration's.
-        case tiny
-
-        var configuration: ModelConfiguration {
-            var configuration = ModelConfiguration()
-            switch self {
-            case .sd21: break
-            case .sd15:
-                configuration.unet = .stableDiffusion1
-                configuration.text = .clipViTL
-            case .tiny: configuration = RandomModel.configuration
-            }
-            return configuration
-        }
-    }
-
     /// What can be measured.
     public enum Part: String, CaseIterable, Sendable {
         case text, encode, reference, unet, personal, step, decode
@@ -81,7 +59,7 @@ public final class Benchmark {
     ///     `bench.prompt` and `bench.negative [tokens, width]`, and one `bench.cache.SITE [tokens, channels]` a site. The
     ///     other parts of the model are made up, and so is everything without a file.
     /// - Throws: an error that lists what in the file does not fit the geometry.
-    public init(_ geometry: Geometry, path: ComputePath, threads: Int, weights: String? = nil) throws {
+    public init(_ geometry: RandomModel.Geometry, path: ComputePath, threads: Int, weights: String? = nil) throws {
         Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
         let engine = try Engine(path: path)
         self.engine = engine

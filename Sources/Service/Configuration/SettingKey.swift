@@ -56,6 +56,7 @@ struct SettingKey: Sendable {
         number("models.*.loras.*.weight", -10...10, unit: "times its updates"),
         choice("compute", ["auto", "onednn-bf16", "onednn-fp32", "openblas"]),
         integer("threads", 0...1024, unit: "threads (0: one a core)"),
+        text("prepared_weights", "a folder"),
         choice("log_level", ["trace", "debug", "info", "notice", "warning", "error", "critical"]),
         choice("cache.mode", ["paper", "official"]),
         integer("cache.seed", 0...(1 << 53 - 1), unit: "seed"),

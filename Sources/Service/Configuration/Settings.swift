@@ -25,6 +25,8 @@ public struct Settings: Sendable {
     public var compute: ComputePath
     /// Threads that work; 0 is one a core.
     public var threads: Int
+    /// The folder where models' weights are kept as the engine reads them, if any.
+    public var preparedWeights: String?
     /// What is logged.
     public var logLevel: Logger.Level
     /// How references become caches where a manifest does not say.
@@ -109,6 +111,7 @@ public struct Settings: Sendable {
 
         compute = try values.string("compute").flatMap(ComputePath.init(rawValue:)) ?? .best
         threads = try values.integer("threads") ?? 0
+        preparedWeights = try values.string("prepared_weights").map { Self.absolute($0, relativeTo: folder) }
         logLevel = try values.string("log_level").flatMap(Logger.Level.init(rawValue:)) ?? .info
 
         cache = CacheOptions()

@@ -4,16 +4,37 @@ import DreamCache
 import Foundation
 import TensorEngine
 
-/// A small model of random weights, complete with adapter and yaml: the whole program can be tried on it without a
-/// download. Its pictures are noise.
+/// A model of random weights, complete with adapter: the whole program can be tried on it without a download, at the size
+/// of a real one too. Its pictures are noise.
 public enum RandomModel {
+    /// A model's shape.
+    public enum Geometry: String, CaseIterable, Sendable {
+        /// Stable Diffusion 2.1.
+        case sd21
+        /// Stable Diffusion 1.5.
+        case sd15
+        /// Pictures of 128 x 128 pixels, in no time.
+        case tiny
+
+        var configuration: ModelConfiguration {
+            var configuration = ModelConfiguration()
+            switch self {
+            case .sd21: break
+            case .sd15:
+                configuration.unet = .stableDiffusion1
+                configuration.text = .clipViTL
+            case .tiny: configuration = RandomModel.tiny
+            }
+            return configuration
+        }
+    }
+
     /// Files of the model in its folder.
     public static let checkpointName = "random.safetensors"
     /// The adapter's file.
     public static let adapterName = "random-adapter.safetensors"
 
-    /// Its geometry: 128 x 128 pixels.
-    static var configuration: ModelConfiguration {
+    fileprivate static var tiny: ModelConfiguration {
         var model = ModelConfiguration()
         model.unet = UNetConfiguration(heads: .channels(16), contextSize: 64)
         model.unet.modelChannels = 32
@@ -25,28 +46,32 @@ public enum RandomModel {
         return model
     }
 
-    /// Writes the model into a folder, which is made.
+    /// Writes the model into a folder, which is made; of Stable Diffusion's size that is 5 GB.
     /// - Throws: what the file system or the model's code throws.
-    public static func write(into folder: String) throws {
+    public static func write(_ geometry: Geometry, into folder: String) throws {
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         func path(_ name: String) -> String { URL(fileURLWithPath: folder).appendingPathComponent(name).path }
         let engine = try Engine(path: .openBLAS)
         let store = ParameterStore(randomSeed: 1)
-        let model = try StableDiffusion(store, configuration, engine: engine)
-        try store.takenTensors(metadata: ["modelspec.title": "random weights"]).write(toPath: path(checkpointName))
+        let model = try StableDiffusion(store, geometry.configuration, engine: engine)
+        try store.takenTensors(
+            metadata: ["modelspec.title": "random weights", "modelspec.prediction_type": "epsilon"]
+        ).write(toPath: path(checkpointName))
         let adapterStore = ParameterStore(randomSeed: 2)
         _ = try Adapter(adapterStore, for: model.unet, engine: engine)
         try adapterStore.takenTensors(metadata: ["modelspec.title": "random adapter"]).write(toPath: path(adapterName))
+        // Other geometries are recognised by their weights.
+        guard geometry == .tiny else { return }
         let yaml = URL(fileURLWithPath: path(checkpointName)).deletingPathExtension().appendingPathExtension("yaml")
         try Data(ldmYaml.utf8).write(to: yaml)
     }
 
     private static var ldmYaml: String {
-        let (unet, autoencoder) = (configuration.unet, configuration.autoencoder)
+        let (unet, autoencoder) = (tiny.unet, tiny.autoencoder)
         return """
             model:
               params:
-                image_size: \(configuration.latentSize)
+                image_size: \(tiny.latentSize)
                 unet_config:
                   params:
                     in_channels: \(unet.inChannels)

@@ -3,6 +3,7 @@ import Diffusion
 import DreamCache
 import Foundation
 import Glibc
+import Logging
 import Raster
 import Spool
 import Synchronization
@@ -13,13 +14,17 @@ import TensorEngine
 /// All methods but `check` run on one thread, the renderer's; the pipeline lives there and is made at its first use. One
 /// model is in memory at a time.
 public final class JobRunner: Renderer, @unchecked Sendable {
-    // Unchecked: `settings` is behind a lock, `loaded` is touched by the renderer's thread alone.
+    // Unchecked: `settings` is behind a lock, the variables are touched by the renderer's thread alone.
     private let settings: Mutex<Settings>
+    private let logger: Logger
     private var loaded: (name: String, files: ModelFiles, compute: ComputePath, pipeline: Pipeline)?
-    private var hashes: [[FileIdentity]: String] = [:]
+    private var hashes: (folder: String?, known: WeightHashes)?
 
     /// A runner for the models of a configuration.
-    public init(_ settings: Settings) { self.settings = Mutex(settings) }
+    public init(_ settings: Settings, logger: Logger = Logger(label: "renderer")) {
+        self.settings = Mutex(settings)
+        self.logger = logger
+    }
 
     /// Takes over a new configuration from the next piece of work on.
     public func reload(_ settings: Settings) { self.settings.withLock { $0 = settings } }
@@ -82,6 +87,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 ? try image.encodedPNG(metadata: metadata)
                 : try image.encodedJPEG(quality: output.quality, metadata: metadata)
             try Self.write(bytes, to: request.output)
+            keepWeights(of: pipeline)
             let decoding = decodeStart ?? end
             var facts = [
                 "model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue,
@@ -150,33 +156,31 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     /// The pipeline of a model, loaded if it is not the one in memory.
     func pipeline(for name: String?) throws(RendererError) -> Pipeline {
         let (name, files) = try model(named: name)
-        let (compute, threads) = settings.withLock { ($0.compute, $0.threads) }
+        let (compute, threads, folder) = settings.withLock { ($0.compute, $0.threads, $0.preparedWeights) }
         if let loaded, loaded.files == files, loaded.compute == compute { return loaded.pipeline }
         loaded = nil
         // The number of threads belongs to the thread that calls, so it is set here and not at start-up.
         Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
         do {
-            // Hashing some gigabytes takes seconds; files that are still the same need it once.
-            let identity = try files.weightFiles().compactMap(FileIdentity.init)
-            let pipeline = try Pipeline(files: files, path: compute, modelHash: hashes[identity])
-            hashes[identity] = pipeline.modelHash
+            if let folder { try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+            let identity = try files.weightFiles().compactMap(WeightHashes.FileIdentity.init)
+            var known = hashes.flatMap { $0.folder == folder ? $0.known : nil } ?? WeightHashes(folder: folder)
+            let pipeline = try Pipeline(
+                files: files, path: compute, modelHash: known[identity], weightsFolder: folder)
+            known.remember(identity, pipeline.modelHash)
+            hashes = (folder, known)
             loaded = (name, files, compute, pipeline)
             return pipeline
         } catch { throw Self.rendererError(error) }
     }
 
-    /// What tells that a file is still the one that was hashed.
-    private struct FileIdentity: Hashable {
-        let device: UInt64, inode: UInt64, size: Int64, seconds: Int, nanoseconds: Int
-
-        init?(path: String) {
-            var status = stat()
-            guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-            device = UInt64(status.st_dev)
-            inode = UInt64(status.st_ino)
-            size = Int64(status.st_size)
-            seconds = status.st_mtim.tv_sec
-            nanoseconds = status.st_mtim.tv_nsec
+    /// Prepares the model's next start; where that fails, this one's work is as good as ever.
+    private func keepWeights(of pipeline: Pipeline) {
+        do {
+            guard let kept = try pipeline.keepWeights() else { return }
+            logger.info("weights prepared", metadata: ["file": "\(kept.path)", "megabytes": "\(kept.bytes >> 20)"])
+        } catch {
+            logger.warning("weights not prepared; the next start converts them again", metadata: ["error": "\(error)"])
         }
     }
 

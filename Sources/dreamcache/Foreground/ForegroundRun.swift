@@ -1,5 +1,6 @@
 import Crypto
 import Foundation
+import Logging
 import Service
 import Spool
 
@@ -20,7 +21,9 @@ struct ForegroundRun {
 
     init(_ settings: Settings) {
         self.settings = settings
-        runner = JobRunner(settings)
+        var logger = Logger(label: "renderer")
+        logger.logLevel = .warning
+        runner = JobRunner(settings, logger: logger)
     }
 
     /// Bytes of a file, or of standard input for `-`.

@@ -52,7 +52,7 @@ struct BenchCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        guard let geometry = Benchmark.Geometry(rawValue: geometry) else {
+        guard let geometry = RandomModel.Geometry(rawValue: geometry) else {
             throw ValidationError("--geometry: found '\(geometry)', expected sd21, sd15 or tiny")
         }
         guard let path = compute == "auto" ? .best : ComputePath(rawValue: compute) else {
@@ -93,7 +93,7 @@ struct BenchCommand: ParsableCommand {
     // MARK: On request
 
     private func answer(
-        _ bench: Benchmark, _ geometry: Benchmark.Geometry, _ path: ComputePath, _ parts: [Benchmark.Part]
+        _ bench: Benchmark, _ geometry: RandomModel.Geometry, _ path: ComputePath, _ parts: [Benchmark.Part]
     ) throws {
         say(
             .object([
@@ -114,7 +114,7 @@ struct BenchCommand: ParsableCommand {
     // MARK: All at once
 
     private func measure(
-        _ bench: Benchmark, _ geometry: Benchmark.Geometry, _ path: ComputePath, _ parts: [Benchmark.Part]
+        _ bench: Benchmark, _ geometry: RandomModel.Geometry, _ path: ComputePath, _ parts: [Benchmark.Part]
     ) throws {
         if !json {
             Terminal.result(

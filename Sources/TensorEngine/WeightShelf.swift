@@ -1,0 +1,46 @@
+/// The packed weights of one engine: those of an earlier run that may be read where they lie, and those made since.
+final class WeightShelf {
+    /// Finds bytes by name; they begin at a multiple of ``alignment`` and stay for the engine's life.
+    var prepared: ((_ name: String) -> UnsafeRawBufferPointer?)?
+
+    private struct Member { weak var weights: Weights? }
+    private var members: [Member] = []
+
+    /// Where a packed form may begin: a cache line.
+    static let alignment = 64
+
+    func enrol(_ weights: Weights) { members.append(Member(weights: weights)) }
+
+    /// All packed forms that have names, of the weights that live.
+    func forEach(_ body: (PackedWeights) -> Void) {
+        members.removeAll { $0.weights == nil }
+        for packed in members.compactMap(\.weights).flatMap(\.packed) where packed.name != nil { body(packed) }
+    }
+}
+
+extension Weights {
+    /// Adds a packed form: an earlier run's where there is one, else what `make` writes into memory of its own.
+    ///
+    /// - Parameters:
+    ///   - layout: what tells this form from all others of the same weights, or nil where nothing does.
+    ///   - product: the oneDNN product it is for.
+    func pack(
+        as layout: String?, byteCount: Int, product: OpaquePointer? = nil, isTransformed: Bool = false,
+        make: (UnsafeMutableRawPointer) throws(EngineError) -> Void
+    ) throws(EngineError) -> Storage {
+        var name: String?
+        if let layout, let parameters = self.name { name = "\(parameters) \(layout)" }
+        let storage: Storage
+        let kept = name.flatMap { shelf.prepared?($0) }
+        if let kept, kept.count >= byteCount, let borrowed = Storage(borrowing: kept) {
+            storage = borrowed
+        } else {
+            storage = try Storage(byteCount: byteCount, pool: pool, isLasting: true)
+            try make(storage.pointer)
+        }
+        packed.append(
+            PackedWeights(
+                storage: storage, byteCount: byteCount, product: product, isTransformed: isTransformed, name: name))
+        return storage
+    }
+}
