@@ -124,7 +124,8 @@ public final class Engine {
         var tensor: Tensor?
         if let bias { tensor = try self.tensor(bias, shape: [outputs]) }
         let weights = Weights(
-            kind: kind, inputs: inputs, outputs: outputs, bias: tensor, name: name, pool: pool, shelf: shelf, fill: fill)
+            kind: kind, inputs: inputs, outputs: outputs, bias: tensor, name: name, pool: pool, shelf: shelf, fill: fill
+        )
         if name != nil { shelf.enrol(weights) }
         return weights
     }

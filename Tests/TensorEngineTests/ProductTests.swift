@@ -192,6 +192,52 @@ import Testing
         #expect(reads == 1)
     }
 
+    /// What one engine has packed serves another of its path where it lies; what is missing or misplaced is made.
+    @Test(arguments: paths) func preparedWeightsAreNotReadAgain(_ path: ComputePath) throws {
+        let alignment = Engine.packedWeightsAlignment
+        var kept: [String: UnsafeMutableRawBufferPointer] = [:]
+        defer { for buffer in kept.values { buffer.deallocate() } }
+        var generator = RandomValues(seed: 5)
+        let random = generator.floats(32 * 32 * 9)
+        func run(_ prepared: ((String) -> UnsafeRawBufferPointer?)?, keep: Bool) throws -> (values: [Float], reads: Int)
+        {
+            let engine = try Engine(path: path)
+            engine.preparedWeights = prepared
+            var reads = 0
+            func weights(_ kind: ProductKind, _ name: String?, _ count: Int) throws -> Weights {
+                try engine.weights(kind, inputs: 32, outputs: 32, bias: nil, name: name) {
+                    reads += 1
+                    _ = $0.update(from: random[..<count])
+                }
+            }
+            let made = try [
+                weights(.linear, "a", 32 * 32), weights(.linear, nil, 32 * 32),
+                weights(.convolution(kernel: 3, stride: 1, padBegin: 1, padEnd: 1), "b", 32 * 32 * 9),
+            ]
+            let x = try engine.tensor(Array(random[..<(6 * 6 * 32)]), shape: [1, 6, 6, 32])
+            let values = try made.flatMap { engine.floats(try engine.product(x, $0)) }
+            guard keep else { return (values, reads) }
+            engine.forEachPackedWeights { name, bytes, isNew in
+                let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count + 4, alignment: alignment)
+                copy.copyMemory(from: bytes)
+                kept[name] = copy
+                if !isNew { reads = -1 }
+            }
+            return (values, reads)
+        }
+        let first = try run(nil, keep: true)
+        #expect(first.reads == 3)
+        #expect(kept.count == 2)
+        let second = try run({ kept[$0].map { UnsafeRawBufferPointer($0) } }, keep: false)
+        #expect(second.values == first.values)
+        #expect(second.reads == 1)
+        let misplaced = try run({ kept[$0].map { UnsafeRawBufferPointer(rebasing: $0[4...]) } }, keep: false)
+        #expect(misplaced.values == first.values)
+        #expect(misplaced.reads == 3)
+        let short = try run({ kept[$0].map { UnsafeRawBufferPointer(rebasing: $0[..<64]) } }, keep: false)
+        #expect(short.values == first.values)
+    }
+
     @Test(arguments: paths) func anEmptyInputGivesAnEmptyResult(_ path: ComputePath) throws {
         let engine = try Engine(path: path)
         let weights = try engine.weights(.linear, inputs: 8, outputs: 4, bias: nil) { $0.update(repeating: 1) }

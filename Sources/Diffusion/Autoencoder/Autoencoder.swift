@@ -144,6 +144,8 @@ public final class Autoencoder {
         for level in encoderLevels {
             for block in level.blocks { x = try block(x) }
             if let resample = level.resample { x = try engine.product(x, resample) }
+            // The next level's tensors have other sizes.
+            engine.trimMemory()
         }
         x = try encoderMiddle(x)
         x = try engine.groupNorm(x, encoderNorm, groups: configuration.normGroups, epsilon: 1e-6, silu: true)
@@ -164,6 +166,7 @@ public final class Autoencoder {
         for level in decoderLevels {
             for block in level.blocks { x = try block(x) }
             if let resample = level.resample { x = try engine.product(try engine.upsampled(x), resample) }
+            engine.trimMemory()
         }
         x = try engine.groupNorm(x, decoderNorm, groups: configuration.normGroups, epsilon: 1e-6, silu: true)
         return engine.floats(try engine.product(x, decoderOut))

@@ -34,7 +34,9 @@ public struct LayerMaker {
     }
 
     /// What several parameters that lie side by side are called.
-    static func name(of scopes: [ParameterScope]) -> String { scopes.map { $0.prefix + "weight" }.joined(separator: "+") }
+    static func name(of scopes: [ParameterScope]) -> String {
+        scopes.map { $0.prefix + "weight" }.joined(separator: "+")
+    }
 
     /// `NAME.weight [outputs, inputs, kernel, kernel]`, `NAME.bias [outputs]`; zeros around so that stride 1 keeps the size.
     public func convolution(

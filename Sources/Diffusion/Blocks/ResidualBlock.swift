@@ -67,9 +67,10 @@ struct ResidualBlock {
 
     /// `x [n, h, w, inputs]` to `[n, h, w, outputs]`, float32.
     func callAsFunction(_ x: Tensor, timeBias: Tensor? = nil) throws(EngineError) -> Tensor {
-        let sum = if let shortcut { try engine.product(x, shortcut) } else { try engine.copy(x) }
         let first = try engine.product(
             try engine.groupNorm(x, norm1, groups: groups, epsilon: epsilon, silu: true), conv1, bias: timeBias)
+        // Not before it is needed: the picture's largest tensors are these.
+        let sum = if let shortcut { try engine.product(x, shortcut) } else { try engine.copy(x) }
         try engine.product(
             try engine.groupNorm(first, norm2, groups: groups, epsilon: epsilon, silu: true), conv2, accumulateInto: sum
         )

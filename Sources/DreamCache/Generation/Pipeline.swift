@@ -254,6 +254,7 @@ public final class Pipeline {
         let scale = model.configuration.latentScale
         let downscale = model.configuration.autoencoder.downscale
         let pixels = try onEngine { () throws(EngineError) in
+            model.engine.trimMemory()
             let pixels = try model.autoencoder.decode(latent.map { $0 / scale }, height: height, width: width)
             model.engine.trimMemory()
             return pixels

@@ -162,7 +162,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         // The number of threads belongs to the thread that calls, so it is set here and not at start-up.
         Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
         do {
-            if let folder { try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+            if let folder {
+                try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            }
             let identity = try files.weightFiles().compactMap(WeightHashes.FileIdentity.init)
             var known = hashes.flatMap { $0.folder == folder ? $0.known : nil } ?? WeightHashes(folder: folder)
             let pipeline = try Pipeline(

@@ -42,6 +42,7 @@ struct DoctorCommand: ParsableCommand {
                     what: "pictures", isWell: obstacle == nil,
                     detail: obstacle ?? "decoded in a process of their own, confined by seccomp"))
             findings += try Self.models(settings, load: load)
+            findings += Self.preparedWeights(settings)
             findings += Self.spool(settings.spool)
             if json {
                 Terminal.result(
@@ -79,6 +80,13 @@ struct DoctorCommand: ParsableCommand {
             }
         }
         return findings
+    }
+
+    private static func preparedWeights(_ settings: Settings) -> [Finding] {
+        guard let folder = settings.preparedWeights else { return [] }
+        let isWell = access(folder, R_OK | W_OK | X_OK) == 0
+        let reason = String(cString: strerror(errno))
+        return [Finding(what: "prepared weights", isWell: isWell, detail: isWell ? folder : "\(folder): \(reason)")]
     }
 
     private static func spool(_ configuration: SpoolConfiguration) -> [Finding] {

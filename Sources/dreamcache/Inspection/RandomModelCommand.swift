@@ -22,7 +22,9 @@ struct RandomModelCommand: ParsableCommand {
     func run() throws {
         try Terminal.run {
             let geometry = RandomModel.Geometry(rawValue: geometry) ?? .tiny
-            do { try RandomModel.write(geometry, into: folder) } catch { throw Failure(code: .failed, message: "\(error)") }
+            do { try RandomModel.write(geometry, into: folder) } catch {
+                throw Failure(code: .failed, message: "\(error)")
+            }
             Terminal.result("\(folder)/\(RandomModel.checkpointName)")
             Terminal.result("\(folder)/\(RandomModel.adapterName)")
         }

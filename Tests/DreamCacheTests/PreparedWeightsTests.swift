@@ -1,0 +1,82 @@
+import Diffusion
+import Foundation
+import Golden
+import Raster
+import TensorEngine
+import Testing
+
+@testable import DreamCache
+
+/// Weights kept by one start for the next: what they change is the time.
+@Suite struct PreparedWeightsTests {
+    private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("prepared-\(UUID().uuidString)")
+
+    init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
+
+    private func pipeline(_ path: ComputePath, adapter: Bool = false) throws -> Pipeline {
+        try Pipeline(
+            files: ModelFiles(
+                checkpoint: Golden.path("tiny-sd2.ckpt"),
+                adapter: adapter ? Golden.path("cross_attention-199999.pt") : nil),
+            path: path, weightsFolder: folder.path)
+    }
+
+    private func image(_ pipeline: Pipeline) throws -> [UInt8] {
+        var request = ImageRequest(prompt: "a backpack", seed: 7)
+        request.steps = 2
+        return try pipeline.generate(request).pixels
+    }
+
+    /// New and kept packed weights.
+    private func counts(_ pipeline: Pipeline) -> (new: Int, kept: Int) {
+        var counts = (new: 0, kept: 0)
+        pipeline.model.engine.forEachPackedWeights { if $2 { counts.new += 1 } else { counts.kept += 1 } }
+        return counts
+    }
+
+    @Test(arguments: ComputePath.allCases.filter(\.isSupported))
+    func theNextStartMakesNoneAnew(_ path: ComputePath) throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let first = try pipeline(path)
+        let picture = try image(first)
+        let made = counts(first)
+        #expect(made.new > 50 && made.kept == 0)
+        let file = try #require(try first.keepWeights())
+        #expect(try FileManager.default.attributesOfItem(atPath: file.path)[.size] as? Int ?? 0 > file.bytes)
+
+        let second = try pipeline(path)
+        #expect(try image(second) == picture)
+        #expect(counts(second) == (0, made.new))
+        #expect(try second.keepWeights() == nil)
+
+        // Another adapter, other weights.
+        let third = try pipeline(path, adapter: true)
+        #expect(try image(third) == picture)
+        #expect(counts(third).kept == 0)
+        #expect(try #require(try third.keepWeights()).path != file.path)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 2)
+    }
+
+    @Test func aDamagedFileIsMadeAnew() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let first = try pipeline(.openBLAS)
+        let picture = try image(first)
+        let file = try #require(try first.keepWeights())
+        for size in [0, 7, 1000, file.bytes] {
+            #expect(truncate(file.path, size) == 0)
+            let next = try pipeline(.openBLAS)
+            #expect(try image(next) == picture)
+            #expect(counts(next).kept == 0)
+            #expect(try next.keepWeights()?.bytes == file.bytes)
+        }
+    }
+
+    @Test func aFolderThatIsNotThereIsAnErrorAndNoMore() throws {
+        try FileManager.default.removeItem(at: folder)
+        let pipeline = try pipeline(.openBLAS)
+        let picture = try image(pipeline)
+        let error = #expect(throws: DreamCacheError.self) { try pipeline.keepWeights() }
+        #expect("\(error.map { "\($0)" } ?? "")".contains(folder.path))
+        #expect(try image(pipeline) == picture)
+    }
+}
