@@ -7,9 +7,18 @@ extension DaemonTests {
     @Suite struct Floods {
         static let count = Workplace.isFullCampaign ? 50_000 : 500
 
-        @Test(arguments: 1...(Workplace.isFullCampaign ? 3 : 1))
-        func everyManifestIsAcceptedExactlyOnce(_ run: Int) throws {
-            let place = try Workplace()
+        @Test func everyManifestIsAcceptedExactlyOnce() throws {
+            // All are cleared away at the end only: ext4 leaves the inodes of deleted files alone for minutes, and looking
+            // past hundreds of thousands of them took half of a run that followed another's removal.
+            var places: [Workplace] = []
+            for run in 1...(Workplace.isFullCampaign ? 3 : 1) {
+                let place = try Workplace()
+                places.append(place)
+                try flood(place, run)
+            }
+        }
+
+        private func flood(_ place: Workplace, _ run: Int) throws {
             let daemon = try place.startDaemon()
             daemon.signal(SIGSTOP)
             try place.eventually("the daemon is stopped") {

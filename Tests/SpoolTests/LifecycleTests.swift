@@ -323,7 +323,7 @@ import Testing
 
     // MARK: - Many
 
-    /// The full version drops 50,000 while the daemon is stopped, and gives it a minute.
+    /// The full version drops 50,000. How long the release build takes for so many, Floods of the end-to-end tests says.
     @Test func manyManifestsAreEachAcceptedOnce() throws {
         let count = CampaignTests.isFull ? 50_000 : 1_500
         let spool = try TestSpool()
@@ -334,7 +334,6 @@ import Testing
         for _ in 0...(count / spool.configuration.acceptBatch + 1) { _ = try spool.daemon.turn() }
         let seconds = SpoolClock.system.monotonic() - started
         print("campaign many: \(count) manifests in \(seconds) s")
-        #expect(seconds < 60)
         #expect(spool.names("lib/jobs/queued").count == count)
         #expect(spool.names("receipts").count == count)
         #expect(spool.names("drop/jobs") == [])

@@ -7,7 +7,9 @@ subject is found first among the held-out ones (chance is one in their number), 
 """
 
 import argparse
+import concurrent.futures
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -51,16 +53,16 @@ class Program:
             f"    adapter: {model}/adapter.safetensors\n")
 
     def _run(self, *words):
+        # One thread each: as many run at once as there are cores.
         subprocess.run(
             [self.programs / "dreamcache", *map(str, words), "--config", self.configuration], check=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "DREAMCACHE_THREADS": "1"})
 
     def cache(self, number, references):
         """The .dcache of a subject's first so many references."""
         path = self.place / f"{number}-{references}.dcache"
         if not path.exists():
-            folder = self.place / "some"
-            shutil.rmtree(folder, ignore_errors=True)
+            folder = self.place / f"some-{number}-{references}"
             folder.mkdir()
             for i in range(references):
                 shutil.copy(self.place / f"references-{number}/{i}.png", folder)
@@ -69,13 +71,13 @@ class Program:
 
     def pictures(self, number, scenes, references, image_scale):
         """One picture a scene; without references, the plain model's."""
-        out = self.place / "set"
+        out = self.place / f"set-{number}"
         shutil.rmtree(out, ignore_errors=True)
         manifest = {
             "prompts": prompts(self.held_out[number].kind, scenes), "seed": 1000 + 100 * number,
             "image_scale": image_scale, "guidance_scale": self.options["guidance_scale"],
             "num_inference_steps": self.options["steps"], "scheduler": self.options["scheduler"]}
-        path = self.place / "manifest.json"
+        path = self.place / f"{number}.json"
         path.write_text(json.dumps(manifest))
         cache = ["--cache", self.cache(number, references)] if references else []
         self._run("render", path, "--out", out, *cache)
@@ -103,27 +105,21 @@ def main():
     numbers = {"real composites": judges.judge(real, [n for n, _ in every], [s for _, s in every])}
 
     program = Program(arguments, held_out)
-    all_scenes, few = list(range(len(SCENES))), [0, 3, 5]
-    conditions = {
-        "image_scale 1.5, all scenes": (all_scenes, 1, 1.5),
-        "no cache, all scenes": (all_scenes, 0, 0)}
-    for scale in (0, 0.5, 1, 2, 4):
-        conditions[f"image_scale {scale}, three scenes"] = (few, 1, scale)
-    for references in (2, 4):
-        conditions[f"{references} references, three scenes"] = (few, references, 1.5)
-    for name, (scenes, references, scale) in conditions.items():
+    scenes = list(range(len(SCENES)))
+    conditions = {"image_scale 2": (1, 2), "no cache": (0, 0)}
+    conditions |= {f"image_scale {scale:g}": (1, scale) for scale in (0, 0.5, 1, 4)}
+    conditions |= {f"{references} references, image_scale 2": (references, 2) for references in (2, 4)}
+    for name, (references, scale) in conditions.items():
         if arguments.only and not name.startswith(arguments.only):
             continue
-        made, subjects, shown = [], [], []
-        for number in chosen:
-            made += program.pictures(number, scenes, references, scale)
-            subjects += [number] * len(scenes)
-            shown += scenes
-        numbers[name] = judges.judge(made, subjects, shown)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
+            sets = list(workers.map(lambda number: program.pictures(number, scenes, references, scale), chosen))
+        numbers[name] = judges.judge(
+            [picture for pictures in sets for picture in pictures], [n for n in chosen for _ in scenes],
+            scenes * len(sets))
         print(name, numbers[name], file=sys.stderr, flush=True)
-        Image.fromarray(numpy.concatenate([
-            numpy.concatenate(made[i:i + len(scenes)], 1) for i in range(0, min(len(made), 12 * len(scenes)), len(scenes))
-        ])).save(arguments.work / f"{name.replace(' ', '-').replace(',', '')}.png")
+        sheet = numpy.concatenate([numpy.concatenate(pictures, 1) for pictures in sets[:12]])
+        Image.fromarray(sheet).save(arguments.work / f"{name.replace(' ', '-').replace(',', '')}.png")
     print(json.dumps({name: {"identity": a, "scene": b} for name, (a, b) in numbers.items()}, indent=1))
 
 
