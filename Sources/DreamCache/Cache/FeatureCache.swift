@@ -1,7 +1,7 @@
 import Checkpoint
 import Crypto
 import Diffusion
-import Foundation
+import Glibc
 
 /// The features of a subject's references: what a `.dcache` file holds.
 ///
@@ -139,13 +139,17 @@ package func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
 
 /// SHA-256 of a file's bytes, in lower-case hexadecimal; read a piece at a time.
 package func sha256(ofFile path: String) throws(DreamCacheError) -> String {
-    do {
-        let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
-        defer { try? handle.close() }
-        var hash = SHA256()
-        while let piece = try handle.read(upToCount: 8 << 20), !piece.isEmpty { hash.update(data: piece) }
-        return hexadecimal(hash.finalize())
-    } catch {
-        throw .mismatch(path: path, field: "file", found: "\(error)", expected: "a readable file")
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw .diffusion(.checkpoint(.system("open", path))) }
+    defer { close(descriptor) }
+    var hash = SHA256()
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 8 << 20, alignment: 64)
+    defer { buffer.deallocate() }
+    while true {
+        let count = read(descriptor, buffer.baseAddress, buffer.count)
+        if count < 0, errno == EINTR { continue }
+        guard count >= 0 else { throw .diffusion(.checkpoint(.system("read", path))) }
+        if count == 0 { return hexadecimal(hash.finalize()) }
+        hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
     }
 }
