@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--every", type=int, default=1, help="judge only every so many subjects (a quick look)")
     parser.add_argument("--only", help="conditions to run, by the beginning of their names")
     arguments = parser.parse_args()
-    arguments.option = {"guidance_scale": 4.0, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
+    arguments.option = {"guidance_scale": 8.0, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
     held_out = Collection(arguments.work, arguments.toys).held_out[:SUBJECTS]
     judges = Judges(averaged(arguments.work, "judges"), held_out)
     chosen = range(0, len(held_out), arguments.every)
@@ -106,9 +106,9 @@ def main():
 
     program = Program(arguments, held_out)
     scenes = list(range(len(SCENES)))
-    conditions = {"image_scale 2": (1, 2), "no cache": (0, 0)}
-    conditions |= {f"image_scale {scale:g}": (1, scale) for scale in (0, 0.5, 1, 4)}
-    conditions |= {f"{references} references, image_scale 2": (references, 2) for references in (2, 4)}
+    conditions = {"image_scale 4": (1, 4), "no cache": (0, 0)}
+    conditions |= {f"{references} references, image_scale 4": (references, 4) for references in (2, 4)}
+    conditions |= {f"image_scale {scale:g}": (1, scale) for scale in (0, 0.5, 1, 2)}
     for name, (references, scale) in conditions.items():
         if arguments.only and not name.startswith(arguments.only):
             continue
