@@ -71,10 +71,13 @@ public struct SafetensorsWriter: Sendable {
         guard closed == 0 else { throw .system("close", path) }
     }
 
-    /// Writes to a descriptor from its present position; neither synced nor closed.
+    /// Writes to a descriptor from its present position; neither synced nor closed. `progress` hears of every tensor before
+    /// it is written: how many are, and of how many.
     /// - Throws: `CheckpointError` with the errno, or when two tensors share a name, or a provider's bytes do not
     ///   fit its shape; `path` is for its message.
-    public func write(to descriptor: Int32, path: String) throws(CheckpointError) {
+    public func write(
+        to descriptor: Int32, path: String, progress: (_ tensor: Int, _ tensors: Int) -> Void = { _, _ in }
+    ) throws(CheckpointError) {
         let layout = try layout(path: path)
         var header = Array(headerText(layout).utf8)
         header += [UInt8](repeating: UInt8(ascii: " "), count: -(8 + header.count) & (max(8, dataAlignment) - 1))
@@ -83,7 +86,8 @@ public struct SafetensorsWriter: Sendable {
         var failure: CheckpointError?
         output.withUnsafeBytes { failure = writeAll($0, descriptor, path) }
         if let failure { throw failure }
-        for (entry, size) in layout {
+        for (index, (entry, size)) in layout.enumerated() {
+            progress(index, layout.count)
             try provide(entry, size: size, path: path) { piece in
                 if failure == nil { failure = writeAll(piece, descriptor, path) }
             }

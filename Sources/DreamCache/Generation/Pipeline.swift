@@ -73,9 +73,12 @@ public final class Pipeline {
 
     /// Keeps the weights as the engine reads them for the next start, if there are some that are not kept yet.
     ///
-    /// - Returns: path and size in bytes of the file that was written; nil where there was none to write, or no room for it.
-    public func keepWeights() throws(DreamCacheError) -> (path: String, bytes: Int)? {
-        guard let preparedWeights, let size = try preparedWeights.keep(model.engine) else { return nil }
+    /// - Returns: path and size in bytes of the file that was written; nil where there was none to write.
+    public func keepWeights(progress: Progress = { _, _, _ in }) throws(DreamCacheError) -> (path: String, bytes: Int)?
+    {
+        guard let preparedWeights else { return nil }
+        let written = try preparedWeights.keep(model.engine) { progress("keeping weights", $0, $1) }
+        guard let size = written else { return nil }
         return (preparedWeights.path, size)
     }
 

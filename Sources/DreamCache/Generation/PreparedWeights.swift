@@ -32,9 +32,11 @@ public struct PreparedWeights: Sendable {
 
     /// Writes the file anew if the engine has packed weights that did not come from it.
     ///
-    /// - Returns: its size in bytes; nil where there is nothing new, or no room for it.
-    /// - Throws: `DreamCacheError` with the errno; the file before, if any, stays.
-    func keep(_ engine: Engine) throws(DreamCacheError) -> Int? {
+    /// - Returns: its size in bytes; nil where there is nothing new.
+    /// - Throws: `DreamCacheError` with the errno, or where the disk has no room for it; the file before, if any, stays.
+    func keep(
+        _ engine: Engine, progress: (_ tensor: Int, _ tensors: Int) -> Void
+    ) throws(DreamCacheError) -> Int? {
         var writer = SafetensorsWriter()
         writer.dataAlignment = Engine.packedWeightsAlignment
         var (size, hasNew) = (0, false)
@@ -50,14 +52,15 @@ public struct PreparedWeights: Sendable {
                 [UInt8](repeating: 0, count: gap).withUnsafeBytes(emit)
             }
         }
-        guard hasNew, hasRoom(for: size) else { return nil }
+        guard hasNew else { return nil }
+        try checkRoom(for: size)
         let part = "\(path).part"
         defer { unlink(part) }
         do throws(CheckpointError) {
             let descriptor = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
             guard descriptor >= 0 else { throw .system("open", part) }
             defer { close(descriptor) }
-            try writer.write(to: descriptor, path: part)
+            try writer.write(to: descriptor, path: part, progress: progress)
             guard fsync(descriptor) == 0 else { throw .system("fsync", part) }
             guard rename(part, path) == 0 else { throw .system("rename", part) }
         } catch {
@@ -66,10 +69,15 @@ public struct PreparedWeights: Sendable {
         return size
     }
 
-    private func hasRoom(for size: Int) -> Bool {
+    private func checkRoom(for size: Int) throws(DreamCacheError) {
+        let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
         var space = statvfs()
-        guard statvfs(URL(fileURLWithPath: path).deletingLastPathComponent().path, &space) == 0 else { return true }
+        guard statvfs(folder, &space) == 0 else { throw .diffusion(.checkpoint(.system("statvfs", folder))) }
         let (free, overflow) = UInt64(space.f_bavail).multipliedReportingOverflow(by: UInt64(space.f_frsize))
-        return overflow || free >= UInt64(size + Self.reserve)
+        guard overflow || free >= UInt64(size + Self.reserve) else {
+            throw .mismatch(
+                path: folder, field: "free space", found: "\(free >> 20) MB",
+                expected: "\((size + Self.reserve) >> 20) MB")
+        }
     }
 }

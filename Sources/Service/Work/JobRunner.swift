@@ -18,6 +18,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     private let settings: Mutex<Settings>
     private let logger: Logger
     private var loaded: (name: String, files: ModelFiles, compute: ComputePath, pipeline: Pipeline)?
+    private var keepsWeights = true
     private var hashes: (folder: String?, known: WeightHashes)?
 
     /// A runner for the models of a configuration.
@@ -87,7 +88,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 ? try image.encodedPNG(metadata: metadata)
                 : try image.encodedJPEG(quality: output.quality, metadata: metadata)
             try Self.write(bytes, to: request.output)
-            keepWeights(of: pipeline)
+            keepWeights(of: pipeline) { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }
             let decoding = decodeStart ?? end
             var facts = [
                 "model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue,
@@ -172,16 +173,19 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             known.remember(identity, pipeline.modelHash)
             hashes = (folder, known)
             loaded = (name, files, compute, pipeline)
+            keepsWeights = true
             return pipeline
         } catch { throw Self.rendererError(error) }
     }
 
-    /// Prepares the model's next start; where that fails, this one's work is as good as ever.
-    private func keepWeights(of pipeline: Pipeline) {
+    /// Prepares the model's next start; where that fails, this one's work is as good as ever, and it is not tried again.
+    private func keepWeights(of pipeline: Pipeline, progress: Pipeline.Progress) {
+        guard keepsWeights else { return }
         do {
-            guard let kept = try pipeline.keepWeights() else { return }
+            guard let kept = try pipeline.keepWeights(progress: progress) else { return }
             logger.info("weights prepared", metadata: ["file": "\(kept.path)", "megabytes": "\(kept.bytes >> 20)"])
         } catch {
+            keepsWeights = false
             logger.warning("weights not prepared; the next start converts them again", metadata: ["error": "\(error)"])
         }
     }
