@@ -72,11 +72,12 @@ public struct SafetensorsWriter: Sendable {
     }
 
     /// Writes to a descriptor from its present position; neither synced nor closed. `progress` hears of every tensor before
-    /// it is written: how many are, and of how many.
+    /// it is written, how many are and of how many, and may end it by throwing.
     /// - Throws: `CheckpointError` with the errno, or when two tensors share a name, or a provider's bytes do not
     ///   fit its shape; `path` is for its message.
     public func write(
-        to descriptor: Int32, path: String, progress: (_ tensor: Int, _ tensors: Int) -> Void = { _, _ in }
+        to descriptor: Int32, path: String,
+        progress: (_ tensor: Int, _ tensors: Int) throws(CheckpointError) -> Void = { _, _ in }
     ) throws(CheckpointError) {
         let layout = try layout(path: path)
         var header = Array(headerText(layout).utf8)
@@ -87,7 +88,7 @@ public struct SafetensorsWriter: Sendable {
         output.withUnsafeBytes { failure = writeAll($0, descriptor, path) }
         if let failure { throw failure }
         for (index, (entry, size)) in layout.enumerated() {
-            progress(index, layout.count)
+            try progress(index, layout.count)
             try provide(entry, size: size, path: path) { piece in
                 if failure == nil { failure = writeAll(piece, descriptor, path) }
             }

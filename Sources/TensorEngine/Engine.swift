@@ -52,8 +52,7 @@ public final class Engine {
     /// Calls `body` with the packed weights that another run of this engine's path can use; `isNew` tells those made here from
     /// those that came out of ``preparedWeights``.
     public func forEachPackedWeights(_ body: (_ name: String, _ bytes: UnsafeRawBufferPointer, _ isNew: Bool) -> Void) {
-        shelf.forEach { packed in
-            guard let name = packed.name else { return }
+        shelf.forEach { name, packed in
             let bytes = UnsafeRawBufferPointer(start: packed.storage.pointer, count: packed.byteCount)
             body(name, bytes, !packed.storage.isBorrowed)
         }

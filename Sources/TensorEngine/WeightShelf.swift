@@ -12,9 +12,11 @@ final class WeightShelf {
     func enrol(_ weights: Weights) { members.append(Member(weights: weights)) }
 
     /// All packed forms that have names, of the weights that live.
-    func forEach(_ body: (PackedWeights) -> Void) {
+    func forEach(_ body: (_ name: String, PackedWeights) -> Void) {
         members.removeAll { $0.weights == nil }
-        for packed in members.compactMap(\.weights).flatMap(\.packed) where packed.name != nil { body(packed) }
+        for packed in members.compactMap(\.weights).flatMap(\.packed) {
+            if let name = packed.name { body(name, packed) }
+        }
     }
 }
 

@@ -42,6 +42,7 @@ import Testing
         let made = counts(first)
         #expect(made.new > 50 && made.kept == 0)
         let file = try #require(try first.keepWeights())
+        #expect(try first.keepWeights() == nil)
         #expect(try FileManager.default.attributesOfItem(atPath: file.path)[.size] as? Int ?? 0 > file.bytes)
 
         let second = try pipeline(path)
@@ -55,6 +56,31 @@ import Testing
         #expect(counts(third).kept == 0)
         #expect(try #require(try third.keepWeights()).path != file.path)
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 2)
+    }
+
+    /// A start that needs other parts of the model adds them.
+    @Test func whatIsKeptStays() throws {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let first = try pipeline(.openBLAS)
+        let picture = try image(first)
+        let drawn = try #require(try first.keepWeights())
+        func encode(_ pipeline: Pipeline) throws {
+            _ = try pipeline.makeCache(
+                of: [try Raster.decode(path: Golden.path("reference.png"))], subject: "it", options: CacheOptions())
+        }
+        let second = try pipeline(.openBLAS)
+        try encode(second)
+        let both = try #require(try second.keepWeights())
+        #expect(both.bytes > drawn.bytes)
+        let third = try pipeline(.openBLAS)
+        #expect(try image(third) == picture)
+        try encode(third)
+        #expect(counts(third).new == 0)
+        // Asked to stop, it leaves the file as it is.
+        let fourth = try pipeline(.oneDNNFP32)
+        _ = try image(fourth)
+        #expect(throws: DreamCacheError.self) { try fourth.keepWeights(shouldStop: { true }) }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 1)
     }
 
     @Test func aDamagedFileIsMadeAnew() throws {

@@ -236,6 +236,7 @@ import Testing
         #expect(misplaced.reads == 3)
         let short = try run({ kept[$0].map { UnsafeRawBufferPointer(rebasing: $0[..<64]) } }, keep: false)
         #expect(short.values == first.values)
+        #expect(short.reads == 3)
     }
 
     @Test(arguments: paths) func anEmptyInputGivesAnEmptyResult(_ path: ComputePath) throws {

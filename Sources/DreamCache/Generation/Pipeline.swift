@@ -59,10 +59,12 @@ public final class Pipeline {
         let prepared = weightsFolder.map {
             PreparedWeights(folder: $0, featureHash: featureHash, adapterHash: adapterHash, compute: path)
         }
-        prepared?.serve(engine)
+        // The probe of a model that does not say what it predicts runs without LoRAs, on weights of the same names.
+        if files.loras.isEmpty { prepared?.serve(engine) }
         let model = try onModel { () throws(DiffusionError) in
             try StableDiffusion.load(checkpoint: files.checkpoint, options: files.options, engine: engine)
         }
+        prepared?.serve(engine)
         let adapter = try files.adapter.map { path throws(DreamCacheError) in
             try Adapter(path: path, for: model, engine: engine)
         }
@@ -73,11 +75,13 @@ public final class Pipeline {
 
     /// Keeps the weights as the engine reads them for the next start, if there are some that are not kept yet.
     ///
-    /// - Returns: path and size in bytes of the file that was written; nil where there was none to write.
-    public func keepWeights(progress: Progress = { _, _, _ in }) throws(DreamCacheError) -> (path: String, bytes: Int)?
-    {
+    /// - Returns: path and size in bytes of what was written; nil where there was nothing to write.
+    public func keepWeights(
+        progress: Progress = { _, _, _ in }, shouldStop: () -> Bool = { false }
+    ) throws(DreamCacheError) -> (path: String, bytes: Int)? {
         guard let preparedWeights else { return nil }
-        let written = try preparedWeights.keep(model.engine) { progress("keeping weights", $0, $1) }
+        let written = try preparedWeights.keep(
+            model.engine, progress: { progress("keeping weights", $0, $1) }, shouldStop: shouldStop)
         guard let size = written else { return nil }
         return (preparedWeights.path, size)
     }

@@ -10,38 +10,49 @@ import TensorEngine
 ///
 /// It is a safetensors file of bytes, one tensor a packed form, named after parameters and layout. What the values depend on is
 /// in the file's name: a hash over the model's files, the adapter and the compute path.
-public struct PreparedWeights: Sendable {
+final class PreparedWeights {
     /// Where the file is, or will be.
-    public let path: String
+    let path: String
+    /// What an earlier run has left.
+    private let file: Checkpoint?
+    /// The names in the file as it is now.
+    private var kept: Set<String>
 
     /// Counts changes of what stands under one name: the order of parameters in a product, Winograd's transform.
     private static let version = "1"
     /// Room that must be left on the disk.
     private static let reserve = 1 << 30
+    /// After so many tensors they are made durable, so that the last sync does not take minutes.
+    private static let syncInterval = 16
 
+    /// A file that is not there or cannot be read is as good as an empty one.
     init(folder: String, featureHash: String, adapterHash: String?, compute: ComputePath) {
         let lines = [Self.version, featureHash, adapterHash ?? "no adapter", compute.rawValue]
         path = "\(folder)/\(hexadecimal(SHA256.hash(data: Array(lines.joined(separator: "\n").utf8)))).safetensors"
+        file = try? Checkpoint.open(path)
+        kept = Set(file?.tensors.keys.map { $0 } ?? [])
     }
 
-    /// Lets an engine read what the file has; a file that is not there or cannot be read is as good as an empty one.
+    /// Lets an engine read what an earlier run has left.
     func serve(_ engine: Engine) {
-        guard let file = try? Checkpoint.open(path) else { return }
+        guard let file else { return }
         engine.preparedWeights = { file.tensors[$0]?.mappedBytes }
     }
 
-    /// Writes the file anew if the engine has packed weights that did not come from it.
+    /// Writes the file anew if the engine has packed weights that are not in it; what is in it stays.
     ///
-    /// - Returns: its size in bytes; nil where there is nothing new.
-    /// - Throws: `DreamCacheError` with the errno, or where the disk has no room for it; the file before, if any, stays.
+    /// - Returns: the size of the weights in bytes; nil where there is nothing new.
+    /// - Throws: `DreamCacheError` with the errno, or where the disk has no room for it, or `.stopped`; the file before, if
+    ///   any, stays.
     func keep(
-        _ engine: Engine, progress: (_ tensor: Int, _ tensors: Int) -> Void
+        _ engine: Engine, progress: (_ tensor: Int, _ tensors: Int) -> Void, shouldStop: () -> Bool
     ) throws(DreamCacheError) -> Int? {
         var writer = SafetensorsWriter()
         writer.dataAlignment = Engine.packedWeightsAlignment
-        var (size, hasNew) = (0, false)
-        engine.forEachPackedWeights { name, bytes, isNew in
-            hasNew = hasNew || isNew
+        var size = 0
+        var names: Set<String> = []
+        engine.forEachPackedWeights { name, bytes, _ in
+            guard names.insert(name).inserted else { return }
             // So that the next one is aligned too.
             let gap = -bytes.count & (Engine.packedWeightsAlignment - 1)
             size += bytes.count + gap
@@ -52,20 +63,37 @@ public struct PreparedWeights: Sendable {
                 [UInt8](repeating: 0, count: gap).withUnsafeBytes(emit)
             }
         }
-        guard hasNew else { return nil }
+        guard !names.isSubset(of: kept) else { return nil }
+        for tensor in file?.tensors.values.map({ $0 }) ?? [] where names.insert(tensor.name).inserted {
+            size += tensor.count
+            writer.add(tensor)
+        }
         try checkRoom(for: size)
-        let part = "\(path).part"
+        // Of this process alone: another may be keeping the same weights.
+        let part = "\(path).\(getpid()).part"
+        unlink(part)
         defer { unlink(part) }
+        var isStopped = false
         do throws(CheckpointError) {
-            let descriptor = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+            let descriptor = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
             guard descriptor >= 0 else { throw .system("open", part) }
             defer { close(descriptor) }
-            try writer.write(to: descriptor, path: part, progress: progress)
+            try writer.write(to: descriptor, path: part) { (index, count) throws(CheckpointError) in
+                progress(index, count)
+                isStopped = shouldStop()
+                if isStopped {
+                    throw CheckpointError(path: part, cause: .truncated, place: "file", found: "a request to stop")
+                }
+                guard index % Self.syncInterval != 0 || fdatasync(descriptor) == 0 else {
+                    throw .system("fdatasync", part)
+                }
+            }
             guard fsync(descriptor) == 0 else { throw .system("fsync", part) }
             guard rename(part, path) == 0 else { throw .system("rename", part) }
         } catch {
-            throw .diffusion(.checkpoint(error))
+            throw isStopped ? .stopped : .diffusion(.checkpoint(error))
         }
+        kept = names
         return size
     }
 

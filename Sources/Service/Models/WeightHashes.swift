@@ -5,7 +5,10 @@ import Glibc
 struct WeightHashes {
     /// What tells that a file is still the one that was hashed.
     struct FileIdentity: Hashable, Codable {
-        let device: UInt64, inode: UInt64, size: Int64, seconds: Int, nanoseconds: Int
+        let device: UInt64, inode: UInt64, size: Int64
+        /// Of the last change of the content, which a program can set, and of anything, which it cannot: seconds and
+        /// nanoseconds of each.
+        let times: [Int]
 
         init?(path: String) {
             var status = stat()
@@ -13,8 +16,9 @@ struct WeightHashes {
             device = UInt64(status.st_dev)
             inode = UInt64(status.st_ino)
             size = Int64(status.st_size)
-            seconds = status.st_mtim.tv_sec
-            nanoseconds = status.st_mtim.tv_nsec
+            times = [
+                status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
+            ]
         }
     }
 

@@ -88,7 +88,10 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 ? try image.encodedPNG(metadata: metadata)
                 : try image.encodedJPEG(quality: output.quality, metadata: metadata)
             try Self.write(bytes, to: request.output)
-            keepWeights(of: pipeline) { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }
+            let written = clock.now
+            keepWeights(
+                of: pipeline, progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) },
+                shouldStop: shouldStop)
             let decoding = decodeStart ?? end
             var facts = [
                 "model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue,
@@ -97,7 +100,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             return RenderedImage(
                 seconds: [
                     "denoise": start.seconds(to: decoding), "decode": decoding.seconds(to: end),
-                    "write": end.seconds(to: clock.now),
+                    "write": end.seconds(to: written),
                 ], metadata: facts)
         } catch { throw Self.rendererError(error) }
     }
@@ -179,11 +182,13 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     }
 
     /// Prepares the model's next start; where that fails, this one's work is as good as ever, and it is not tried again.
-    private func keepWeights(of pipeline: Pipeline, progress: Pipeline.Progress) {
+    private func keepWeights(of pipeline: Pipeline, progress: Pipeline.Progress, shouldStop: () -> Bool) {
         guard keepsWeights else { return }
         do {
-            guard let kept = try pipeline.keepWeights(progress: progress) else { return }
+            guard let kept = try pipeline.keepWeights(progress: progress, shouldStop: shouldStop) else { return }
             logger.info("weights prepared", metadata: ["file": "\(kept.path)", "megabytes": "\(kept.bytes >> 20)"])
+        } catch DreamCacheError.stopped {
+            return
         } catch {
             keepsWeights = false
             logger.warning("weights not prepared; the next start converts them again", metadata: ["error": "\(error)"])

@@ -22,7 +22,8 @@ struct ForegroundRun {
     init(_ settings: Settings) {
         self.settings = settings
         var logger = Logger(label: "renderer")
-        logger.logLevel = .warning
+        // That the daemon's folder of prepared weights is not this user's to write is no news.
+        logger.logLevel = .error
         runner = JobRunner(settings, logger: logger)
     }
 

@@ -84,9 +84,12 @@ struct DoctorCommand: ParsableCommand {
 
     private static func preparedWeights(_ settings: Settings) -> [Finding] {
         guard let folder = settings.preparedWeights else { return [] }
-        let isWell = access(folder, R_OK | W_OK | X_OK) == 0
-        let reason = String(cString: strerror(errno))
-        return [Finding(what: "prepared weights", isWell: isWell, detail: isWell ? folder : "\(folder): \(reason)")]
+        if access(folder, R_OK | W_OK | X_OK) == 0 {
+            return [Finding(what: "prepared weights", isWell: true, detail: folder)]
+        }
+        let isMissing = errno == ENOENT
+        let reason = isMissing ? "not there yet; the first image makes it" : String(cString: strerror(errno))
+        return [Finding(what: "prepared weights", isWell: isMissing, detail: "\(folder): \(reason)")]
     }
 
     private static func spool(_ configuration: SpoolConfiguration) -> [Finding] {
