@@ -93,7 +93,7 @@ final class OpenBLASBackend: ProductBackend {
 
     /// `[outputs, kernel, kernel, inputs]`: the order in which a channels-last patch lies in memory.
     private func packed(_ weights: Weights) throws(EngineError) -> UnsafePointer<Float> {
-        if let made = weights.packed.first(where: { $0.product == nil && !$0.isTransformed }) {
+        if let made = weights.packed.first(where: { $0.product == nil }) {
             return UnsafePointer(made.storage.pointer.assumingMemoryBound(to: Float.self))
         }
         let storage = try weights.pack(as: "f32 tiles", byteCount: weights.count * 4) { memory throws(EngineError) in

@@ -8,10 +8,12 @@ import Testing
 @testable import DreamCache
 
 /// Weights kept by one start for the next: what they change is the time.
-@Suite struct PreparedWeightsTests {
+@Suite final class PreparedWeightsTests {
     private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("prepared-\(UUID().uuidString)")
 
     init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
+
+    deinit { try? FileManager.default.removeItem(at: folder) }
 
     private func pipeline(_ path: ComputePath, adapter: Bool = false) throws -> Pipeline {
         try Pipeline(
@@ -36,7 +38,6 @@ import Testing
 
     @Test(arguments: ComputePath.allCases.filter(\.isSupported))
     func theNextStartMakesNoneAnew(_ path: ComputePath) throws {
-        defer { try? FileManager.default.removeItem(at: folder) }
         let first = try pipeline(path)
         let picture = try image(first)
         let made = counts(first)
@@ -60,7 +61,6 @@ import Testing
 
     /// A start that needs other parts of the model adds them.
     @Test func whatIsKeptStays() throws {
-        defer { try? FileManager.default.removeItem(at: folder) }
         let first = try pipeline(.openBLAS)
         let picture = try image(first)
         let drawn = try #require(try first.keepWeights())
@@ -84,7 +84,6 @@ import Testing
     }
 
     @Test func aDamagedFileIsMadeAnew() throws {
-        defer { try? FileManager.default.removeItem(at: folder) }
         let first = try pipeline(.openBLAS)
         let picture = try image(first)
         let file = try #require(try first.keepWeights())

@@ -20,22 +20,21 @@ public struct LayerMaker {
         ) { weight.copyFloats(into: $0) }
     }
 
-    /// Several maps of one input as one product; the outputs lie side by side. None has a bias.
-    public func fused(_ scopes: [ParameterScope], inputs: Int, outputs: Int) throws(EngineError) -> Weights {
+    /// Several maps of one input as one product; the outputs lie side by side. All have a bias where `bias`, or none.
+    public func fused(
+        _ scopes: [ParameterScope], inputs: Int, outputs: Int, bias: Bool = false
+    ) throws(EngineError) -> Weights {
         let weights = scopes.map { $0.take("weight", shape: [outputs, inputs]) }
         return try engine.weights(
-            .linear, inputs: inputs, outputs: outputs * scopes.count, bias: nil, name: Self.name(of: scopes)
+            .linear, inputs: inputs, outputs: outputs * scopes.count,
+            bias: bias ? scopes.flatMap { $0.take("bias", shape: [outputs]).floats() } : nil,
+            name: scopes.map { $0.prefix + "weight" }.joined(separator: "+")
         ) { buffer in
             for (index, weight) in weights.enumerated() {
                 let part = index * outputs * inputs..<(index + 1) * outputs * inputs
                 weight.copyFloats(into: UnsafeMutableBufferPointer(rebasing: buffer[part]))
             }
         }
-    }
-
-    /// What several parameters that lie side by side are called.
-    static func name(of scopes: [ParameterScope]) -> String {
-        scopes.map { $0.prefix + "weight" }.joined(separator: "+")
     }
 
     /// `NAME.weight [outputs, inputs, kernel, kernel]`, `NAME.bias [outputs]`; zeros around so that stride 1 keeps the size.

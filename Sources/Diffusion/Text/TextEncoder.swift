@@ -111,21 +111,11 @@ public final class TextEncoder {
             for index in 0..<configuration.layers {
                 let scope = scope["encoder.layers"][index]
                 let parts = ["q_proj", "k_proj", "v_proj"].map { scope["self_attn"][$0] }
-                let weights = parts.map { $0.take("weight", shape: [c, c]) }
                 blocks.append(
                     Block(
                         norm1: try layers.norm(scope["layer_norm1"], channels: c),
                         norm2: try layers.norm(scope["layer_norm2"], channels: c),
-                        qkv: try engine.weights(
-                            .linear, inputs: c, outputs: 3 * c,
-                            bias: parts.flatMap { $0.take("bias", shape: [c]).floats() },
-                            name: LayerMaker.name(of: parts)
-                        ) { buffer in
-                            for (part, weight) in weights.enumerated() {
-                                let range = part * c * c..<(part + 1) * c * c
-                                weight.copyFloats(into: UnsafeMutableBufferPointer(rebasing: buffer[range]))
-                            }
-                        },
+                        qkv: try layers.fused(parts, inputs: c, outputs: c, bias: true),
                         out: try layers.linear(scope["self_attn.out_proj"], inputs: c, outputs: c),
                         mlpIn: try layers.linear(scope["mlp.fc1"], inputs: c, outputs: hidden),
                         mlpOut: try layers.linear(scope["mlp.fc2"], inputs: hidden, outputs: c)))

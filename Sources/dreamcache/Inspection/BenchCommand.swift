@@ -52,9 +52,7 @@ struct BenchCommand: ParsableCommand {
     var json = false
 
     func run() throws {
-        guard let geometry = RandomModel.Geometry(rawValue: geometry) else {
-            throw ValidationError("--geometry: found '\(geometry)', expected sd21, sd15 or tiny")
-        }
+        let geometry = try RandomModel.Geometry(option: geometry)
         guard let path = compute == "auto" ? .best : ComputePath(rawValue: compute) else {
             throw ValidationError("--compute: found '\(compute)', expected auto, onednn-bf16, onednn-fp32 or openblas")
         }

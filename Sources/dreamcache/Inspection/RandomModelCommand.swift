@@ -13,20 +13,26 @@ struct RandomModelCommand: ParsableCommand {
     @Option(help: "Geometry: sd21, sd15 (5 GB each) or tiny.")
     var geometry = "tiny"
 
-    func validate() throws {
-        guard RandomModel.Geometry(rawValue: geometry) != nil else {
-            throw ValidationError("--geometry: found '\(geometry)', expected sd21, sd15 or tiny")
-        }
-    }
+    func validate() throws { _ = try RandomModel.Geometry(option: geometry) }
 
     func run() throws {
+        let geometry = try RandomModel.Geometry(option: geometry)
         try Terminal.run {
-            let geometry = RandomModel.Geometry(rawValue: geometry) ?? .tiny
             do { try RandomModel.write(geometry, into: folder) } catch {
                 throw Failure(code: .failed, message: "\(error)")
             }
             Terminal.result("\(folder)/\(RandomModel.checkpointName)")
             Terminal.result("\(folder)/\(RandomModel.adapterName)")
         }
+    }
+}
+
+extension RandomModel.Geometry {
+    /// What `--geometry` names.
+    init(option text: String) throws {
+        guard let geometry = Self(rawValue: text) else {
+            throw ValidationError("--geometry: found '\(text)', expected sd21, sd15 or tiny")
+        }
+        self = geometry
     }
 }
