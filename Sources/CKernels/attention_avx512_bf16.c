@@ -24,6 +24,7 @@ INLINE void store_weights(float *row, int64_t j, vf e) {
 #define BROADCAST(pointer) broadcast_pair(pointer)
 #define DOT(acc, a, b) dot_pairs(acc, a, b)
 #define STORE_P(row, j, e) store_weights(row, j, e)
+#define READ(s, x, at, count, room) ((void)(room), (const uint16_t *)(x) + (at))
 #include "attention_body.h"
 
 const row_kernels avx512_bf16_kernels = {to_bf16, to_f32,     add,          silu,        gelu,                 quick_gelu,

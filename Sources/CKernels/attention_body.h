@@ -3,6 +3,7 @@
 //   PAIR      1, or 2 where one lane of a product holds two bfloat16 elements
 //   NAME(x)   the suffixed name
 //   DOT(acc, a, b), BROADCAST(pointer), STORE_P(...)
+//   READ(s, x, at, count, room)   elements of q, k or v from `at` on: as they lie, or converted into `room`
 // Registers: a tile of 6 rows x TILE_VECTORS vectors of accumulators, one row of B, one broadcast of A.
 
 // C[R, V vectors] (+)= A[R, depth] B[depth, V vectors]; strides in lanes (32 bit) for B and in elements for A.
@@ -60,23 +61,21 @@ static void NAME(attention_pack)(const attention_plan *plan, int64_t index) {
     int64_t panel = index % panels, head = index / panels % s->heads, memory = index / panels / s->heads;
     int64_t first = panel * PANEL, keys = KERNELS_MIN(PANEL, s->keys - first), group = memory * s->heads + head;
 
-    const ELEMENT *k = (const ELEMENT *)s->k + (memory * s->keys + first) * s->k_stride + head * d;
+    ELEMENT room[PAIR][512];
     ELEMENT *pk = (ELEMENT *)plan->packed_k + (group * plan->padded_keys + first) * d;
-    for (int64_t p = 0; p < d; p += PAIR, pk += PANEL * PAIR) {
-        for (int64_t j = 0; j < keys; j++) memcpy(pk + j * PAIR, k + j * s->k_stride + p, PAIR * sizeof *k);
-        memset(pk + keys * PAIR, 0, (size_t)(PANEL - keys) * PAIR * sizeof *pk);
+    for (int64_t j = 0; j < keys; j++) {
+        const ELEMENT *k = READ(s, s->k, (memory * s->keys + first + j) * s->k_stride + head * d, d, room[0]);
+        for (int64_t p = 0; p < d; p += PAIR) memcpy(pk + p * PANEL + j * PAIR, k + p, PAIR * sizeof *k);
     }
+    for (int64_t p = 0; p < d; p += PAIR)
+        memset(pk + p * PANEL + keys * PAIR, 0, (size_t)(PANEL - keys) * PAIR * sizeof *pk);
 
-    const ELEMENT *v = (const ELEMENT *)s->v + (memory * s->keys + first) * s->v_stride + head * d;
     ELEMENT *pv = (ELEMENT *)plan->packed_v + (group * plan->padded_keys + first) * width;
-    for (int64_t j = 0; j < PANEL; j += PAIR, v += PAIR * s->v_stride, pv += PAIR * width) {
-        if (j + PAIR <= keys) {
-            for (int64_t p = 0; p < d; p++)
-                for (int64_t e = 0; e < PAIR; e++) pv[p * PAIR + e] = v[e * s->v_stride + p];
-            memset(pv + d * PAIR, 0, (size_t)(width - d) * PAIR * sizeof *pv);
-        } else {
-            memset(pv, 0, (size_t)width * PAIR * sizeof *pv);
-            for (int64_t p = 0; p < d && j < keys; p++) pv[p * PAIR] = v[p];
+    for (int64_t j = 0; j < PANEL; j += PAIR, pv += PAIR * width) {
+        memset(pv, 0, (size_t)width * PAIR * sizeof *pv);
+        for (int64_t e = 0; e < KERNELS_MIN(PAIR, keys - j); e++) {
+            const ELEMENT *v = READ(s, s->v, (memory * s->keys + first + j + e) * s->v_stride + head * d, d, room[e]);
+            for (int64_t p = 0; p < d; p++) pv[p * PAIR + e] = v[p];
         }
     }
 }
@@ -89,7 +88,13 @@ static void NAME(attention_block)(const attention_plan *plan, int64_t index) {
     int64_t image = index / plan->query_blocks / s->heads;
     int64_t first = block * QUERY_BLOCK, rows = KERNELS_MIN(QUERY_BLOCK, s->queries - first);
     int64_t group = (s->kv_n == 1 ? 0 : image) * s->heads + head;
-    const ELEMENT *q = (const ELEMENT *)s->q + (image * s->queries + first) * s->q_stride + head * d;
+    int64_t at = (image * s->queries + first) * s->q_stride + head * d, q_stride = s->q_stride;
+    ELEMENT room[QUERY_BLOCK * 512];
+    const ELEMENT *q = READ(s, s->q, at, d, room);
+    if (q == room) {
+        for (int64_t i = 1; i < rows; i++) (void)READ(s, s->q, at + i * q_stride, d, room + i * d);
+        q_stride = d;
+    }
     const ELEMENT *k = (const ELEMENT *)plan->packed_k + group * plan->padded_keys * d;
     const ELEMENT *v = (const ELEMENT *)plan->packed_v + group * plan->padded_keys * width;
 
@@ -107,7 +112,7 @@ static void NAME(attention_block)(const attention_plan *plan, int64_t index) {
         // Whole vectors of keys; what is past the last key in them is masked, and weighs nothing.
         int64_t padded = (valid + 15) / 16 * 16;
         for (int64_t p = 0; p < padded; p += PANEL)
-            NAME(product)(rows, KERNELS_MIN(PANEL, padded - p) / LANES, q, s->q_stride,
+            NAME(product)(rows, KERNELS_MIN(PANEL, padded - p) / LANES, q, q_stride,
                           (const float *)(k + (start + p) * d), PANEL, scores + p, KEY_BLOCK, d / PAIR, false);
 
         for (int64_t i = 0; i < rows; i++) {
@@ -148,11 +153,10 @@ static void NAME(attention_block)(const attention_plan *plan, int64_t index) {
                       (const float *)(v + start * width), width, out, width, padded / PAIR, start > 0);
     }
 
-    ELEMENT *y = (ELEMENT *)s->y + (image * s->queries + first) * s->y_stride + head * d;
     for (int64_t i = 0; i < rows; i++) {
         float inverse = 1.0f / sum[i];
+        int64_t row = (image * s->queries + first + i) * s->y_stride + head * d;
         for (int64_t p = 0; p < width; p += LANES)
-            store_any(y + i * s->y_stride, PAIR == 2 ? KERNELS_BF16 : KERNELS_F32, p, d - p,
-                      load(out + i * width + p) * inverse);
+            store_any(s->y, s->type, row + p, d - p, load(out + i * width + p) * inverse);
     }
 }

@@ -263,16 +263,24 @@ void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, 
     kernels_parallel_for((n * oh + piece - 1) / piece, upsample_piece, &u);
 }
 
-void kernels_patches(const float *x, float *y, int64_t first, int64_t rows, int64_t h, int64_t w, int64_t c, int64_t oh,
-                     int64_t ow, int64_t kernel, int64_t stride, int64_t pad) {
+void kernels_patches(const void *x, kernels_type type, float *y, int64_t first, int64_t rows, int64_t from, int64_t to,
+                     int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int64_t kernel, int64_t stride,
+                     int64_t pad) {
+    const row_kernels *kernels = kernels_chosen();
     for (int64_t p = first; p < first + rows; p++) {
         int64_t image = p / (oh * ow), i = p / ow % oh, j = p % ow;
-        for (int64_t ky = 0; ky < kernel; ky++)
-            for (int64_t kx = 0; kx < kernel; kx++, y += c) {
-                int64_t yy = i * stride + ky - pad, xx = j * stride + kx - pad;
-                if (yy < 0 || yy >= h || xx < 0 || xx >= w) memset(y, 0, (size_t)c * sizeof(float));
-                else memcpy(y, x + ((image * h + yy) * w + xx) * c, (size_t)c * sizeof(float));
+        for (int64_t column = from, run; column < to; column += run, y += run) {
+            int64_t tap = column / c, channel = column % c;
+            run = KERNELS_MIN(c - channel, to - column);
+            int64_t yy = i * stride + tap / kernel - pad, xx = j * stride + tap % kernel - pad;
+            if (yy < 0 || yy >= h || xx < 0 || xx >= w) {
+                memset(y, 0, (size_t)run * sizeof(float));
+                continue;
             }
+            const void *pixels = at_element(x, type, ((image * h + yy) * w + xx) * c + channel);
+            if (type == KERNELS_F32) memcpy(y, pixels, (size_t)run * sizeof(float));
+            else kernels->to_f32(pixels, y, run);
+        }
     }
 }
 
@@ -286,6 +294,7 @@ typedef struct {
     const float *bias;
     void *to;
     int64_t first, count, stride, h, w, c;
+    kernels_type type;
     bool accumulate;
 } winograd_work;
 
@@ -307,18 +316,18 @@ static void winograd_input_piece(void *context, int64_t index) {
     winograd_work *k = context;
     for (int64_t t = index * TILES; t < KERNELS_MIN(k->count, (index + 1) * TILES); t++) {
         tile_place at = place_of(k, k->first + t);
-        const uint16_t *pixels[16];
+        const void *pixels[16];
         for (int p = 0; p < 16; p++) {
             int64_t y = at.y + p / 4 - 1, x = at.x + p % 4 - 1;
             bool inside = y >= 0 && y < k->h && x >= 0 && x < k->w;
-            pixels[p] = inside ? (const uint16_t *)k->from + ((at.image * k->h + y) * k->w + x) * k->c : 0;
+            pixels[p] = inside ? at_element(k->from, k->type, ((at.image * k->h + y) * k->w + x) * k->c) : 0;
         }
-        k->kernels->winograd_input(pixels, (uint16_t *)k->to + t * k->c, k->stride * k->c, k->c);
+        k->kernels->winograd_input(pixels, k->type, (void *)at_element(k->to, k->type, t * k->c), k->stride * k->c, k->c);
     }
 }
-void kernels_winograd_input(const uint16_t *x, uint16_t *v, int64_t stride, int64_t first, int64_t count, int64_t h,
-                            int64_t w, int64_t c) {
-    winograd_work k = {winograd_kernels(), x, 0, v, first, count, stride, h, w, c, false};
+void kernels_winograd_input(const void *x, kernels_type type, void *v, int64_t stride, int64_t first, int64_t count,
+                            int64_t h, int64_t w, int64_t c) {
+    winograd_work k = {winograd_kernels(), x, 0, v, first, count, stride, h, w, c, type, false};
     kernels_parallel_for((count + TILES - 1) / TILES, winograd_input_piece, &k);
 }
 
@@ -337,7 +346,7 @@ static void winograd_output_piece(void *context, int64_t index) {
 }
 void kernels_winograd_output(const float *m, int64_t stride, const float *bias, bool accumulate, float *y, int64_t first,
                              int64_t count, int64_t h, int64_t w, int64_t c) {
-    winograd_work k = {winograd_kernels(), m, bias, y, first, count, stride, h, w, c, accumulate};
+    winograd_work k = {winograd_kernels(), m, bias, y, first, count, stride, h, w, c, KERNELS_F32, accumulate};
     kernels_parallel_for((count + TILES - 1) / TILES, winograd_output_piece, &k);
 }
 
@@ -363,9 +372,14 @@ void kernels_winograd_weights(const float *weights, float *u, int64_t outputs, i
 
 // MARK: Attention
 
+// bfloat16 products want whole pairs of channels.
+static bool has_bf16_products(const kernels_attention_shape *s) {
+    return s->type == KERNELS_BF16 && kernels_cpu().avx512_bf16 && s->head_size % 2 == 0;
+}
+
 static attention_plan plan_of(const kernels_attention_shape *s) {
     attention_plan plan = {.shape = *s};
-    plan.element_bytes = s->type == KERNELS_F32 ? 4 : 2;
+    plan.element_bytes = has_bf16_products(s) ? 2 : 4;
     plan.padded_keys = (s->keys + PANEL - 1) / PANEL * PANEL;
     plan.padded_width = (s->head_size + 15) / 16 * 16;
     plan.query_blocks = (s->queries + QUERY_BLOCK - 1) / QUERY_BLOCK;
@@ -394,14 +408,12 @@ static void block_piece(void *context, int64_t index) {
 }
 
 void kernels_attention(const kernels_attention_shape *s) {
-    kernels_cpu_features has = kernels_cpu();
-    bool bf16 = s->type == KERNELS_BF16;
-    // The fused kernels hold one block of outputs on the stack, and bfloat16 ones want whole pairs of channels.
-    if (!has.avx2 || (bf16 && (!has.avx512_bf16 || s->head_size % 2)) || s->head_size > 512) {
+    // The fused kernels hold one block of outputs on the stack.
+    if (!kernels_cpu().avx2 || s->head_size > 512) {
         reference_attention(s);
         return;
     }
-    attention_work a = {bf16 ? &avx512_bf16_kernels : kernels_chosen(), plan_of(s)};
+    attention_work a = {has_bf16_products(s) ? &avx512_bf16_kernels : kernels_chosen(), plan_of(s)};
     kernels_parallel_for(s->kv_n * s->heads * (a.plan.padded_keys / PANEL), pack_piece, &a);
     kernels_parallel_for(s->n * s->heads * a.plan.query_blocks, block_piece, &a);
 }

@@ -34,8 +34,8 @@ typedef struct {
     /// y = x * scale[c] + shift[c], then SiLU where asked.
     void (*scale_shift)(const float *x, const float *scale, const float *shift, bool silu, void *y, kernels_type yt,
                         int64_t rows, int64_t c);
-    /// B^T d B of one tile: 16 pixels of c channels, null where the picture ends, to 16 rows of c, `stride` apart.
-    void (*winograd_input)(const uint16_t *const pixels[16], uint16_t *v, int64_t stride, int64_t c);
+    /// B^T d B of one tile: 16 pixels of c channels, null where the picture ends, to 16 rows of c, `stride` apart, of one type.
+    void (*winograd_input)(const void *const pixels[16], kernels_type type, void *v, int64_t stride, int64_t c);
     /// A^T M A of one tile, plus a bias if any, to four pixels, null where the picture ends.
     void (*winograd_output)(const float *m, int64_t stride, const float *bias, bool accumulate, float *const pixels[4],
                             int64_t c);

@@ -148,7 +148,7 @@ static void scale_shift(const float *x, const float *scale, const float *shift, 
 static const float winograd_bt[4][4] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}};
 static const float winograd_at[2][4] = {{1, 1, 1, 0}, {0, 1, -1, -1}};
 
-static void winograd_input(const uint16_t *const pixels[16], uint16_t *v, int64_t stride, int64_t c) {
+static void winograd_input(const void *const pixels[16], kernels_type type, void *v, int64_t stride, int64_t c) {
     for (int64_t i = 0; i < c; i++)
         for (int y = 0; y < 4; y++)
             for (int x = 0; x < 4; x++) {
@@ -156,8 +156,8 @@ static void winograd_input(const uint16_t *const pixels[16], uint16_t *v, int64_
                 for (int a = 0; a < 4; a++)
                     for (int b = 0; b < 4; b++)
                         if (pixels[a * 4 + b])
-                            sum += winograd_bt[y][a] * bf16_value(pixels[a * 4 + b][i]) * winograd_bt[x][b];
-                v[(y * 4 + x) * stride + i] = bf16_rounded(sum);
+                            sum += winograd_bt[y][a] * element(pixels[a * 4 + b], type, i) * winograd_bt[x][b];
+                set_element(v, type, (y * 4 + x) * stride + i, sum);
             }
 }
 static void winograd_output(const float *m, int64_t stride, const float *bias, bool accumulate, float *const pixels[4],

@@ -257,10 +257,10 @@ static void scale_shift(const float *x, const float *scale, const float *shift, 
 
 // MARK: Winograd; the matrices are those of reference.c, multiplied out.
 
-static void winograd_input(const uint16_t *const pixels[16], uint16_t *v, int64_t stride, int64_t c) {
+static void winograd_input(const void *const pixels[16], kernels_type type, void *v, int64_t stride, int64_t c) {
     for (int64_t i = 0; i < c; i += LANES) {
         vf d[16], e[16];
-        for (int p = 0; p < 16; p++) d[p] = pixels[p] ? load_any(pixels[p], KERNELS_BF16, i, c - i) : (vf)(0.0f);
+        for (int p = 0; p < 16; p++) d[p] = pixels[p] ? load_any(pixels[p], type, i, c - i) : (vf)(0.0f);
         for (int x = 0; x < 4; x++) {
             e[x] = d[x] - d[8 + x];
             e[4 + x] = d[4 + x] + d[8 + x];
@@ -268,10 +268,10 @@ static void winograd_input(const uint16_t *const pixels[16], uint16_t *v, int64_
             e[12 + x] = d[4 + x] - d[12 + x];
         }
         for (int y = 0; y < 16; y += 4) {
-            store_any(v + y * stride, KERNELS_BF16, i, c - i, e[y] - e[y + 2]);
-            store_any(v + (y + 1) * stride, KERNELS_BF16, i, c - i, e[y + 1] + e[y + 2]);
-            store_any(v + (y + 2) * stride, KERNELS_BF16, i, c - i, e[y + 2] - e[y + 1]);
-            store_any(v + (y + 3) * stride, KERNELS_BF16, i, c - i, e[y + 1] - e[y + 3]);
+            store_any(v, type, y * stride + i, c - i, e[y] - e[y + 2]);
+            store_any(v, type, (y + 1) * stride + i, c - i, e[y + 1] + e[y + 2]);
+            store_any(v, type, (y + 2) * stride + i, c - i, e[y + 2] - e[y + 1]);
+            store_any(v, type, (y + 3) * stride + i, c - i, e[y + 1] - e[y + 3]);
         }
     }
 }
@@ -300,15 +300,23 @@ static void winograd_output(const float *m, int64_t stride, const float *bias, b
     }
 }
 
-// MARK: Attention in fp32; the file of the bfloat16 kernels includes the body with its own macros instead.
+// MARK: Attention with fp32 products, of bfloat16 too; the file of the bfloat16 products includes the body with its own
+// macros instead.
 
 #ifndef ATTENTION_IN_BF16
+static const float *as_floats(const kernels_attention_shape *s, const void *x, int64_t at, int64_t count, float *room) {
+    if (s->type == KERNELS_F32) return (const float *)x + at;
+    to_f32((const uint16_t *)x + at, room, count);
+    return room;
+}
+
 #define ELEMENT float
 #define PAIR 1
 #define NAME(x) f32_##x
 #define BROADCAST(pointer) ((vf)(*(pointer)))
 #define DOT(acc, a, b) __builtin_elementwise_fma(a, b, acc)
 #define STORE_P(row, j, e) store((row) + (j), e)
+#define READ(s, x, at, count, room) as_floats(s, x, at, count, room)
 #include "attention_body.h"
 #undef ELEMENT
 #undef PAIR
@@ -316,4 +324,5 @@ static void winograd_output(const float *m, int64_t stride, const float *bias, b
 #undef BROADCAST
 #undef DOT
 #undef STORE_P
+#undef READ
 #endif

@@ -9,8 +9,9 @@ public final class Engine {
     /// Where the cost of every operation is noted, if anywhere.
     public var profile: EngineProfile?
     let pool = BufferPool()
+    let backend: any ProductBackend
     private let shelf = WeightShelf()
-    private let backend: any ProductBackend
+    private let usesWinograd: Bool
 
     /// Type of the inputs of products: what normalisations and activations write.
     public var activationType: ElementType { path.activationType }
@@ -23,14 +24,17 @@ public final class Engine {
 
     /// - Parameters:
     ///   - path: who computes.
-    ///   - usesWinograd: whether bfloat16 convolutions take Winograd's shorter way where it pays, at 16/9 of the memory
-    ///     for their weights.
+    ///   - usesWinograd: whether convolutions take Winograd's shorter way where it pays, at 16/9 of the memory for their
+    ///     weights.
     /// - Throws: `EngineError.unsupported` where this CPU lacks what the path needs.
     public init(path: ComputePath, usesWinograd: Bool = true) throws(EngineError) {
         guard path.isSupported else { throw .unsupported(path: path, reason: path.reason) }
         self.path = path
-        backend =
-            path == .openBLAS ? OpenBLASBackend(pool: pool) : try OneDNNBackend(pool: pool, usesWinograd: usesWinograd)
+        self.usesWinograd = usesWinograd
+        switch path {
+        case .oneDNNBF16, .oneDNNFP32: backend = try OneDNNBackend(pool: pool)
+        case .openBLASBF16, .openBLAS: backend = OpenBLASBackend(pool: pool)
+        }
     }
 
     /// Gives memory that no tensor uses back to the system.
@@ -122,11 +126,9 @@ public final class Engine {
     ) throws(EngineError) -> Weights {
         var tensor: Tensor?
         if let bias { tensor = try self.tensor(bias, shape: [outputs]) }
-        let weights = Weights(
+        return Weights(
             kind: kind, inputs: inputs, outputs: outputs, bias: tensor, name: name, pool: pool, shelf: shelf, fill: fill
         )
-        if name != nil { shelf.enrol(weights) }
-        return weights
     }
 
     /// A linear map or a convolution of `x`: `[..., inputs] -> [..., outputs]`, or `[n, h, w, inputs] -> [n, oh, ow, outputs]`.
@@ -164,7 +166,11 @@ public final class Engine {
         let source = try converted(x, to: shape.source)
         let bias = (bias ?? weights.bias).map { UnsafePointer($0.floats) }
         try measured(shape.name, flops: shape.flops) { () throws(EngineError) in
-            try backend.run(shape, source: source.bytes, weights: weights, bias: bias, destination: y.bytes)
+            if usesWinograd, shape.suitsWinograd {
+                try runWinograd(shape, source: source.bytes, weights: weights, bias: bias, destination: y.bytes)
+            } else {
+                try backend.run(shape, source: source.bytes, weights: weights, bias: bias, destination: y.bytes)
+            }
         }
     }
 

@@ -10,22 +10,19 @@ final class OneDNNBackend: ProductBackend {
     }
 
     private let engine: OpaquePointer
-    let pool: BufferPool
-    /// Whether convolutions take fewer products where that pays.
-    let usesWinograd: Bool
+    private let pool: BufferPool
     private var products: [Key: OpaquePointer] = [:]
     /// Those of `products` that oneDNN would compute in fp32 by its general matrix product, which divides sums among threads,
     /// so that its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `tiles` does them.
     private var general: Set<OpaquePointer> = []
     private let tiles: OpenBLASBackend
 
-    init(pool: BufferPool, usesWinograd: Bool) throws(EngineError) {
+    init(pool: BufferPool) throws(EngineError) {
         var engine: OpaquePointer?
         let status = onednn_open(&engine)
         guard status == 0, let engine else { throw Self.error("open", status) }
         self.engine = engine
         self.pool = pool
-        self.usesWinograd = usesWinograd
         tiles = OpenBLASBackend(pool: pool)
     }
 
@@ -34,7 +31,7 @@ final class OneDNNBackend: ProductBackend {
         onednn_close(engine)
     }
 
-    static func error(_ operation: String, _ status: Int32) -> EngineError {
+    private static func error(_ operation: String, _ status: Int32) -> EngineError {
         .oneDNN(operation: operation, status: String(cString: onednn_status_name(status)))
     }
 
@@ -42,30 +39,19 @@ final class OneDNNBackend: ProductBackend {
         _ shape: ProductShape, source: UnsafeMutableRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
-        if usesWinograd, shape.suitsWinograd {
-            try runWinograd(shape, source: source, weights: weights, bias: bias, destination: destination)
-            return
-        }
         let product = try product(for: shape)
         if general.contains(product) {
             try tiles.run(shape, source: source, weights: weights, bias: bias, destination: destination)
             return
         }
         let packed = try packed(weights, for: product)
-        try run(product, shape, source: source, packed: packed.pointer, bias: bias, destination: destination)
-    }
-
-    func run(
-        _ product: OpaquePointer, _ shape: ProductShape, source: UnsafeRawPointer, packed: UnsafeRawPointer,
-        bias: UnsafePointer<Float>?, destination: UnsafeMutableRawPointer
-    ) throws(EngineError) {
         let scratchBytes = onednn_scratch_bytes(product)
         let scratch = scratchBytes > 0 ? try Storage(byteCount: scratchBytes, pool: pool) : nil
-        let status = onednn_run(product, source, packed, bias, destination, scratch?.pointer)
+        let status = onednn_run(product, source, packed.pointer, bias, destination, scratch?.pointer)
         guard status == 0 else { throw Self.error("run \(shape)", status) }
     }
 
-    func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer {
+    private func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer {
         let key = Key(shape: shape, threads: kernels_threads())
         if let product = products[key] { return product }
         let options = onednn_options(
@@ -96,7 +82,7 @@ final class OneDNNBackend: ProductBackend {
 
     private func packed(_ weights: Weights, for product: OpaquePointer) throws(EngineError) -> Storage {
         for packed in weights.packed {
-            guard !packed.isTransformed, let made = packed.product else { continue }
+            guard let made = packed.product else { continue }
             if made == product || onednn_same_layout(made, product) { return packed.storage }
         }
         return try weights.pack(
@@ -108,7 +94,7 @@ final class OneDNNBackend: ProductBackend {
     }
 
     /// How a product's packed weights lie, in words.
-    static func layout(of product: OpaquePointer) -> String? {
+    private static func layout(of product: OpaquePointer) -> String? {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 512) { buffer in
             guard let text = buffer.baseAddress, onednn_layout(product, text, buffer.count) else { return nil }
             return String(cString: text)

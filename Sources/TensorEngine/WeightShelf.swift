@@ -27,7 +27,7 @@ extension Weights {
     ///   - layout: what tells this form from all others of the same weights, or nil where nothing does.
     ///   - product: the oneDNN product it is for.
     func pack(
-        as layout: String?, byteCount: Int, product: OpaquePointer? = nil, isTransformed: Bool = false,
+        as layout: String?, byteCount: Int, product: OpaquePointer? = nil,
         make: (UnsafeMutableRawPointer) throws(EngineError) -> Void
     ) throws(EngineError) -> Storage {
         var name: String?
@@ -41,8 +41,7 @@ extension Weights {
             try make(storage.pointer)
         }
         packed.append(
-            PackedWeights(
-                storage: storage, byteCount: byteCount, product: product, isTransformed: isTransformed, name: name))
+            PackedWeights(storage: storage, byteCount: byteCount, product: product, name: name))
         return storage
     }
 }

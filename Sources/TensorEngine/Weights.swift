@@ -22,21 +22,25 @@ public final class Weights {
     let kind: ProductKind
     let inputs: Int
     let outputs: Int
+    /// How many such maps one after the other, for as many inputs.
+    let batch: Int
     let bias: Tensor?
     /// Of the parameters they are made of; nil of weights that are not kept between runs.
     let name: String?
     /// Of the engine they belong to.
     let pool: BufferPool
     let shelf: WeightShelf
-    /// Writes `outputs * inputs * kernel * kernel` values in PyTorch's order.
+    /// Writes `batch * outputs * inputs * kernel * kernel` values in PyTorch's order.
     let fill: (UnsafeMutableBufferPointer<Float>) -> Void
     /// What the backend made of the values, once a layout.
     var packed: [PackedWeights] = []
+    /// The same weights as Winograd's convolution multiplies by them, where it has.
+    var winograd: Weights?
 
-    var count: Int { outputs * inputs * kind.kernel * kind.kernel }
+    var count: Int { batch * outputs * inputs * kind.kernel * kind.kernel }
 
     init(
-        kind: ProductKind, inputs: Int, outputs: Int, bias: Tensor?, name: String?, pool: BufferPool,
+        kind: ProductKind, inputs: Int, outputs: Int, batch: Int = 1, bias: Tensor?, name: String?, pool: BufferPool,
         shelf: WeightShelf, fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
     ) {
         self.name = name
@@ -44,9 +48,11 @@ public final class Weights {
         self.kind = kind
         self.inputs = inputs
         self.outputs = outputs
+        self.batch = batch
         self.bias = bias
         self.pool = pool
         self.fill = fill
+        if name != nil { shelf.enrol(self) }
     }
 }
 
@@ -67,8 +73,6 @@ struct PackedWeights {
     let byteCount: Int
     /// The oneDNN product they were laid out for; nil for OpenBLAS, which has one layout.
     let product: OpaquePointer?
-    /// Whether they are the 16 matrices of Winograd's convolution.
-    var isTransformed = false
     /// Names of parameters and layout, by which another run finds them; nil where they are not kept.
     var name: String?
 }
@@ -120,7 +124,7 @@ extension ProductShape {
     /// Multiplies and adds.
     var flops: Double {
         let (oh, ow) = outputSize
-        return 2 * Double(n * oh * ow) * Double(inputs * outputs * kind.kernel * kind.kernel)
+        return 2 * Double(batch * n * oh * ow) * Double(inputs * outputs * kind.kernel * kind.kernel)
     }
 }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Service
+import TensorEngine
 
 /// Which configuration, and which spool.
 struct ConfigurationOptions: ParsableArguments {
@@ -31,7 +32,7 @@ struct ModelOptions: ParsableArguments {
     @Option(help: "Adapter for the checkpoint given by --model.")
     var adapter: String?
 
-    @Option(help: "Who computes: auto, onednn-bf16, onednn-fp32 or openblas.")
+    @Option(help: "Who computes: \(ComputePath.choices.joined(separator: ", ")).")
     var compute: String?
 
     @Option(help: "Threads that compute; one a core when not given.")

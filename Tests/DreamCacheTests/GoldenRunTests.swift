@@ -120,8 +120,9 @@ import Testing
     }
 
     /// bfloat16 has 8 bits; what is asked of it is 35 dB.
-    @Test(.enabled(if: ComputePath.oneDNNBF16.isSupported), arguments: runs) func wholeRunInBF16(_ run: Run) throws {
-        #expect(try distance(.oneDNNBF16, run) >= 35)
+    @Test(arguments: ComputePath.allCases.filter { $0.isSupported && $0.activationType == .bfloat16 }, runs)
+    func wholeRunInBF16(_ path: ComputePath, _ run: Run) throws {
+        #expect(try distance(path, run) >= 35)
     }
 
     /// Decibels between our image of a run and the authors'.

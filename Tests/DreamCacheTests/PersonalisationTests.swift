@@ -10,10 +10,21 @@ import Testing
 /// Whether the demonstration model that ships personalises: pictures made with the cache of a subject it was never trained
 /// on must look more like that subject than pictures of the same prompt and seed made without.
 @Suite struct PersonalisationTests {
-    private static let model = Golden.fixtures.deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("Tools/demo-model/model")
+    /// The demonstration model on a path.
+    static func pipeline(_ path: ComputePath) throws -> Pipeline {
+        let model = Golden.fixtures.deletingLastPathComponent().deletingLastPathComponent()
+            .appendingPathComponent("Tools/demo-model/model")
+        return try Pipeline(
+            files: ModelFiles(
+                checkpoint: model.path, adapter: model.appendingPathComponent("adapter.safetensors").path),
+            path: path)
+    }
 
-    /// Held-out subjects, a folder of references each, and their class.
+    static func reference(_ subject: String) throws -> Raster {
+        try Raster.decode(path: Golden.fixtures.appendingPathComponent("demo-subjects/\(subject).png").path)
+    }
+
+    /// Held-out subjects, of whom there is a reference, and their class.
     private static let subjects: [(name: String, kind: String)] = [
         ("toy-120", "toy"), ("toy-10", "toy"), ("toy-4", "toy"), ("toy-2044", "toy"), ("crown", "hat"),
         ("turtle", "animal"), ("house", "house"), ("pineapple", "fruit"),
@@ -53,14 +64,8 @@ import Testing
     }
 
     @Test func cachedSubjectsAreRecognised() throws {
-        let pipeline = try Pipeline(
-            files: ModelFiles(
-                checkpoint: Self.model.path, adapter: Self.model.appendingPathComponent("adapter.safetensors").path),
-            path: .oneDNNFP32)
-        let references = try Self.subjects.map { subject in
-            try Raster.decode(
-                path: Golden.fixtures.appendingPathComponent("demo-subjects/\(subject.name).png").path)
-        }
+        let pipeline = try Self.pipeline(.oneDNNFP32)
+        let references = try Self.subjects.map { try Self.reference($0.name) }
         // What of a reference is not its white background.
         let gallery = references.map { Colours($0) { _, _, rgb in rgb.contains { $0 < 235 } } }
 

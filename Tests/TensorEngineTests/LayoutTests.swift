@@ -53,21 +53,29 @@ import Testing
         }
     }
 
-    /// Patches times weights is a convolution, whichever tile of rows they are made in.
+    /// Patches times weights is a convolution, whichever tile of rows and columns they are made in, and of which type.
     @Test(arguments: [(3, 1, 1), (3, 2, 1), (3, 2, 0), (1, 1, 0), (5, 1, 2), (2, 3, 1)])
     func patchesMakeAConvolution(kernel: Int, stride: Int, pad: Int) {
         var random = RandomValues(seed: 3)
         let (n, h, w, c) = (2, 7, 9, 3)
         let (oh, ow) = ((h + 2 * pad - kernel) / stride + 1, (w + 2 * pad - kernel) / stride + 1)
         let (rows, depth) = (n * oh * ow, kernel * kernel * c)
-        let x = random.floats(n * h * w * c)
+        let x = random.bfloats(n * h * w * c)
         let weights = random.floats(depth)
-        let whole = patches(x, 0..<rows)
+        let whole = patches(0..<rows, 0..<depth, KERNELS_F32)
+        #expect(patches(0..<rows, 0..<depth, KERNELS_BF16) == whole)
         for tile in [1, 4, rows] {
             for first in Swift.stride(from: 0, to: rows, by: tile) {
                 let range = first..<min(rows, first + tile)
-                #expect(patches(x, range) == Array(whole[range.lowerBound * depth..<range.upperBound * depth]))
+                #expect(
+                    patches(range, 0..<depth, KERNELS_F32)
+                        == Array(whole[range.lowerBound * depth..<range.upperBound * depth]))
             }
+        }
+        for from in Swift.stride(from: 0, to: depth, by: 4) {
+            let columns = from..<min(depth, from + 4)
+            let expected = (0..<rows).flatMap { row in columns.map { whole[row * depth + $0] } }
+            for type in elementTypes { #expect(patches(0..<rows, columns, type) == expected) }
         }
         for row in 0..<rows {
             let (image, i, j) = (row / (oh * ow), row / ow % oh, row % ow)
@@ -86,11 +94,14 @@ import Testing
             #expect(abs(found - expected) < 1e-5)
         }
 
-        func patches(_ x: [Float], _ range: Range<Int>) -> [Float] {
-            let y = Elements(count: range.count * depth)
-            kernels_patches(
-                x, y.floatPointer, Int64(range.lowerBound), Int64(range.count), Int64(h), Int64(w), Int64(c), Int64(oh),
-                Int64(ow), Int64(kernel), Int64(stride), Int64(pad))
+        func patches(_ range: Range<Int>, _ columns: Range<Int>, _ type: kernels_type) -> [Float] {
+            let y = Elements(count: range.count * columns.count)
+            encoded(x, type).withUnsafeBytes {
+                kernels_patches(
+                    $0.baseAddress, type, y.floatPointer, Int64(range.lowerBound), Int64(range.count),
+                    Int64(columns.lowerBound), Int64(columns.upperBound), Int64(h), Int64(w), Int64(c), Int64(oh),
+                    Int64(ow), Int64(kernel), Int64(stride), Int64(pad))
+            }
             #expect(y.isTailIntact)
             return y.values
         }

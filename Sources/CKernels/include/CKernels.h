@@ -50,9 +50,11 @@ void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t 
 /// pieces of `pixel_bytes`.
 void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
                        int64_t pixel_bytes);
-/// One tile of im2col: rows `first ..< first + rows` of the patch matrix [n*oh*ow, kh*kw*c] of x [n,h,w,c].
-void kernels_patches(const float *x, float *y, int64_t first, int64_t rows, int64_t h, int64_t w, int64_t c, int64_t oh,
-                     int64_t ow, int64_t kernel, int64_t stride, int64_t pad);
+/// One tile of im2col: rows `first ..< first + rows`, columns `from ..< to` of the patch matrix [n*oh*ow, kernel*kernel*c] of
+/// x [n,h,w,c], as floats. By the calling thread, for one of several pieces of work.
+void kernels_patches(const void *x, kernels_type type, float *y, int64_t first, int64_t rows, int64_t from, int64_t to,
+                     int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int64_t kernel, int64_t stride,
+                     int64_t pad);
 
 // MARK: Elementwise
 
@@ -94,9 +96,9 @@ void reference_group_norm(const float *x, const float *weight, const float *bias
 
 /// u [16, outputs, c] of weights [outputs, c, 3, 3].
 void kernels_winograd_weights(const float *weights, float *u, int64_t outputs, int64_t c);
-/// v [16, stride, c] in bfloat16 of tiles `first ..< first + count` of x [n, h, w, c] in bfloat16.
-void kernels_winograd_input(const uint16_t *x, uint16_t *v, int64_t stride, int64_t first, int64_t count, int64_t h,
-                            int64_t w, int64_t c);
+/// v [16, stride, c] of tiles `first ..< first + count` of x [n, h, w, c], both of one type.
+void kernels_winograd_input(const void *x, kernels_type type, void *v, int64_t stride, int64_t first, int64_t count,
+                            int64_t h, int64_t w, int64_t c);
 /// y [n, h, w, c] (+)= A^T M A + bias at tiles `first ..< first + count`, from m [16, stride, c]; bias may be null.
 void kernels_winograd_output(const float *m, int64_t stride, const float *bias, bool accumulate, float *y, int64_t first,
                              int64_t count, int64_t h, int64_t w, int64_t c);

@@ -1,3 +1,5 @@
+import TensorEngine
+
 /// A key of the configuration. `*` in a name stands for a name the user chooses.
 struct SettingKey: Sendable {
     let name: String
@@ -54,7 +56,7 @@ struct SettingKey: Sendable {
         choice("models.*.prediction_type", ["epsilon", "v_prediction"]),
         text("models.*.loras.*.path", "a path"),
         number("models.*.loras.*.weight", -10...10, unit: "times its updates"),
-        choice("compute", ["auto", "onednn-bf16", "onednn-fp32", "openblas"]),
+        choice("compute", ComputePath.choices),
         integer("threads", 0...1024, unit: "threads (0: one a core)"),
         text("prepared_weights", "a folder"),
         choice("log_level", ["trace", "debug", "info", "notice", "warning", "error", "critical"]),

@@ -20,7 +20,7 @@ struct BenchCommand: ParsableCommand {
     @Option(help: "Geometry: sd21, sd15 or tiny.")
     var geometry = "sd21"
 
-    @Option(help: "Who computes: auto, onednn-bf16, onednn-fp32 or openblas.")
+    @Option(help: "Who computes: \(ComputePath.choices.joined(separator: ", ")).")
     var compute = "auto"
 
     @Option(help: "Threads that compute; one a core when 0.")
@@ -54,7 +54,8 @@ struct BenchCommand: ParsableCommand {
     func run() throws {
         let geometry = try RandomModel.Geometry(option: geometry)
         guard let path = compute == "auto" ? .best : ComputePath(rawValue: compute) else {
-            throw ValidationError("--compute: found '\(compute)', expected auto, onednn-bf16, onednn-fp32 or openblas")
+            throw ValidationError(
+                "--compute: found '\(compute)', expected one of \(ComputePath.choices.joined(separator: ", "))")
         }
         let named = try parts.split(separator: ",").map { try Self.part($0, in: "--parts") }
         let parts = named.isEmpty ? Benchmark.Part.allCases : named
