@@ -14,7 +14,7 @@ typedef struct attention_plan {
     int64_t padded_width;  // head_size rounded up to 16, the width of a row of packed v
     int64_t query_blocks;
     size_t element_bytes;
-    // Packed k: [kv_n, heads, panels, head_size, PANEL]; in bf16 pairs of consecutive channels lie together.
-    // Packed v: [kv_n, heads, padded_keys, padded_width]; in bf16 pairs of consecutive keys lie together.
+    // Packed k: [kv_n, heads, panels, head_size, PANEL]; for bfloat16 products pairs of consecutive channels lie together.
+    // Packed v: [kv_n, heads, padded_keys, padded_width]; for bfloat16 products pairs of consecutive keys lie together.
     char *packed_k, *packed_v;
 } attention_plan;

@@ -91,7 +91,7 @@ static void NAME(attention_block)(const attention_plan *plan, int64_t index) {
     int64_t at = (image * s->queries + first) * s->q_stride + head * d, q_stride = s->q_stride;
     ELEMENT room[QUERY_BLOCK * 512];
     const ELEMENT *q = READ(s, s->q, at, d, room);
-    if (q == room) {
+    if (q == room) {  // converted: the other rows too
         for (int64_t i = 1; i < rows; i++) (void)READ(s, s->q, at + i * q_stride, d, room + i * d);
         q_stride = d;
     }

@@ -266,7 +266,7 @@ void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, 
 void kernels_patches(const void *x, kernels_type type, float *y, int64_t first, int64_t rows, int64_t from, int64_t to,
                      int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int64_t kernel, int64_t stride,
                      int64_t pad) {
-    const row_kernels *kernels = kernels_chosen();
+    const row_kernels *kernels = kernels_chosen();  // of the pool's thread; every one widens exactly
     for (int64_t p = first; p < first + rows; p++) {
         int64_t image = p / (oh * ow), i = p / ow % oh, j = p % ow;
         for (int64_t column = from, run; column < to; column += run, y += run) {
@@ -408,7 +408,7 @@ static void block_piece(void *context, int64_t index) {
 }
 
 void kernels_attention(const kernels_attention_shape *s) {
-    // The fused kernels hold one block of outputs on the stack.
+    // The fused kernels hold one block of queries, scores and outputs on the stack.
     if (!kernels_cpu().avx2 || s->head_size > 512) {
         reference_attention(s);
         return;

@@ -1,5 +1,5 @@
-// The row kernels for one instruction set. Included by simd_avx2.c and simd_avx512.c, which set LANES (floats in a
-// vector), TILE_VECTORS (vectors in a row of a register tile), and the target attribute for all that follows.
+// The row kernels for one instruction set. Included by simd_avx2.c, simd_avx512.c and attention_avx512_bf16.c, which set
+// LANES (floats in a vector), TILE_VECTORS (vectors in a row of a register tile), and the target attribute for all that follows.
 #include <string.h>
 #include "attention.h"
 

@@ -1,7 +1,7 @@
 import CKernels
 import OpenBLAS
 
-/// Products by OpenBLAS' sgemm: the portable path. A convolution is a product over patches, of which one tile at a time is
+/// Products by OpenBLAS' sgemm: the portable path. A convolution is a product over patches, of which one block at a time is
 /// in memory (im2col, Chellapilla et al. 2006). Weights and inputs in bfloat16 are widened, a block at a time, and multiplied
 /// in fp32.
 ///
@@ -15,38 +15,25 @@ final class OpenBLASBackend: ProductBackend {
         self.pool = pool
     }
 
-    private struct Work {
+    /// A product, and how it is cut into tiles of its result: enough of them for many threads, large enough to be fast.
+    fileprivate struct Work {
         let shape: ProductShape
-        /// inputs * kernel * kernel, and how much of it is multiplied at once.
-        let depth: Int, depthTile: Int
-        let rows: Int, rowTile: Int
-        let columnTile: Int, columnTiles: Int
+        /// Rows of the result and columns of the matrix of patches, which is the input itself of a linear map.
+        let rows: Int, depth: Int
+        let rowTile = 256, columnTile = 320
+        /// How many columns of patches are in memory at once: two of the blocks that sgemm cuts the depth into.
+        let depthTile = 768
         /// In the shape's type of source.
-        var source: UnsafeRawPointer, weights: UnsafeRawPointer
+        let source: UnsafeRawPointer, weights: UnsafeRawPointer
         let bias: UnsafePointer<Float>?
         /// In the shape's type of destination.
-        var destination: UnsafeMutableRawPointer
+        let destination: UnsafeMutableRawPointer
 
+        var rowTiles: Int { (rows + rowTile - 1) / rowTile }
+        var columnTiles: Int { (shape.outputs + columnTile - 1) / columnTile }
+        var isNarrow: Bool { shape.source == .bfloat16 }
         /// A linear map in fp32 reads its input in place.
-        var needsPatches: Bool { shape.kind != .linear || shape.source == .bfloat16 }
-
-        func columns(ofTile tile: Int) -> Range<Int> {
-            tile * columnTile..<min(shape.outputs, (tile + 1) * columnTile)
-        }
-
-        /// A piece of the matrix of patches, in fp32; of a linear map, a piece of its input.
-        func patches(rows: Range<Int>, depth: Range<Int>, into room: UnsafeMutablePointer<Float>) {
-            let (oh, ow) = shape.outputSize
-            let (stride, padBegin) =
-                switch shape.kind {
-                case .linear: (1, 0)
-                case .convolution(_, let stride, let padBegin, _): (stride, padBegin)
-                }
-            kernels_patches(
-                source, shape.source.kernels, room, Int64(rows.lowerBound), Int64(rows.count), Int64(depth.lowerBound),
-                Int64(depth.upperBound), Int64(shape.h), Int64(shape.w), Int64(shape.inputs), Int64(oh), Int64(ow),
-                Int64(shape.kind.kernel), Int64(stride), Int64(padBegin))
-        }
+        var needsPatches: Bool { shape.kind != .linear || isNarrow }
     }
 
     func run(
@@ -54,103 +41,20 @@ final class OpenBLASBackend: ProductBackend {
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
         let (oh, ow) = shape.outputSize
-        let depth = shape.inputs * shape.kind.kernel * shape.kind.kernel
-        let rows = shape.n * oh * ow
-        let isNarrow = shape.source == .bfloat16
-        // Patches of a tile stay within about 2 MB.
-        let rowTile = shape.kind == .linear || isNarrow ? 256 : max(16, min(256, (2 << 20) / (depth * 4)))
-        let columnTile = 640
-        let columnTiles = (shape.outputs + columnTile - 1) / columnTile
         var work = Work(
-            shape: shape, depth: depth, depthTile: isNarrow ? min(depth, 512) : depth, rows: rows, rowTile: rowTile,
-            columnTile: columnTile, columnTiles: columnTiles, source: UnsafeRawPointer(source),
-            weights: try packed(weights, as: shape.source), bias: bias, destination: destination)
-        let rowTiles = (rows + rowTile - 1) / rowTile
-        if shape.kind == .linear {
-            kernels_parallel_for(Int64(shape.batch * rowTiles * columnTiles), Self.linearTile, &work)
-        } else {
-            kernels_parallel_for(Int64(rowTiles), Self.convolutionTile, &work)
-        }
+            shape: shape, rows: shape.n * oh * ow, depth: shape.inputs * shape.kind.kernel * shape.kind.kernel,
+            source: UnsafeRawPointer(source), weights: try packed(weights, as: shape.source), bias: bias,
+            destination: destination)
+        kernels_parallel_for(Int64(shape.batch * work.rowTiles * work.columnTiles), Self.tile, &work)
     }
 
-    private static let linearTile: @convention(c) (UnsafeMutableRawPointer?, Int64) -> Void = { context, index in
-        guard var work = context?.assumingMemoryBound(to: Work.self).pointee else { return }
-        let (rowTile, tile) = (Int(index) / work.columnTiles, Int(index) % work.columnTiles)
-        let rowTiles = (work.rows + work.rowTile - 1) / work.rowTile
-        let (shape, entry) = (work.shape, rowTile / rowTiles)
-        work.source += entry * work.rows * work.depth * shape.source.byteCount
-        work.weights += entry * shape.outputs * work.depth * shape.source.byteCount
-        work.destination += entry * work.rows * shape.outputs * shape.destination.byteCount
-        product(work, rowTile: rowTile % rowTiles, columnTiles: tile..<tile + 1)
-    }
-
-    /// Its patches serve all columns.
-    private static let convolutionTile: @convention(c) (UnsafeMutableRawPointer?, Int64) -> Void = { context, index in
+    private static let tile: @convention(c) (UnsafeMutableRawPointer?, Int64) -> Void = { context, index in
         guard let work = context?.assumingMemoryBound(to: Work.self).pointee else { return }
-        product(work, rowTile: Int(index), columnTiles: 0..<work.columnTiles)
-    }
-
-    private static func product(_ work: Work, rowTile: Int, columnTiles: Range<Int>) {
-        let (shape, depth, outputs) = (work.shape, work.depth, work.shape.outputs)
-        let firstRow = rowTile * work.rowTile
-        let rows = min(work.rowTile, work.rows - firstRow)
-        let isNarrow = shape.source == .bfloat16
-        let left = columnTiles.isEmpty ? 0 : columnTiles.lowerBound * work.columnTile
-
-        func room(_ count: Int) -> UnsafeMutablePointer<Float> { .allocate(capacity: count) }
-        let patches = room(work.needsPatches ? rows * work.depthTile : 0)
-        let widened = room(isNarrow ? min(outputs, work.columnTile) * work.depthTile : 0)
-        let sums = room(shape.destination == .bfloat16 ? rows * columnTiles.count * work.columnTile : 0)
-        defer { for room in [patches, widened, sums] { room.deallocate() } }
-
-        let destination: UnsafeMutablePointer<Float>
-        let stride: Int
-        switch shape.destination {
-        case .float32:
-            destination = work.destination.assumingMemoryBound(to: Float.self) + firstRow * outputs + left
-            stride = outputs
-        case .bfloat16:
-            destination = sums
-            stride = columnTiles.count * work.columnTile
-        }
-
-        for from in Swift.stride(from: 0, to: depth, by: work.depthTile) {
-            let to = min(depth, from + work.depthTile)
-            var a = UnsafePointer(patches)
-            if work.needsPatches {
-                work.patches(rows: firstRow..<firstRow + rows, depth: from..<to, into: patches)
-            } else {
-                a = work.source.assumingMemoryBound(to: Float.self) + firstRow * depth
-            }
-            for columns in columnTiles.map(work.columns(ofTile:)) {
-                var b = UnsafePointer(widened)
-                if isNarrow {
-                    kernels_patches(
-                        work.weights, KERNELS_BF16, widened, Int64(columns.lowerBound), Int64(columns.count),
-                        Int64(from), Int64(to), 1, 1, Int64(depth), 1, 1, 1, 1, 0)
-                } else {
-                    b = work.weights.assumingMemoryBound(to: Float.self) + columns.lowerBound * depth
-                }
-                let count = to - from
-                cblas_sgemm(
-                    CblasRowMajor, CblasNoTrans, CblasTrans, blasint(rows), blasint(columns.count), blasint(count), 1,
-                    a, blasint(count), b, blasint(count), shape.accumulate || from > 0 ? 1 : 0,
-                    destination + (columns.lowerBound - left), blasint(stride))
-            }
-        }
-
-        for columns in columnTiles.map(work.columns(ofTile:)) {
-            for row in 0..<rows {
-                let sums = destination + row * stride + (columns.lowerBound - left)
-                if let bias = work.bias {
-                    for column in 0..<columns.count { sums[column] += bias[columns.lowerBound + column] }
-                }
-                guard shape.destination == .bfloat16 else { continue }
-                let narrow = work.destination.assumingMemoryBound(to: UInt16.self)
-                kernels_f32_to_bf16(
-                    sums, narrow + (firstRow + row) * outputs + columns.lowerBound, Int64(columns.count))
-            }
-        }
+        let column = Int(index) % work.columnTiles * work.columnTile
+        let row = Int(index) / work.columnTiles % work.rowTiles * work.rowTile
+        work.multiply(
+            entry: Int(index) / work.columnTiles / work.rowTiles, rows: row..<min(work.rows, row + work.rowTile),
+            columns: column..<min(work.shape.outputs, column + work.columnTile))
     }
 
     /// `[outputs, kernel, kernel, inputs]`, the order in which a channels-last patch lies in memory, in the type of the sources.
@@ -191,5 +95,77 @@ final class OpenBLASBackend: ProductBackend {
                 }
             }
         }
+    }
+}
+
+extension OpenBLASBackend.Work {
+    /// One tile of the result of one entry of the batch.
+    fileprivate func multiply(entry: Int, rows: Range<Int>, columns: Range<Int>) {
+        let outputs = shape.outputs
+        let source = source + entry * self.rows * depth * shape.source.byteCount
+        let weights = weights + entry * outputs * depth * shape.source.byteCount
+        let start = (entry * self.rows + rows.lowerBound) * outputs + columns.lowerBound
+        let block = needsPatches ? min(depth, depthTile) : depth
+
+        func room(_ count: Int) -> UnsafeMutablePointer<Float> { .allocate(capacity: count) }
+        let patches = room(needsPatches ? rows.count * block : 0)
+        let widened = room(isNarrow ? columns.count * block : 0)
+        let sums = room(shape.destination == .bfloat16 ? rows.count * columns.count : 0)
+        defer { for memory in [patches, widened, sums] { memory.deallocate() } }
+
+        let (result, stride) =
+            switch shape.destination {
+            case .float32: (destination.assumingMemoryBound(to: Float.self) + start, outputs)
+            case .bfloat16: (sums, columns.count)
+            }
+        for from in Swift.stride(from: 0, to: depth, by: block) {
+            let part = from..<min(depth, from + block)
+            var (a, aStride) = (UnsafePointer(patches), part.count)
+            if needsPatches {
+                readPatches(source, rows: rows, part, into: patches)
+            } else {
+                (a, aStride) = (source.assumingMemoryBound(to: Float.self) + rows.lowerBound * depth + from, depth)
+            }
+            var (b, bStride) = (UnsafePointer(widened), part.count)
+            if isNarrow {
+                // As the patches of as many pictures of one pixel.
+                kernels_patches(
+                    weights, KERNELS_BF16, widened, Int64(columns.lowerBound), Int64(columns.count),
+                    Int64(part.lowerBound), Int64(part.upperBound), 1, 1, Int64(depth), 1, 1, 1, 1, 0)
+            } else {
+                (b, bStride) = (weights.assumingMemoryBound(to: Float.self) + columns.lowerBound * depth + from, depth)
+            }
+            cblas_sgemm(
+                CblasRowMajor, CblasNoTrans, CblasTrans, blasint(rows.count), blasint(columns.count),
+                blasint(part.count), 1, a, blasint(aStride), b, blasint(bStride),
+                shape.accumulate || from > 0 ? 1 : 0, result, blasint(stride))
+        }
+
+        for row in 0..<rows.count {
+            let sums = result + row * stride
+            if let bias {
+                for column in 0..<columns.count { sums[column] += bias[columns.lowerBound + column] }
+            }
+            guard shape.destination == .bfloat16 else { continue }
+            // So few that the calling thread converts them.
+            kernels_f32_to_bf16(
+                sums, destination.assumingMemoryBound(to: UInt16.self) + start + row * outputs, Int64(columns.count))
+        }
+    }
+
+    /// A piece of the matrix of patches, in fp32.
+    private func readPatches(
+        _ source: UnsafeRawPointer, rows: Range<Int>, _ columns: Range<Int>, into patches: UnsafeMutablePointer<Float>
+    ) {
+        let (oh, ow) = shape.outputSize
+        let (stride, padBegin) =
+            switch shape.kind {
+            case .linear: (1, 0)
+            case .convolution(_, let stride, let padBegin, _): (stride, padBegin)
+            }
+        kernels_patches(
+            source, shape.source.kernels, patches, Int64(rows.lowerBound), Int64(rows.count),
+            Int64(columns.lowerBound), Int64(columns.upperBound), Int64(shape.h), Int64(shape.w), Int64(shape.inputs),
+            Int64(oh), Int64(ow), Int64(shape.kind.kernel), Int64(stride), Int64(padBegin))
     }
 }

@@ -4,7 +4,7 @@ import Glibc
 public enum ElementType: Sendable {
     /// IEEE single precision: the residual stream, and everything on the fp32 paths.
     case float32
-    /// The upper half of a single: inputs of products on the bf16 path.
+    /// The upper half of a single: inputs of products on the bf16 paths.
     case bfloat16
 
     /// Size of one element in bytes.

@@ -22,7 +22,7 @@ public final class Weights {
     let kind: ProductKind
     let inputs: Int
     let outputs: Int
-    /// How many such maps one after the other, for as many inputs.
+    /// Matrices that `fill` writes one after the other, each for an input of its own.
     let batch: Int
     let bias: Tensor?
     /// Of the parameters they are made of; nil of weights that are not kept between runs.
@@ -71,7 +71,7 @@ extension Weights {
 struct PackedWeights {
     let storage: Storage
     let byteCount: Int
-    /// The oneDNN product they were laid out for; nil for OpenBLAS, which has one layout.
+    /// The oneDNN product they were laid out for; nil for OpenBLAS, which has one layout on each path.
     let product: OpaquePointer?
     /// Names of parameters and layout, by which another run finds them; nil where they are not kept.
     var name: String?
@@ -121,7 +121,7 @@ extension ProductShape {
         }
     }
 
-    /// Multiplies and adds.
+    /// Multiplies and adds, of a convolution by its definition: Winograd's way takes fewer.
     var flops: Double {
         let (oh, ow) = outputSize
         return 2 * Double(batch * n * oh * ow) * Double(inputs * outputs * kind.kernel * kind.kernel)

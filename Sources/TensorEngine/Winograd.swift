@@ -5,8 +5,8 @@ import CKernels
 // bfloat16 convolution.
 
 extension ProductShape {
-    /// Tiles of 2x2 results that are made at once, at most: their transforms stay in the cache.
-    private static let winogradBlock = 256
+    /// Tiles of 2x2 results that are made at once, at most: enough rows for a fast product, few enough for its cache.
+    private static let largestWinogradBlock = 256
 
     /// Tiles of one picture.
     fileprivate var winogradTiles: Int { ((h + 1) / 2) * ((w + 1) / 2) }
@@ -14,14 +14,14 @@ extension ProductShape {
     /// Tiles of a block: as many blocks as a picture needs, of one size. A block never holds tiles of two pictures, so that a
     /// picture's tiles have the same places in it, and so the same sums, in whatever batch it is.
     fileprivate var winogradBlock: Int {
-        let blocks = (winogradTiles + Self.winogradBlock - 1) / Self.winogradBlock
+        let blocks = (winogradTiles + Self.largestWinogradBlock - 1) / Self.largestWinogradBlock
         return (winogradTiles + blocks - 1) / blocks
     }
 
     /// Where it pays: enough tiles in each picture to fill a block, enough channels to outweigh the transforms.
     var suitsWinograd: Bool {
         kind == .convolution(kernel: 3, stride: 1, padBegin: 1, padEnd: 1) && destination == .float32
-            && min(inputs, outputs) >= 128 && winogradTiles >= Self.winogradBlock
+            && min(inputs, outputs) >= 128 && winogradTiles >= Self.largestWinogradBlock
     }
 
     /// The products of a block at the 16 places of the transform.

@@ -8,19 +8,18 @@ import Testing
 @testable import DreamCache
 
 /// Adapters and models from one format into another.
-@Suite struct AdapterFileTests {
+@Suite final class AdapterFileTests {
     private let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
 
     init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
 
-    private func tidy() { try? FileManager.default.removeItem(atPath: folder) }
+    deinit { try? FileManager.default.removeItem(atPath: folder) }
 
     private func values(_ path: String) throws -> [String: [Float]] {
         try Checkpoint.open(path).tensors.mapValues { $0.floats() }
     }
 
     @Test func thereAndBack() throws {
-        defer { tidy() }
         let original = Golden.path("cross_attention-199999.pt")
         let (ours, again) = ("\(folder)/adapter.safetensors", "\(folder)/adapter.pt")
         let file = try AdapterFile(path: original)
@@ -48,7 +47,6 @@ import Testing
     }
 
     @Test func theBaseMustBeKnown() throws {
-        defer { tidy() }
         let file = try AdapterFile(path: Golden.path("cross_attention-199999.pt"))
         let error = try #require(throws: DreamCacheError.self) {
             try file.writeSafetensors(to: "\(folder)/adapter.safetensors")
@@ -59,7 +57,6 @@ import Testing
 
     /// Stable Diffusion 1 and 2 have sites of the same shapes: there the metadata decides.
     @Test func anAdapterOfAnotherBaseOfEqualShapesIsRefusedByName() throws {
-        defer { tidy() }
         let sites = [
             "middle_block.1": 1280, "output_blocks.4.1": 1280, "output_blocks.6.1": 640, "output_blocks.8.1": 640,
             "output_blocks.10.1": 320,
@@ -91,7 +88,6 @@ import Testing
     }
 
     @Test func anAdapterRunsInEitherFormat() throws {
-        defer { tidy() }
         let original = Golden.path("cross_attention-199999.pt")
         try AdapterFile(path: original).writeSafetensors(
             to: "\(folder)/adapter.safetensors", architecture: .stableDiffusion2)
@@ -118,7 +114,6 @@ import Testing
 
     @Test(arguments: [StoredElementType.f16, .bf16, .f32])
     func aCheckpointInAnotherPrecision(_ type: StoredElementType) throws {
-        defer { tidy() }
         let (source, target) = (Family("sd1").path("single.ckpt"), "\(folder)/model.safetensors")
         try Conversion.checkpoint(source, to: target, type: type)
         let (old, new) = (try Checkpoint.open(source), try Checkpoint.open(target))
@@ -133,7 +128,6 @@ import Testing
     }
 
     @Test func aFolderBecomesOneFileAPart() throws {
-        defer { tidy() }
         let family = Family("sd2")
         let target = "\(folder)/converted"
         try Conversion.checkpoint(family.folder, to: target, type: .f32)
@@ -153,7 +147,6 @@ import Testing
     }
 
     @Test func numbersTooLargeForHalfPrecisionAreRefused() throws {
-        defer { tidy() }
         var writer = SafetensorsWriter()
         writer.add("a", type: .f32, shape: [2], floats: [1, 7e4])
         let (source, target) = ("\(folder)/large.safetensors", "\(folder)/half.safetensors")

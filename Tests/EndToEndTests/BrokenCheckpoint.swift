@@ -6,10 +6,9 @@ import Golden
 enum BrokenCheckpoint {
     static let missing = "model.diffusion_model.middle_block.1.proj_in.weight"
 
-    private static let made: Result<String, any Error> = Result {
-        let path = FileManager.default.temporaryDirectory.appendingPathComponent(
-            "dreamcache-broken-\(ProcessInfo.processInfo.processIdentifier).safetensors"
-        ).path
+    /// Writes it into `folder`; the path of the file.
+    static func make(in folder: URL) throws -> String {
+        let path = folder.appendingPathComponent("broken.safetensors").path
         var writer = SafetensorsWriter()
         for tensor in try Checkpoint.open(Golden.path("tiny-sd2.ckpt")).tensors.values where tensor.name != missing {
             writer.add(tensor)
@@ -17,7 +16,4 @@ enum BrokenCheckpoint {
         try writer.write(toPath: path)
         return path
     }
-
-    /// Its file, made once.
-    static var path: String { get throws { try made.get() } }
 }

@@ -79,7 +79,7 @@ import Testing
     }
 
     @Test func aMissingTensorIsNamed() throws {
-        let place = try Workplace(checkpoint: try BrokenCheckpoint.path)
+        let place = try Workplace(checkpoint: BrokenCheckpoint.make)
         let manifest = try place.write("m.json", #"{"prompt": "x", "num_inference_steps": 1, "seed": 1}"#)
         let result = try place.dreamcache("render", manifest, "--out", place.path("set"))
         #expect(result.status == 78)

@@ -98,7 +98,7 @@ import Testing
     }
 
     @Test func aModelWithAMissingTensorFailsTheJobAndNotTheDaemon() throws {
-        let place = try Workplace(checkpoint: try BrokenCheckpoint.path)
+        let place = try Workplace(checkpoint: BrokenCheckpoint.make)
         let daemon = try place.startDaemon()
         try dropSubject("cat", place)
         try place.drop(Data(manifest("cat").utf8), as: "jobs/broken.json")

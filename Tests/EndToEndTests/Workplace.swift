@@ -6,8 +6,12 @@ import Synchronization
 final class Workplace: Sendable {
     let folder: URL
 
-    /// - Parameter configuration: further lines of the YAML file.
-    init(configuration: String = "", checkpoint: String = Golden.path("tiny-sd2.ckpt")) throws {
+    /// - Parameters:
+    ///   - configuration: further lines of the YAML file.
+    ///   - checkpoint: the path of the model's, which may be made in the place's folder.
+    init(
+        configuration: String = "", checkpoint: (_ folder: URL) throws -> String = { _ in Golden.path("tiny-sd2.ckpt") }
+    ) throws {
         folder = FileManager.default.temporaryDirectory.appendingPathComponent("dreamcache-e2e-\(UUID().uuidString)")
         try FileManager.default.createDirectory(
             at: folder.appendingPathComponent("spool"), withIntermediateDirectories: true)
@@ -20,7 +24,7 @@ final class Workplace: Sendable {
               min_free_megabytes: 0
             models:
               tiny:
-                checkpoint: \(checkpoint)
+                checkpoint: \(try checkpoint(folder))
                 yaml: \(Golden.path("tiny-sd2.yaml"))
                 adapter: \(Golden.path("cross_attention-199999.pt"))
             compute: onednn-fp32

@@ -146,6 +146,9 @@ import Testing
         #expect(
             machine.waiting(for: try Self.entry("j", 1, subjects: ["cat"])) == "waiting for references of subject 'cat'"
         )
+        #expect(
+            machine.waiting(for: try Self.entry("k", 2, subjects: ["cat", "bird"]))
+                == "waiting for references of subjects 'cat', 'bird'")
         _ = machine.handle(.subject("cat", .pending(notBefore: 0)), now: 0)
         #expect(machine.handle(.tick, now: 0) == [.work(.encode("cat"))])
         let actions = machine.handle(.worked, now: 1)

@@ -111,19 +111,28 @@ func worst(_ a: [Float], _ b: [Float], absolute: Float, relative: Float) -> Floa
 
 /// What one CPU would run.
 enum InstructionSet: CaseIterable {
-    case scalar, avx2, avx512
+    case scalar, avx2, avx512, avx512BF16
 
     /// Those this CPU has.
     static let present: [InstructionSet] = {
         let cpu = kernels_cpu()
-        return allCases.filter { $0 == .scalar || ($0 == .avx2 && cpu.avx2) || ($0 == .avx512 && cpu.avx512) }
+        return allCases.filter {
+            switch $0 {
+            case .scalar: true
+            case .avx2: cpu.avx2
+            case .avx512: cpu.avx512
+            case .avx512BF16: cpu.avx512_bf16
+            }
+        }
     }()
 
     /// Runs `body` as such a CPU would; other threads are not affected.
     func run<R>(_ body: () throws -> R) rethrows -> R {
         let all = kernels_cpu_features(avx2: true, avx512: true, avx512_bf16: true)
         kernels_limit_cpu(
-            kernels_cpu_features(avx2: self != .scalar, avx512: self == .avx512, avx512_bf16: self == .avx512))
+            kernels_cpu_features(
+                avx2: self != .scalar, avx512: self == .avx512 || self == .avx512BF16, avx512_bf16: self == .avx512BF16)
+        )
         defer { kernels_limit_cpu(all) }
         return try body()
     }

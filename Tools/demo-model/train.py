@@ -211,7 +211,8 @@ class Captions:
 class Pool:
     """Composites as latents, of which the oldest are replaced by new ones all the time."""
 
-    def __init__(self, size, latents, collection, seed):
+    def __init__(self, size, latents, collection, seed, white=0.1):
+        self.white = white  # share of references, subjects on white
         self.g = numpy.random.default_rng(seed)
         self.latents, self.collection = latents, collection
         self.backgrounds = Backgrounds(40, SEED)
@@ -224,13 +225,13 @@ class Pool:
         for _ in range(0, size, 64):
             self.renew(64)
 
-    def renew(self, count, white=0.1):
+    def renew(self, count):
         made = []
         for i in range(count):
             slot = (self.next + i) % len(self.z)
             index = int(self.g.integers(len(self.collection.train)))
             scene = int(self.g.integers(len(SCENES)))
-            if self.g.random() < white:
+            if self.g.random() < self.white:
                 scene = -1
                 made.append(composites.reference(self.collection.train[index], self.g))
                 self.masks[slot] = 1
@@ -359,9 +360,9 @@ def train_adapters(work, preset, minutes, collection):
     begin_as_self_attention(network, references)
     stage = Stage("adapters", work, minutes, {"unet": network}, 1.5e-3)
     print(f"{sum(p.numel() for p in stage.parameters)} parameters", flush=True)
-    pool = Pool(2048, latents, collection, [SEED, stage.step, 2])
+    pool = Pool(2048, latents, collection, [SEED, stage.step, 2], white=0)
     while stage.running():
-        pool.renew(4, white=0)
+        pool.renew(4)
         references.renew(g.integers(len(collection.train), size=4))
         rows, words = pool.batch(preset.batch)
         z = pool.z[torch.from_numpy(rows)]

@@ -123,5 +123,5 @@ typedef struct {
 
 size_t kernels_attention_scratch_bytes(const kernels_attention_shape *shape);
 void kernels_attention(const kernels_attention_shape *shape);
-/// The textbook: fp32 only, strides as above.
+/// The textbook: fp32 arithmetic, types and strides as above.
 void reference_attention(const kernels_attention_shape *shape);

@@ -388,8 +388,11 @@ public struct QueueMachine: Sendable {
                 jobs[id] = (entry, .unsettled(until: now + limits.environmentPause))
                 actions.append(.settle(id, entry.attempts))
             case .queued:
-                guard let missing = missingSubject(of: entry) else { continue }
-                let reason = "subject '\(missing)' was not dropped within \(Int(limits.subjectLimit)) s"
+                let missing = missingSubjects(of: entry)
+                guard !missing.isEmpty else { continue }
+                let reason =
+                    "\(Self.named(missing)) \(missing.count == 1 ? "was" : "were") not dropped within "
+                    + "\(Int(limits.subjectLimit)) s"
                 end(id, .fail(id, reason: reason), &actions)
             case .active: break
             }
@@ -398,12 +401,17 @@ public struct QueueMachine: Sendable {
 
     // MARK: - What comes next
 
-    /// The first of a job's subjects that nobody has dropped.
-    public func missingSubject(of entry: Entry) -> String? { entry.subjects.first { subjects[$0] == nil } }
+    /// Those of a job's subjects that nobody has dropped.
+    private func missingSubjects(of entry: Entry) -> [String] { entry.subjects.filter { subjects[$0] == nil } }
+
+    private static func named(_ subjects: [String]) -> String {
+        (subjects.count == 1 ? "subject " : "subjects ") + subjects.map { "'\($0)'" }.joined(separator: ", ")
+    }
 
     /// Why a queued job does not run yet, or nil when it could.
     public func waiting(for entry: Entry) -> String? {
-        if let missing = missingSubject(of: entry) { return "waiting for references of subject '\(missing)'" }
+        let missing = missingSubjects(of: entry)
+        if !missing.isEmpty { return "waiting for references of \(Self.named(missing))" }
         for name in entry.subjects {
             if case .pending = subjects[name] { return "waiting for the references of subject '\(name)' to be encoded" }
         }
@@ -415,7 +423,7 @@ public struct QueueMachine: Sendable {
         var deadlines: [Double] = jobs.values.compactMap { entry, standing in
             switch standing {
             case .retrying(let until), .unsettled(let until): until
-            case .queued(let since): missingSubject(of: entry) == nil ? nil : since + limits.subjectLimit
+            case .queued(let since): missingSubjects(of: entry).isEmpty ? nil : since + limits.subjectLimit
             case .active: nil
             }
         }
