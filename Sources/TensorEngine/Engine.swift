@@ -33,7 +33,7 @@ public final class Engine {
         self.usesWinograd = usesWinograd
         switch path {
         case .oneDNNBF16, .oneDNNFP32: backend = try OneDNNBackend(pool: pool)
-        case .openBLASBF16, .openBLAS: backend = OpenBLASBackend(pool: pool)
+        case .openBLASBF16, .openBLAS: backend = OpenBLASBackend()
         }
     }
 

@@ -13,9 +13,9 @@ final class OneDNNBackend: ProductBackend {
     private let pool: BufferPool
     private var products: [Key: OpaquePointer] = [:]
     /// Those of `products` that oneDNN would compute in fp32 by its general matrix product, which divides sums among threads,
-    /// so that its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `tiles` does them.
+    /// so that its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `openBLAS` does them.
     private var general: Set<OpaquePointer> = []
-    private let tiles: OpenBLASBackend
+    private let openBLAS = OpenBLASBackend()
 
     init(pool: BufferPool) throws(EngineError) {
         var engine: OpaquePointer?
@@ -23,7 +23,6 @@ final class OneDNNBackend: ProductBackend {
         guard status == 0, let engine else { throw Self.error("open", status) }
         self.engine = engine
         self.pool = pool
-        tiles = OpenBLASBackend(pool: pool)
     }
 
     deinit {
@@ -39,9 +38,14 @@ final class OneDNNBackend: ProductBackend {
         _ shape: ProductShape, source: UnsafeMutableRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
+        // Batches in fp32, which are Winograd's, on every CPU: it is how their speed is known.
+        if shape.batch > 1, shape.source == .float32 {
+            try openBLAS.run(shape, source: source, weights: weights, bias: bias, destination: destination)
+            return
+        }
         let product = try product(for: shape)
         if general.contains(product) {
-            try tiles.run(shape, source: source, weights: weights, bias: bias, destination: destination)
+            try openBLAS.run(shape, source: source, weights: weights, bias: bias, destination: destination)
             return
         }
         let packed = try packed(weights, for: product)

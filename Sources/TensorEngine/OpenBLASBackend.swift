@@ -8,12 +8,7 @@ import OpenBLAS
 /// OpenBLAS runs on one thread in each call; the tiles, whose sizes depend on the shape alone, go to the pool that all
 /// kernels share. So the result does not depend on the number of threads.
 final class OpenBLASBackend: ProductBackend {
-    private let pool: BufferPool
-
-    init(pool: BufferPool) {
-        openblas_set_num_threads(1)
-        self.pool = pool
-    }
+    init() { openblas_set_num_threads(1) }
 
     /// A product, and how it is cut into tiles of its result: enough of them for many threads, large enough to be fast.
     fileprivate struct Work {

@@ -1,4 +1,4 @@
-"""Composites: a subject placed in a scene, its caption and its mask; and references, the subject alone on white."""
+"""Composites: a subject placed in a scene, and its caption; and references, the subject alone on white."""
 
 import numpy
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
@@ -36,7 +36,7 @@ def _posed(picture, g, longest, tilt):
 
 
 def composite(subject, scene, backgrounds, g):
-    """[SIZE, SIZE, 3] and its mask [SIZE, SIZE]."""
+    """[SIZE, SIZE, 3] bytes."""
     canvas = Image.fromarray(backgrounds.pick(scene, g)).convert("RGBA")
     picture = _posed(subject.picture, g, g.uniform(0.5, 0.74) * SIZE, 12)
     light = g.uniform(0.85, 1.1)
@@ -58,7 +58,7 @@ def composite(subject, scene, backgrounds, g):
     layer = Image.new("RGBA", (SIZE, SIZE))
     layer.paste(picture, (x, y))
     canvas.alpha_composite(layer)
-    return numpy.asarray(canvas.convert("RGB")), numpy.asarray(layer.getchannel("A"))
+    return numpy.asarray(canvas.convert("RGB"))
 
 
 def reference(subject, g=None, is_disturbed=True):

@@ -92,8 +92,11 @@ def main():
     parser.add_argument("--toys", type=int, default=2500)
     parser.add_argument("--every", type=int, default=1, help="judge only every so many subjects (a quick look)")
     parser.add_argument("--only", help="conditions to run, by the beginning of their names")
+    parser.add_argument("--image-scale", type=float, default=12, help="beside those of the curve; %(default)s")
+    parser.add_argument("--guidance", type=float, default=8, help="%(default)s")
     arguments = parser.parse_args()
-    arguments.option = {"guidance_scale": 8.0, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
+    arguments.option = {
+        "guidance_scale": arguments.guidance, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
     held_out = Collection(arguments.work, arguments.toys).held_out[:SUBJECTS]
     judges = Judges(averaged(arguments.work, "judges"), held_out)
     chosen = range(0, len(held_out), arguments.every)
@@ -101,14 +104,15 @@ def main():
     g = numpy.random.default_rng(SEED + 2)
     backgrounds = Backgrounds(20, SEED + 3)
     every = [(n, s) for n in range(len(held_out)) for s in range(len(SCENES))]
-    real = [composites.composite(held_out[n], s, backgrounds, g)[0] for n, s in every]
+    real = [composites.composite(held_out[n], s, backgrounds, g) for n, s in every]
     numbers = {"real composites": judges.judge(real, [n for n, _ in every], [s for _, s in every])}
 
     program = Program(arguments, held_out)
     scenes = list(range(len(SCENES)))
-    conditions = {"image_scale 4": (1, 4), "no cache": (0, 0)}
-    conditions |= {f"{references} references, image_scale 4": (references, 4) for references in (2, 4)}
-    conditions |= {f"image_scale {scale:g}": (1, scale) for scale in (0, 0.5, 1, 2)}
+    strong = arguments.image_scale
+    conditions = {f"image_scale {strong:g}": (1, strong), "no cache": (0, 0)}
+    conditions |= {f"{references} references, image_scale {strong:g}": (references, strong) for references in (2, 4)}
+    conditions |= {f"image_scale {scale:g}": (1, scale) for scale in (0, 0.5, 1, 2, 4)}
     for name, (references, scale) in conditions.items():
         if arguments.only and not name.startswith(arguments.only):
             continue

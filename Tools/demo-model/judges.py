@@ -73,7 +73,7 @@ def train(stage_of, collection, seed, count=64):
         indices = g.choice(len(collection.train), size=count, replace=False)
         scenes = g.integers(len(SCENES), size=count)
         targets = judged(numpy.stack([
-            composites.composite(collection.train[i], s, backgrounds, g)[0] for i, s in zip(indices, scenes)]))
+            composites.composite(collection.train[i], s, backgrounds, g) for i, s in zip(indices, scenes)]))
         references = judged(numpy.stack([composites.reference(collection.train[i], g) for i in indices]))
         seen = disturbed(targets)
         points = networks["subject"](torch.cat([seen, references]))
