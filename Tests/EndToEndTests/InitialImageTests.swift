@@ -17,8 +17,9 @@ extension DaemonTests {
             }
             try place.drop(Data(text(#", "init_image": "sketch", "strength": 0.6"#).utf8), as: "jobs/sketch.json")
             try place.eventually("it waits for the picture") {
-                place.receipt("sketch.json").contains("references of subject 'cat'")
-                    || place.receipt("sketch.json").contains("references of subject 'sketch'")
+                // Alone, or beside the other subject.
+                place.receipt("sketch.json").contains("waiting for references of subject")
+                    && place.receipt("sketch.json").contains("'sketch'")
             }
             try place.drop(Data(sketch), as: "references/sketch.png")
             let done = try place.dreamcache("wait", "sketch", "--timeout", "60")

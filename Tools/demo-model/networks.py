@@ -30,7 +30,7 @@ class Preset:
 
 
 PRESETS = {
-    # Two cores, five hours. What ships had 10, 139, 72 and 8 minutes of them, with the learning rate falling accordingly.
+    # Two cores, five hours. What ships had 10, 139, 86 and 8 minutes of them, with the learning rate falling accordingly.
     "cpu": Preset(
         unet.Geometry(
             channels=32, multipliers=(1, 2, 3), residual_blocks=1, attention_levels=(1, 2), head_channels=32,
