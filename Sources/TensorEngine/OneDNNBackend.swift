@@ -11,10 +11,9 @@ final class OneDNNBackend: ProductBackend {
 
     private let engine: OpaquePointer
     private let pool: BufferPool
-    private var products: [Key: OpaquePointer] = [:]
-    /// Those of `products` that oneDNN would compute in fp32 by its general matrix product, which divides sums among threads,
-    /// so that its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `openBLAS` does them.
-    private var general: Set<OpaquePointer> = []
+    /// nil are those that oneDNN would compute in fp32 by its general matrix product, which divides sums among threads, so that
+    /// its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `openBLAS` does them.
+    private var products: [Key: OpaquePointer?] = [:]
     private let openBLAS = OpenBLASBackend()
 
     init(pool: BufferPool) throws(EngineError) {
@@ -26,7 +25,7 @@ final class OneDNNBackend: ProductBackend {
     }
 
     deinit {
-        for product in products.values { onednn_release(product) }
+        for case let product? in products.values { onednn_release(product) }
         onednn_close(engine)
     }
 
@@ -38,13 +37,7 @@ final class OneDNNBackend: ProductBackend {
         _ shape: ProductShape, source: UnsafeMutableRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
-        // Batches in fp32, which are Winograd's, on every CPU: it is how their speed is known.
-        if shape.batch > 1, shape.source == .float32 {
-            try openBLAS.run(shape, source: source, weights: weights, bias: bias, destination: destination)
-            return
-        }
-        let product = try product(for: shape)
-        if general.contains(product) {
+        guard let product = try product(for: shape) else {
             try openBLAS.run(shape, source: source, weights: weights, bias: bias, destination: destination)
             return
         }
@@ -55,7 +48,10 @@ final class OneDNNBackend: ProductBackend {
         guard status == 0 else { throw Self.error("run \(shape)", status) }
     }
 
-    private func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer {
+    /// nil where OpenBLAS does it.
+    private func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer? {
+        // Batches in fp32, which are Winograd's, on every CPU: it is how their speed is known.
+        if shape.batch > 1, shape.source == .float32 { return nil }
         let key = Key(shape: shape, threads: kernels_threads())
         if let product = products[key] { return product }
         let options = onednn_options(
@@ -77,10 +73,12 @@ final class OneDNNBackend: ProductBackend {
             status = onednn_convolution(engine, convolution, options, &product)
         }
         guard status == 0, let product else { throw Self.error("make \(shape)", status) }
-        products[key] = product
         if shape.source == .float32, String(cString: onednn_implementation(product)).hasPrefix("gemm") {
-            general.insert(product)
+            onednn_release(product)
+            products.updateValue(nil, forKey: key)
+            return nil
         }
+        products[key] = product
         return product
     }
 

@@ -62,22 +62,24 @@ final class OpenBLASBackend: ProductBackend {
             memory throws(EngineError) in
             switch type {
             case .float32:
-                try arrange(weights, into: memory.bindMemory(to: Float.self, capacity: weights.count))
+                let floats = memory.bindMemory(to: Float.self, capacity: weights.count)
+                try arrange(weights, into: UnsafeMutableBufferPointer(start: floats, count: weights.count))
             case .bfloat16:
-                let floats = UnsafeMutablePointer<Float>.allocate(capacity: weights.count)
-                defer { floats.deallocate() }
-                try arrange(weights, into: floats)
-                kernels_f32_to_bf16(
-                    floats, memory.bindMemory(to: UInt16.self, capacity: weights.count), Int64(weights.count))
+                try withFloats(weights.count) { floats throws(EngineError) in
+                    try arrange(weights, into: floats)
+                    kernels_f32_to_bf16(
+                        floats.baseAddress, memory.bindMemory(to: UInt16.self, capacity: weights.count),
+                        Int64(weights.count))
+                }
             }
         }
         return UnsafeRawPointer(storage.pointer)
     }
 
-    private func arrange(_ weights: Weights, into packed: UnsafeMutablePointer<Float>) throws(EngineError) {
+    private func arrange(_ weights: Weights, into packed: UnsafeMutableBufferPointer<Float>) throws(EngineError) {
         let area = weights.kind.kernel * weights.kind.kernel
         if area == 1 {
-            weights.fill(UnsafeMutableBufferPointer(start: packed, count: weights.count))
+            weights.fill(packed)
             return
         }
         try weights.withValues { floats in

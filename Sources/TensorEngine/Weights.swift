@@ -60,11 +60,20 @@ extension Weights {
     /// Calls `body` with the values in PyTorch's order. They are in memory for that long only, and not in the pool's, which
     /// would keep the largest of each size for ever.
     func withValues<R>(_ body: (UnsafeMutableBufferPointer<Float>) throws(EngineError) -> R) throws(EngineError) -> R {
-        let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: count)
-        defer { values.deallocate() }
-        fill(values)
-        return try body(values)
+        try withFloats(count) { values throws(EngineError) in
+            fill(values)
+            return try body(values)
+        }
     }
+}
+
+/// Calls `body` with room for `count` values that are not set yet.
+func withFloats<R, E: Error>(
+    _ count: Int, _ body: (UnsafeMutableBufferPointer<Float>) throws(E) -> R
+) throws(E) -> R {
+    let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: count)
+    defer { values.deallocate() }
+    return try body(values)
 }
 
 /// Weights in the layout of one backend.

@@ -40,10 +40,10 @@ extension Weights {
             kind: .linear, inputs: inputs, outputs: outputs, batch: 16, bias: nil, name: name.map { "\($0) winograd" },
             pool: pool, shelf: shelf
         ) { [fill, count, inputs, outputs] matrices in
-            let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: count)
-            defer { values.deallocate() }
-            fill(values)
-            kernels_winograd_weights(values.baseAddress, matrices.baseAddress, Int64(outputs), Int64(inputs))
+            withFloats(count) { values in
+                fill(values)
+                kernels_winograd_weights(values.baseAddress, matrices.baseAddress, Int64(outputs), Int64(inputs))
+            }
         }
         winograd = made
         return made

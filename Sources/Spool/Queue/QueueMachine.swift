@@ -404,6 +404,8 @@ public struct QueueMachine: Sendable {
     /// Those of a job's subjects that nobody has dropped.
     private func missingSubjects(of entry: Entry) -> [String] { entry.subjects.filter { subjects[$0] == nil } }
 
+    private func lacksSubjects(_ entry: Entry) -> Bool { entry.subjects.contains { subjects[$0] == nil } }
+
     private static func named(_ subjects: [String]) -> String {
         (subjects.count == 1 ? "subject " : "subjects ") + subjects.map { "'\($0)'" }.joined(separator: ", ")
     }
@@ -423,7 +425,7 @@ public struct QueueMachine: Sendable {
         var deadlines: [Double] = jobs.values.compactMap { entry, standing in
             switch standing {
             case .retrying(let until), .unsettled(let until): until
-            case .queued(let since): missingSubjects(of: entry).isEmpty ? nil : since + limits.subjectLimit
+            case .queued(let since): lacksSubjects(entry) ? since + limits.subjectLimit : nil
             case .active: nil
             }
         }
