@@ -213,7 +213,7 @@ class UNet(nn.Module):
         """latent [n, 4, h, w], timestep [1], context [n, 77, width], and for each site its cached tokens [1, tokens, c]."""
         memory = dict(zip(self.sites, memory))
         half = self.geometry.channels // 2
-        frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10000) / half))
+        frequencies = torch.exp(torch.arange(half, dtype=torch.float32, device=timestep.device) * (-math.log(10000) / half))
         angles = timestep.float()[:, None] * frequencies
         time = self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=-1).to(latent.dtype))
 

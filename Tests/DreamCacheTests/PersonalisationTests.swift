@@ -83,7 +83,7 @@ import Testing
         var (with, without) = (0.0, 0.0)
         for (index, subject) in Self.subjects.enumerated() {
             var request = ImageRequest(prompt: "a photo of a \(subject.kind), on a wooden floor", seed: UInt64(index))
-            request.guidance = Guidance(guidanceScale: 8, imageScale: 12)
+            request.guidance = Guidance(guidanceScale: 7.5, imageScale: 4)
             request.steps = 12
             request.scheduler = "DPMSolverMultistepScheduler"
             without += identity(try pipeline.generate(request), index) / Double(Self.subjects.count)
@@ -93,6 +93,6 @@ import Testing
             request.caches = [try FeatureCache.open(file)]
             with += identity(try pipeline.generate(request), index) / Double(Self.subjects.count)
         }
-        #expect(with - without > 0.2, "identity \(with) with the caches, \(without) without")
+        #expect(with - without > 0.25, "identity \(with) with the caches, \(without) without")
     }
 }

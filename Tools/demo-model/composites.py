@@ -90,11 +90,3 @@ def phrase(kind, opening, words):
     if kind[0] in "aeiou":
         opening = opening.replace("a {}", "an {}")
     return f"{opening.format(kind)}, {words}"
-
-
-def caption(kind, scene, g):
-    """One of the ways to say it; without words now and then, for guidance."""
-    if g.random() < 0.08:
-        return ""
-    words = SCENES[scene].words
-    return phrase(kind, OPENINGS[g.integers(len(OPENINGS))], words[g.integers(len(words))])

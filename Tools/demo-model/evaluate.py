@@ -21,6 +21,7 @@ from PIL import Image
 import composites
 from composites import Backgrounds
 from judges import Judges
+from networks import PRESETS
 from scenes import SCENES
 from train import SEED, Collection, averaged
 
@@ -89,15 +90,14 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/demo-model"))
     parser.add_argument("--programs", type=pathlib.Path, default=pathlib.Path(".build/release"))
     parser.add_argument("--model", type=pathlib.Path, required=True)
-    parser.add_argument("--toys", type=int, default=2500)
     parser.add_argument("--every", type=int, default=1, help="judge only every so many subjects (a quick look)")
     parser.add_argument("--only", help="conditions to run, by the beginning of their names")
-    parser.add_argument("--image-scale", type=float, default=12, help="beside those of the curve; %(default)s")
-    parser.add_argument("--guidance", type=float, default=8, help="%(default)s")
+    parser.add_argument("--image-scale", type=float, default=4, help="beside those of the curve; %(default)s")
+    parser.add_argument("--guidance", type=float, default=7.5, help="%(default)s")
     arguments = parser.parse_args()
     arguments.option = {
         "guidance_scale": arguments.guidance, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
-    held_out = Collection(arguments.work, arguments.toys).held_out[:SUBJECTS]
+    held_out = Collection(arguments.work, PRESETS["cpu"]).held_out[:SUBJECTS]
     judges = Judges(averaged(arguments.work, "judges"), held_out)
     chosen = range(0, len(held_out), arguments.every)
 

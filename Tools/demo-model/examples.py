@@ -10,6 +10,7 @@ import numpy
 from PIL import Image
 
 import composites
+from networks import PRESETS
 from train import SEED, Collection
 
 # Held-out subject to the folder's name under spool/examples: a few poses each.
@@ -32,7 +33,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/demo-model"))
     parser.add_argument("--root", type=pathlib.Path, default=pathlib.Path("."))
     arguments = parser.parse_args()
-    held_out = {s.name: s for s in Collection(arguments.work, toys=0).held_out}
+    held_out = {s.name: s for s in Collection(arguments.work, PRESETS["cpu"]).held_out}
     g = numpy.random.default_rng(SEED + 5)
     for name, folder in EXAMPLES.items():
         path = arguments.root / "spool/examples" / folder

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from networks import PRESETS, is_adapter
-from tokens import LENGTH
-from train import Captions, averaged
+from tokens import LENGTH, Tokenizer
+from train import all_captions, averaged
 
 
 def diffusers_names(geometry):
@@ -105,7 +105,7 @@ def main():
     parser.add_argument("--to", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     preset, to = PRESETS[arguments.preset], arguments.to
-    tokenizer = Captions().tokenizer
+    tokenizer = Tokenizer(all_captions())
     scale = json.loads((arguments.work / "latents.json").read_text())["scaling_factor"]
     for name, content in configurations(preset, len(tokenizer.vocabulary), scale).items():
         path = to / name

@@ -11,23 +11,26 @@ import torch.nn.functional as F
 from torch import nn
 
 import composites
-from composites import Backgrounds
 from scenes import SCENES
 
 
-def judged(array):
+def judged(pictures):
     """[n, 128, 128, 3] bytes to what the judges see."""
-    x = torch.from_numpy(numpy.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
     return F.interpolate(x, (64, 64), mode="area")
 
 
 def disturbed(x):
     n = len(x)
+
+    def random(*shape):
+        return torch.rand(n, *shape, device=x.device)
+
     blurred = F.interpolate(F.avg_pool2d(x, 2), x.shape[-2:], mode="bilinear")
-    share = torch.rand(n, 1, 1, 1)
+    share = random(1, 1, 1)
     x = x * share + blurred * (1 - share)
-    x = x * (0.85 + 0.3 * torch.rand(n, 3, 1, 1)) + 0.15 * (torch.rand(n, 3, 1, 1) - 0.5)
-    return (x + 0.08 * torch.rand(n, 1, 1, 1) * torch.randn_like(x)).clamp(-1, 1)
+    x = x * (0.85 + 0.3 * random(3, 1, 1)) + 0.15 * (random(3, 1, 1) - 0.5)
+    return (x + 0.08 * random(1, 1, 1) * torch.randn_like(x)).clamp(-1, 1)
 
 
 def trunk(widths):
@@ -63,28 +66,23 @@ class SceneJudge(nn.Module):
         return self.head(self.trunk(x).flatten(1))
 
 
-def train(stage_of, collection, seed, count=64):
-    """Pairs of a composite and a reference of one subject; the other subjects of the batch are the wrong answers."""
-    g = numpy.random.default_rng(seed)
-    backgrounds = Backgrounds(40, seed)
-    networks = {"subject": SubjectJudge(), "scene": SceneJudge()}
-    stage = stage_of(networks)
-    while stage.running():
-        indices = g.choice(len(collection.train), size=count, replace=False)
-        scenes = g.integers(len(SCENES), size=count)
-        targets = judged(numpy.stack([
-            composites.composite(collection.train[i], s, backgrounds, g) for i, s in zip(indices, scenes)]))
-        references = judged(numpy.stack([composites.reference(collection.train[i], g) for i in indices]))
-        seen = disturbed(targets)
-        points = networks["subject"](torch.cat([seen, references]))
+def train(stage_of, pairs, device):
+    """Pairs of a composite and a reference of one subject; the other subjects of the lot are the wrong answers."""
+    networks = {"subject": SubjectJudge().to(device), "scene": SceneJudge().to(device)}
+
+    def errors(targets, references, scenes):
+        seen = disturbed(judged(targets))
+        points = networks["subject"](torch.cat([seen, judged(references)]))
+        count = len(seen)
         likeness = points[:count] @ points[count:].T * networks["subject"].temperature.exp()
-        answers = torch.arange(count)
+        answers = torch.arange(count, device=device)
         subject = (F.cross_entropy(likeness, answers) + F.cross_entropy(likeness.T, answers)) / 2
         logits = networks["scene"](seen)
-        scene = F.cross_entropy(logits, torch.from_numpy(scenes))
-        stage.learn(
-            subject + scene, retrieval=(likeness.argmax(1) == answers).float().mean(),
-            scene=(logits.argmax(1) == torch.from_numpy(scenes)).float().mean())
+        return subject + F.cross_entropy(logits, scenes), {
+            "retrieval": (likeness.argmax(1) == answers).float().mean(),
+            "scene": (logits.argmax(1) == scenes).float().mean()}
+
+    stage_of(networks).train(lambda: next(pairs), errors)
 
 
 class Judges:
@@ -100,11 +98,11 @@ class Judges:
 
     @torch.no_grad()
     def points(self, pictures):
-        return self.subject(judged(numpy.stack(pictures)))
+        return self.subject(judged(torch.from_numpy(numpy.stack(pictures))))
 
     @torch.no_grad()
     def judge(self, pictures, subjects, scenes):
         """Shares of pictures whose subject is found first among the held-out ones, and whose scene is named."""
         found = (self.points(pictures) @ self.gallery.T).argmax(1).numpy()
-        named = self.scene(judged(numpy.stack(pictures))).argmax(1).numpy()
+        named = self.scene(judged(torch.from_numpy(numpy.stack(pictures)))).argmax(1).numpy()
         return float((found == numpy.array(subjects)).mean()), float((named == numpy.array(scenes)).mean())

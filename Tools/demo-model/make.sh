@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Makes the demonstration model from nothing: data, training, export, numbers. Says first what it will cost.
 #
-#   Tools/demo-model/make.sh [cpu|gpu]
+#   Tools/demo-model/make.sh [gpu|cpu]
 #
 # Debian's packages are installed as root or with sudo; Python's into .build/demo-model/python. A run that was interrupted goes
 # on where it was.
 set -euo pipefail
 
-preset=${1:-cpu}
+preset=${1:-$(command -v nvidia-smi > /dev/null && echo gpu || echo cpu)}
 here=$(dirname "$(realpath "$0")")
 root=$(realpath "$here/../..")
 work=$root/.build/demo-model

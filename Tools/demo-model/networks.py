@@ -24,24 +24,38 @@ class Preset:
     autoencoder_blocks: int
     text_layers: int
     batch: int
+    rate: float  # of learning: base and adapters
+    autoencoder_batch: int
+    autoencoder_side: int  # of the pieces of pictures that it learns on, in pixels
+    autoencoder_rate: float
+    pool: int  # pictures to choose a batch from
+    fresh: int  # of them drawn anew at each step
+    workers: int  # processes that draw; 0: the one that trains
     toys: int
+    recoloured: int  # copies of each cut-out picture in other colours
     # Minutes of training on the machine the preset is meant for; the recipe takes others with --minutes.
     minutes: dict[str, float]
 
 
 PRESETS = {
-    # Two cores, five hours. What ships had 10, 139, 86 and 8 minutes of them, with the learning rate falling accordingly.
+    # Two cores, five hours.
     "cpu": Preset(
-        unet.Geometry(
+        unet=unet.Geometry(
             channels=32, multipliers=(1, 2, 3), residual_blocks=1, attention_levels=(1, 2), head_channels=32,
             context=64, latent=32, groups=8),
-        (16, 32, 48), 8, 1, 2, 24, 2500, {"autoencoder": 10, "base": 120, "adapters": 180, "judges": 6}),
-    # One GPU of 24 GB or more; not run yet.
+        autoencoder=(16, 32, 48), autoencoder_groups=8, autoencoder_blocks=1, text_layers=2,
+        batch=24, rate=1.5e-3, autoencoder_batch=8, autoencoder_side=64, autoencoder_rate=2e-3,
+        pool=2048, fresh=4, workers=0, toys=2500, recoloured=0,
+        minutes={"autoencoder": 10, "base": 120, "adapters": 180, "judges": 6}),
+    # One H100 or H200 with sixteen cores, half an hour. What ships was made so.
     "gpu": Preset(
-        unet.Geometry(
-            channels=96, multipliers=(1, 2, 3), residual_blocks=2, attention_levels=(0, 1, 2), head_channels=32,
-            context=128, latent=32),
-        (48, 96, 192), 16, 2, 4, 256, 20000, {"autoencoder": 20, "base": 150, "adapters": 60, "judges": 15}),
+        unet=unet.Geometry(
+            channels=32, multipliers=(1, 3, 5), residual_blocks=1, attention_levels=(0, 1, 2), head_channels=32,
+            context=96, latent=32, groups=8),
+        autoencoder=(24, 48, 96), autoencoder_groups=8, autoencoder_blocks=1, text_layers=3,
+        batch=256, rate=1e-3, autoencoder_batch=64, autoencoder_side=128, autoencoder_rate=2e-3,
+        pool=32768, fresh=32, workers=12, toys=14500, recoloured=4,
+        minutes={"autoencoder": 4, "base": 8, "adapters": 7, "judges": 4}),
 }
 
 

@@ -18,6 +18,7 @@ import numpy
 from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 112
+FIRST_TOYS = 2500  # the held-out ones are among them, however many are drawn
 OPENCLIPART = pathlib.Path("/usr/share/openclipart/png")
 EMOJI_FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 EMOJI_LIST = pathlib.Path("/usr/share/unicode/emoji/emoji-test.txt")
@@ -210,6 +211,15 @@ def toy(seed):
     return Subject(f"toy {seed}", "toy", "toy", cropped(picture.resize((SIDE, SIDE), Image.LANCZOS)))
 
 
+def recoloured(subject, number):
+    """The picture with its hues turned by so many fifths of the circle: another subject, of the same shape."""
+    turn = 51 * number
+    hue, saturation, value = subject.picture.convert("RGB").convert("HSV").split()
+    picture = Image.merge("HSV", (hue.point(lambda h: (h + turn) % 256), saturation, value)).convert("RGBA")
+    picture.putalpha(subject.picture.getchannel("A"))
+    return dataclasses.replace(subject, name=f"{subject.name}, recoloured {number}", picture=picture)
+
+
 def descriptor(subject, side=12):
     """A coarse picture on grey, to tell whether two subjects look alike."""
     canvas = Image.new("RGBA", (SIDE, SIDE), (128, 128, 128, 255))
@@ -219,10 +229,13 @@ def descriptor(subject, side=12):
 
 
 def all_subjects(toys):
-    """Every usable subject once, in an order that does not depend on where it came from."""
+    """Every usable subject once, in an order that does not depend on where it came from; but toys beyond the first come
+    last."""
     found = [s for s in (*emoji(), *openclipart()) if is_lively(s.picture)]
-    found += [s for s in map(toy, range(toys)) if s.picture is not None]
-    found.sort(key=lambda s: hashlib.sha256(s.name.encode()).digest())
+    drawn = [s for s in map(toy, range(toys)) if s.picture is not None]
+    late = {s.name for s in drawn if int(s.name.split()[1]) >= FIRST_TOYS}
+    found += drawn
+    found.sort(key=lambda s: (s.name in late, hashlib.sha256(s.name.encode()).digest()))
     kept, seen = [], numpy.zeros((0, 12 * 12 * 3), numpy.float32)
     for subject in found:
         d = descriptor(subject)

@@ -18,13 +18,57 @@ import torch
 
 import composites
 import judges
+import lots
 import subjects
 from composites import Backgrounds
 from networks import PRESETS, Autoencoder, TextEncoder, is_adapter, unet
-from scenes import SCENES
+from scenes import SCENES, SIZE
 from tokens import LENGTH, Tokenizer
 
 SEED = 20261125
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def mixed_precision():
+    """bf16 where it is fast, on a GPU."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda", cache_enabled=False)
+
+
+def compiled(function):
+    """Fused kernels on a GPU. On a CPU compiling needs a C++ compiler and gains little at these sizes."""
+    return torch.compile(function, dynamic=False) if DEVICE.type == "cuda" else function
+
+
+def replayed(function):
+    """function(*tensors); on a GPU its kernels are recorded at the fourth call and replayed from then on, since starting
+    hundreds of small ones takes longer than they do. Arguments are copied to fixed places (other shapes than the recorded
+    ones are not replayed), and results are overwritten by the next call."""
+    if DEVICE.type != "cuda":
+        return function
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    calls, places, results = 0, [], None
+
+    def call(*arguments):
+        nonlocal calls, places, results
+        calls += 1
+        if calls < 4 or (calls > 4 and [a.shape for a in arguments] != [p.shape for p in places]):
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                eager = function(*(a.to(DEVICE) for a in arguments))
+            torch.cuda.current_stream().wait_stream(stream)
+            return eager
+        if calls == 4:
+            places = [a.to(DEVICE, copy=True) for a in arguments]
+            torch.cuda.synchronize()
+            # The process that pins new pictures may go on meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                results = function(*places)
+        for place, argument in zip(places, arguments):
+            place.copy_(argument, non_blocking=True)
+        graph.replay()
+        return results
+
+    return call
 
 
 def all_captions():
@@ -33,22 +77,24 @@ def all_captions():
         for kind in subjects.CLASSES for scene in SCENES for words in scene.words for opening in composites.OPENINGS})
 
 
-def pictures(array):
+def pictures(drawn):
     """[n, h, w, 3] bytes to [n, 3, h, w], -1 to 1."""
-    return torch.from_numpy(numpy.ascontiguousarray(array)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return drawn.to(DEVICE, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class Collection:
     """The subjects, found once and kept in the work folder."""
 
-    def __init__(self, work, toys):
+    def __init__(self, work, preset):
         path = work / "subjects.pickle"
         if path.exists():
             found = pickle.loads(path.read_bytes())
         else:
-            found = subjects.all_subjects(toys)
+            found = subjects.all_subjects(preset.toys)
             path.write_bytes(pickle.dumps(found))
         self.train, self.held_out = subjects.split(found)
+        self.train += [
+            subjects.recoloured(s, n + 1) for s in self.train if s.source != "toy" for n in range(preset.recoloured)]
         print(f"{len(self.train)} subjects to train on, {len(self.held_out)} held out", file=sys.stderr, flush=True)
 
 
@@ -60,11 +106,14 @@ class Stage:
         self.path = work / f"{name}.pt"
         self.name, self.minutes, self.modules, self.rate = name, minutes, modules, rate
         self.parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=DEVICE.type == "cuda")
         self.averaged = copy.deepcopy(modules)
+        self.means, values = ([p for m in ms.values() for p in m.parameters()] for ms in (self.averaged, modules))
+        self.means = [mean for mean, value in zip(self.means, values) if value.requires_grad]
         self.decay, self.step, self.spent, self.losses = average, 0, 0.0, []
         if self.path.exists():
-            state = torch.load(self.path, weights_only=False)
+            state = torch.load(self.path, weights_only=False, map_location=DEVICE)
             for key, module in modules.items():
                 module.load_state_dict(state["modules"][key])
                 self.averaged[key].load_state_dict(state["averaged"][key])
@@ -87,28 +136,38 @@ class Stage:
             group["lr"] = rate
         return not done
 
-    def learn(self, loss, **report):
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimiser.step()
-        self.step += 1
-        # Short memories first: the weights of the first steps are worth nothing.
-        decay = min(self.decay, self.step / (self.step + 10))
-        with torch.no_grad():
-            for key, module in self.modules.items():
-                for mean, value in zip(self.averaged[key].parameters(), module.parameters()):
-                    if value.requires_grad:
-                        mean.lerp_(value, 1 - decay)
-                for mean, value in zip(self.averaged[key].buffers(), module.buffers()):
-                    mean.copy_(value)
-        self.losses.append(float(loss))
-        if self.step % 50 == 0:
-            report = " ".join(f"{k} {float(v):.4f}" for k, v in report.items())
-            print(f"{self.name} step {self.step} minute {self.spent / 60:.1f} loss {numpy.mean(self.losses[-50:]):.4f} "
-                  f"{report}", flush=True)
+    def train(self, renew, errors):
+        """Until the time is over: one step after the other down the gradient of errors, which returns a loss and what to
+        report beside it. Before each, renew draws something new; what it returns, if anything, are the arguments of errors."""
+        def gradients(*inputs):
+            self.optimiser.zero_grad(set_to_none=True)
+            loss, report = errors(*inputs)
+            loss.backward()
+            return loss.detach(), {name: value.detach() for name, value in report.items()}
+
+        gradients = replayed(gradients)
+        recent = []
+        while self.running():
+            loss, report = gradients(*(renew() or ()))
+            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.optimiser.step()
+            self.step += 1
+            # Short memories first: the weights of the first steps are worth nothing.
+            decay = min(self.decay, self.step / (self.step + 10))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.means, self.parameters, 1 - decay)
+            recent.append(loss.clone())
+            if self.step % 50 == 0:  # reading a number waits for the GPU
+                self.losses.append(float(torch.stack(recent).mean()))
+                recent.clear()
+                report = " ".join(f"{name} {float(value):.4f}" for name, value in report.items())
+                print(f"{self.name} step {self.step} minute {self.spent / 60:.1f} loss {self.losses[-1]:.4f} {report}",
+                      flush=True)
 
     def save(self):
+        for key, module in self.modules.items():
+            for mean, value in zip(self.averaged[key].buffers(), module.buffers()):
+                mean.copy_(value)
         part = self.path.with_suffix(".part")
         torch.save({
             "modules": {k: m.state_dict() for k, m in self.modules.items()},
@@ -120,36 +179,33 @@ class Stage:
 
 def averaged(work, name):
     """The averaged weights that a stage ended with."""
-    return torch.load(work / f"{name}.pt", weights_only=False)["averaged"]
+    return torch.load(work / f"{name}.pt", weights_only=False, map_location="cpu")["averaged"]
 
 
 def train_autoencoder(work, preset, minutes, collection):
     """On pieces of composites and references: absolute error of values and of differences of neighbours."""
-    g = numpy.random.default_rng(SEED)
-    backgrounds = Backgrounds(40, SEED)
-    pool = []
-    for i in range(1600):
-        subject = collection.train[g.integers(len(collection.train))]
-        pool.append(
-            composites.reference(subject, g) if i % 6 == 0
-            else composites.composite(subject, i % len(SCENES), backgrounds, g))
-    pool = numpy.stack(pool)
-    model = Autoencoder(preset).to(memory_format=torch.channels_last)
-    stage = Stage("autoencoder", work, minutes, {"autoencoder": model}, 2e-3, 0.99)
-    side, count = 64, 8
-    while stage.running():
-        rows = g.integers(len(pool), size=count)
-        corner = g.integers(0, 128 - side + 1, size=(count, 2))
-        x = pictures(numpy.stack([
-            pool[r, y:y + side, x:x + side] for r, (y, x) in zip(rows, corner)]))
-        mean, logvar = model.encode(x)
-        y = model.decode(mean + torch.exp(logvar / 2) * torch.randn_like(mean))
-        error = y - x
+    model = Autoencoder(preset).to(DEVICE, memory_format=torch.channels_last)
+    encode, decode = compiled(model.encode), compiled(model.decode)
+    stage = Stage("autoencoder", work, minutes, {"autoencoder": model}, preset.autoencoder_rate, 0.99)
+    source = lots.scattered(collection, preset.fresh, [SEED, stage.step, 3], preset.workers, white=1 / 6)
+    pool = lots.Pool(preset.pool, source, lambda drawn: drawn.to(DEVICE, non_blocking=True))
+    side = torch.arange(preset.autoencoder_side, device=DEVICE)
+
+    def errors():
+        whole, _, _ = pool.batch(preset.autoencoder_batch)
+        y, x = (
+            torch.randint(SIZE - len(side) + 1, (len(whole), 1), device=DEVICE) + side for _ in range(2))
+        piece = pictures(whole[torch.arange(len(whole), device=DEVICE)[:, None, None], y[:, :, None], x[:, None, :]])
+        with mixed_precision():
+            mean, logvar = (v.float() for v in encode(piece))
+            z = mean + torch.exp(logvar / 2) * torch.randn_like(mean)
+            error = decode(z).float() - piece
         edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
         divergence = 0.5 * (mean ** 2 + logvar.exp() - 1 - logvar).mean()
-        stage.learn(
-            error.abs().mean() + 0.5 * edges + 5e-4 * divergence,
-            psnr=10 * torch.log10(4 / (error ** 2).mean()), divergence=divergence)
+        return error.abs().mean() + 0.5 * edges + 5e-4 * divergence, {
+            "psnr": 10 * torch.log10(4 / (error ** 2).mean()), "divergence": divergence}
+
+    stage.train(pool.renew, errors)
 
 
 class Latents:
@@ -158,7 +214,8 @@ class Latents:
     def __init__(self, work, preset):
         self.model = Autoencoder(preset)
         self.model.load_state_dict(averaged(work, "autoencoder")["autoencoder"])
-        self.model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.model.eval().requires_grad_(False).to(DEVICE, memory_format=torch.channels_last)
+        self.encode = replayed(self._encode)
         path = work / "latents.json"
         self.scale = 1.0
         if not path.exists():
@@ -166,12 +223,18 @@ class Latents:
             backgrounds = Backgrounds(4, SEED)
             subject = subjects.toy(0)
             sample = [composites.composite(subject, i % len(SCENES), backgrounds, g) for i in range(96)]
-            path.write_text(json.dumps({"scaling_factor": round(1 / float(self(numpy.stack(sample)).std()), 5)}))
+            spread = float(self(torch.from_numpy(numpy.stack(sample))).std())
+            path.write_text(json.dumps({"scaling_factor": round(1 / spread, 5)}))
         self.scale = json.loads(path.read_text())["scaling_factor"]
 
     @torch.no_grad()
-    def __call__(self, array):
-        return torch.cat([self.model.encode(pictures(array[i:i + 16]))[0] for i in range(0, len(array), 16)]) * self.scale
+    def _encode(self, drawn):
+        # Sixteen at a time, which a CPU's cache has room for.
+        return torch.cat([self.model.encode(pictures(part))[0] for part in drawn.split(16)])
+
+    def __call__(self, drawn):
+        """[n, 128, 128, 3] bytes to [n, 4, 32, 32]."""
+        return self.encode(drawn) * self.scale
 
 
 class Schedule:
@@ -179,11 +242,19 @@ class Schedule:
 
     def __init__(self):
         betas = torch.linspace(0.00085 ** 0.5, 0.012 ** 0.5, 1000, dtype=torch.float64) ** 2
-        self.alphas = (1 - betas).cumprod(0).float()
+        self.alphas = (1 - betas).cumprod(0).float().to(DEVICE)
 
     def noised(self, z, t, noise):
         a = self.alphas[t][:, None, None, None]
         return (a.sqrt() * z + (1 - a).sqrt() * noise).to(memory_format=torch.channels_last)
+
+    def errors(self, z, predict):
+        """The mean squared error of epsilon for each of z, [n], in noise of random timesteps, and these; of
+        predict(noised, timesteps)."""
+        t, noise = torch.randint(0, 1000, (len(z),), device=DEVICE), torch.randn_like(z)
+        with mixed_precision():
+            prediction = predict(self.noised(z, t, noise), t)
+        return ((prediction.float() - noise) ** 2).mean(dim=(1, 2, 3)), t
 
     def weight(self, t):
         """Min-SNR weighting of the error of epsilon (Hang et al. 2023): easy, almost noiseless steps count less."""
@@ -195,99 +266,67 @@ class Schedule:
 
 
 class Captions:
-    """Ids of every caption, and the states of a batch of them, each computed once."""
+    """Ids of every caption, and random ones that fit subjects and scenes."""
 
-    def __init__(self):
+    def __init__(self, collection):
         self.tokenizer = Tokenizer(all_captions())
-        self.ids = {}
+        captions, self.ways = [""], torch.tensor([len(s.words) * len(composites.OPENINGS) for s in SCENES])
+        self.first = torch.zeros(len(subjects.CLASSES), len(SCENES), dtype=torch.long)
+        for k, kind in enumerate(subjects.CLASSES):
+            for s, scene in enumerate(SCENES):
+                self.first[k, s] = len(captions)
+                captions += [
+                    composites.phrase(kind, opening, words) for opening in composites.OPENINGS for words in scene.words]
+        self.ids = torch.tensor([self.tokenizer(text) for text in captions]).to(DEVICE)
+        self.kinds = torch.tensor([subjects.CLASSES.index(s.kind) for s in collection.train]).to(DEVICE)
+        self.first, self.ways = self.first.to(DEVICE), self.ways.to(DEVICE)
 
-    def __call__(self, captions, encoder):
-        distinct = sorted(set(captions))
-        for text in distinct:
-            if text not in self.ids:
-                self.ids[text] = self.tokenizer(text)
-        states = encoder(torch.tensor([self.ids[text] for text in distinct]))
-        return states[torch.tensor([distinct.index(text) for text in captions])]
-
-
-class Pool:
-    """Composites as latents, of which the oldest are replaced by new ones all the time."""
-
-    def __init__(self, size, latents, collection, seed, white=0.1):
-        self.white = white  # share of references, subjects on white
-        self.g = numpy.random.default_rng(seed)
-        self.latents, self.collection = latents, collection
-        self.backgrounds = Backgrounds(40, SEED)
-        self.next = 0
-        side = latents(numpy.zeros((1, 128, 128, 3), numpy.uint8)).shape[-1]
-        self.z = torch.zeros(size, 4, side, side)
-        self.subjects = numpy.zeros(size, int)
-        self.scenes = numpy.zeros(size, int)  # -1: on white
-        for _ in range(0, size, 64):
-            self.renew(64)
-
-    def renew(self, count):
-        made = []
-        for i in range(count):
-            slot = (self.next + i) % len(self.z)
-            index = int(self.g.integers(len(self.collection.train)))
-            scene = int(self.g.integers(len(SCENES)))
-            if self.g.random() < self.white:
-                scene = -1
-                made.append(composites.reference(self.collection.train[index], self.g))
-            else:
-                made.append(composites.composite(self.collection.train[index], scene, self.backgrounds, self.g))
-            self.subjects[slot], self.scenes[slot] = index, scene
-        slots = [(self.next + i) % len(self.z) for i in range(count)]
-        self.z[slots] = self.latents(numpy.stack(made))
-        self.next = (self.next + count) % len(self.z)
-
-    def batch(self, count):
-        rows = self.g.integers(len(self.z), size=count)
-        captions = [
-            "" if self.scenes[r] < 0 else
-            composites.caption(self.collection.train[self.subjects[r]].kind, self.scenes[r], self.g) for r in rows]
-        return rows, captions
+    def of(self, numbers, scenes):
+        """Ids of one of the ways to say each; without words on white, and now and then, for guidance."""
+        way = (torch.rand(len(scenes), device=DEVICE) * self.ways[scenes]).long()
+        row = self.first[self.kinds[numbers], scenes] + way
+        return self.ids[row * ((scenes >= 0) & (torch.rand(len(scenes), device=DEVICE) >= 0.08))]
 
 
 def train_base(work, preset, minutes, collection):
     """Text encoder and U-Net, without adapters."""
-    latents, schedule, captions = Latents(work, preset), Schedule(), Captions()
-    network = unet.UNet(preset.unet).to(memory_format=torch.channels_last)  # a tenth faster
+    latents, schedule, captions = Latents(work, preset), Schedule(), Captions(collection)
+    network = unet.UNet(preset.unet)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not is_adapter(name))
-    text = TextEncoder(preset, len(captions.tokenizer.vocabulary), LENGTH)
-    # Every block begins as the identity, and the prediction as zero.
-    for name, parameter in network.named_parameters():
+        # Every block begins as the identity, and the prediction as zero.
         if name.endswith(("out_layers.3.weight", "proj_out.weight", "out.2.weight")):
             torch.nn.init.zeros_(parameter)
-    stage = Stage("base", work, minutes, {"unet": network, "text": text}, 1.5e-3)
-    pool = Pool(2048, latents, collection, [SEED, stage.step])
+    network.to(DEVICE, memory_format=torch.channels_last)  # a tenth faster on a CPU
+    text = TextEncoder(preset, len(captions.tokenizer.vocabulary), LENGTH).to(DEVICE)
+    predict, read = compiled(network), compiled(text)
+    stage = Stage("base", work, minutes, {"unet": network, "text": text}, preset.rate)
+    source = lots.scattered(collection, preset.fresh, [SEED, stage.step], preset.workers, white=0.1)
+    pool = lots.Pool(preset.pool, source, latents)
     print(f"{sum(p.numel() for p in stage.parameters)} parameters", flush=True)
-    while stage.running():
-        pool.renew(6)
-        rows, words = pool.batch(preset.batch)
-        z = pool.z[torch.from_numpy(rows)]
-        t = torch.randint(0, 1000, (len(rows),))
-        noise = torch.randn_like(z)
-        prediction = network(schedule.noised(z, t, noise), t, captions(words, text))
+
+    def errors():
+        z, numbers, scenes = pool.batch(preset.batch)
+        error, t = schedule.errors(z, lambda noised, t: predict(noised, t, read(captions.of(numbers, scenes))))
         # No more weight for the subject's area: where the mask says what counts, the model learns to draw too much subject.
-        error = ((prediction - noise) ** 2).mean(dim=(1, 2, 3))
-        stage.learn((schedule.weight(t) * error).mean(), eps=error.mean())
+        return (schedule.weight(t) * error).mean(), {"eps": error.mean()}
+
+    stage.train(pool.renew, errors)
 
 
 class References:
-    """Features of each training subject's reference at the injection sites, renewed now and then."""
+    """Features of each training subject's reference at the injection sites, renewed all the time."""
 
-    def __init__(self, network, latents, schedule, context, collection, g):
-        self.network, self.latents, self.schedule = network, latents, schedule
-        self.context, self.collection, self.g = context, collection, g
-        self.features = {}
-        self.recorded = {}
+    def __init__(self, network, latents, schedule, nothing, collection, source):
+        self.network, self.latents, self.schedule, self.nothing, self.source = network, latents, schedule, nothing, source
+        self.features, self.recorded = {}, {}
+        self.record = replayed(self._record)
         for name in network.sites:
             network.get_submodule(name).register_forward_pre_hook(self._recorder(name))
-        for start in range(0, len(collection.train), 64):
-            self.renew(range(start, min(start + 64, len(collection.train))))
+        self.count = len(collection.train)
+        seen = 0
+        while seen < self.count:
+            seen += self.renew()
 
     def _recorder(self, name):
         def hook(module, inputs):
@@ -295,20 +334,24 @@ class References:
         return hook
 
     @torch.no_grad()
-    def renew(self, indices):
-        indices = list(indices)
-        z = self.latents(numpy.stack([composites.reference(self.collection.train[i], self.g) for i in indices]))
-        t = torch.ones(len(z), dtype=torch.long)
-        self.network(
-            self.schedule.noised(z, t, torch.randn_like(z)), t, self.context.expand(len(z), -1, -1))
-        for name, tokens in self.recorded.items():
-            if name not in self.features:
-                self.features[name] = torch.zeros(
-                    len(self.collection.train), *tokens.shape[1:], dtype=torch.float16)
-            self.features[name][indices] = tokens.half()
+    def _record(self, z):
+        t = torch.ones(len(z), dtype=torch.long, device=DEVICE)
+        with mixed_precision():
+            self.network(self.schedule.noised(z, t, torch.randn_like(z)), t, self.nothing.expand(len(z), -1, -1))
+        return {name: tokens.half() for name, tokens in self.recorded.items()}
 
-    def __call__(self, indices):
-        return [self.features[name][torch.from_numpy(indices)].float() for name in self.network.sites]
+    def renew(self):
+        """The next lot's features in place of older ones; how many."""
+        drawn, numbers = next(self.source)
+        numbers = numbers.to(DEVICE, non_blocking=True)
+        for name, tokens in self.record(self.latents(drawn)).items():
+            if name not in self.features:
+                self.features[name] = torch.zeros(self.count, *tokens.shape[1:], dtype=torch.float16, device=DEVICE)
+            self.features[name][numbers] = tokens
+        return len(numbers)
+
+    def __call__(self, numbers):
+        return [self.features[name][numbers].float() for name in self.network.sites]
 
 
 @torch.no_grad()
@@ -322,11 +365,10 @@ def begin_as_self_attention(network, references):
     for name in network.sites:
         site = network.get_submodule(name)
         block = site.transformer_blocks[0]
-        spread = references.features[name].float().flatten(0, 1).std(dim=0).clamp(min=1e-3)
-        into = site.proj_in.weight * (site.norm.weight / spread)
+        sample = references.features[name][:64].float().flatten(0, 1)
+        into = site.proj_in.weight * (site.norm.weight / sample.std(dim=0).clamp(min=1e-3))
         # norm1 makes each token's channels vary by one.
-        tokens = references.features[name][:64].float().flatten(0, 1)
-        into = block.norm1.weight[:, None] * into / (tokens @ into.T).std(dim=1).mean()
+        into = block.norm1.weight[:, None] * into / (sample @ into.T).std(dim=1).mean()
         block.attn_mem.to_q.weight.copy_(block.attn1.to_q.weight)
         block.attn_mem.to_k.weight.copy_(block.attn1.to_k.weight @ into)
         block.attn_mem.to_v.weight.copy_(block.attn1.to_v.weight @ into)
@@ -339,46 +381,48 @@ def begin_as_self_attention(network, references):
 
 def train_adapters(work, preset, minutes, collection):
     """The adapters alone: the base is frozen, the reference is another picture of the target's subject."""
-    latents, schedule, captions = Latents(work, preset), Schedule(), Captions()
+    latents, schedule, captions = Latents(work, preset), Schedule(), Captions(collection)
     base = averaged(work, "base")
-    network = unet.UNet(preset.unet).to(memory_format=torch.channels_last)  # a tenth faster
+    network = unet.UNet(preset.unet)
     network.load_state_dict(base["unet"])
+    network.to(DEVICE, memory_format=torch.channels_last)  # a tenth faster on a CPU
     text = TextEncoder(preset, len(captions.tokenizer.vocabulary), LENGTH)
     text.load_state_dict(base["text"])
-    text.eval().requires_grad_(False)
+    text.to(DEVICE).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(is_adapter(name))
-    g = numpy.random.default_rng([SEED, 1])
     with torch.no_grad():
-        nothing = captions([""], text)
-    network.personal = 0
-    references = References(network, latents, schedule, nothing, collection, g)
+        nothing = text(captions.ids[:1])
+    source = lots.references(collection, preset.fresh, [SEED, 1], preset.workers)
+    # Of a copy, whose hooks are not in the way of the one that learns.
+    references = References(copy.deepcopy(network), latents, schedule, nothing, collection, source)
     begin_as_self_attention(network, references)
-    stage = Stage("adapters", work, minutes, {"unet": network}, 1.5e-3)
+    predict, read = compiled(network), compiled(text)
+    stage = Stage("adapters", work, minutes, {"unet": network}, preset.rate)
     print(f"{sum(p.numel() for p in stage.parameters)} parameters", flush=True)
-    pool = Pool(2048, latents, collection, [SEED, stage.step, 2], white=0)
-    while stage.running():
-        pool.renew(4)
-        references.renew(g.integers(len(collection.train), size=4))
-        rows, words = pool.batch(preset.batch)
-        z = pool.z[torch.from_numpy(rows)]
-        t = torch.randint(0, 1000, (len(rows),))
-        noise = torch.randn_like(z)
-        with torch.no_grad():
-            context = captions(words, text)
-        network.personal = len(rows)
-        prediction = network(
-            schedule.noised(z, t, noise), t, context, *references(pool.subjects[rows]))
-        network.personal = 0
-        error = ((prediction - noise) ** 2).mean(dim=(1, 2, 3))
+    source = lots.scattered(collection, preset.fresh, [SEED, stage.step, 2], preset.workers, white=0)
+    pool = lots.Pool(preset.pool, source, latents)
+
+    def renew():
+        references.renew()
+        pool.renew()
+
+    def errors():
+        z, numbers, scenes = pool.batch(preset.batch)
+        error, t = schedule.errors(
+            z, lambda noised, t: predict(noised, t, read(captions.of(numbers, scenes)), *references(numbers)))
         # Whose picture it becomes is decided in much noise, where the error of epsilon says little.
         early = (1 + 1 / schedule.snr(t)) ** 0.25
-        stage.learn((early * schedule.weight(t) * error).mean(), eps=error.mean())
+        return (early * schedule.weight(t) * error).mean(), {"eps": error.mean()}
+
+    network.personal = preset.batch
+    stage.train(renew, errors)
 
 
 def train_judges(work, preset, minutes, collection):
     """The networks that evaluate.py judges with."""
-    judges.train(lambda networks: Stage("judges", work, minutes, networks, 2e-3, 0.98), collection, SEED + 4)
+    source = lots.pairs(collection, 64, [SEED + 4], preset.workers)
+    judges.train(lambda networks: Stage("judges", work, minutes, networks, 2e-3, 0.98), source, DEVICE)
 
 
 STAGES = {
@@ -394,12 +438,14 @@ if __name__ == "__main__":
     if arguments.stage == "cost":
         plan = PRESETS[arguments.preset].minutes
         print(f"Preset {arguments.preset}: " + ", ".join(f"{n} {m:g} min" for n, m in plan.items())
-              + f"; {sum(plan.values()):g} min of training in all, about 15 more for data and evaluation,"
-              + " 4 GB of memory, 8 GB of disk for Python's packages.")
+              + f"; {sum(plan.values()):g} min of training in all, then an hour of two cores for the evaluation;"
+              + " 8 GB of memory, 10 GB of disk, most of it for Python's packages.")
         raise SystemExit
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     torch.set_flush_denormal(True)  # slow on a CPU, and worth nothing
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     preset = PRESETS[arguments.preset]
     minutes = preset.minutes[arguments.stage] if arguments.minutes is None else arguments.minutes
-    STAGES[arguments.stage](arguments.work, preset, minutes, Collection(arguments.work, preset.toys))
+    STAGES[arguments.stage](arguments.work, preset, minutes, Collection(arguments.work, preset))
