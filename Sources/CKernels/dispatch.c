@@ -296,6 +296,7 @@ typedef struct {
     int64_t first, count, stride, h, w, c;
     kernels_type type;
     bool accumulate;
+    int halving;  // of input coordinates, in powers of two
 } winograd_work;
 
 static const row_kernels *winograd_kernels(void) {
@@ -314,20 +315,22 @@ static tile_place place_of(const winograd_work *work, int64_t tile) {
 
 static void winograd_input_piece(void *context, int64_t index) {
     winograd_work *k = context;
+    int64_t high = (k->h + k->halving) >> k->halving, wide = (k->w + k->halving) >> k->halving;
     for (int64_t t = index * TILES; t < KERNELS_MIN(k->count, (index + 1) * TILES); t++) {
         tile_place at = place_of(k, k->first + t);
         const void *pixels[16];
         for (int p = 0; p < 16; p++) {
             int64_t y = at.y + p / 4 - 1, x = at.x + p % 4 - 1;
             bool inside = y >= 0 && y < k->h && x >= 0 && x < k->w;
-            pixels[p] = inside ? at_element(k->from, k->type, ((at.image * k->h + y) * k->w + x) * k->c) : 0;
+            int64_t pixel = (at.image * high + (y >> k->halving)) * wide + (x >> k->halving);
+            pixels[p] = inside ? at_element(k->from, k->type, pixel * k->c) : 0;
         }
         k->kernels->winograd_input(pixels, k->type, (void *)at_element(k->to, k->type, t * k->c), k->stride * k->c, k->c);
     }
 }
-void kernels_winograd_input(const void *x, kernels_type type, void *v, int64_t stride, int64_t first, int64_t count,
-                            int64_t h, int64_t w, int64_t c) {
-    winograd_work k = {winograd_kernels(), x, 0, v, first, count, stride, h, w, c, type, false};
+void kernels_winograd_input(const void *x, kernels_type type, bool doubled, void *v, int64_t stride, int64_t first,
+                            int64_t count, int64_t h, int64_t w, int64_t c) {
+    winograd_work k = {winograd_kernels(), x, 0, v, first, count, stride, h, w, c, type, false, doubled};
     kernels_parallel_for((count + TILES - 1) / TILES, winograd_input_piece, &k);
 }
 
@@ -346,7 +349,7 @@ static void winograd_output_piece(void *context, int64_t index) {
 }
 void kernels_winograd_output(const float *m, int64_t stride, const float *bias, bool accumulate, float *y, int64_t first,
                              int64_t count, int64_t h, int64_t w, int64_t c) {
-    winograd_work k = {winograd_kernels(), m, bias, y, first, count, stride, h, w, c, KERNELS_F32, accumulate};
+    winograd_work k = {winograd_kernels(), m, bias, y, first, count, stride, h, w, c, KERNELS_F32, accumulate, 0};
     kernels_parallel_for((count + TILES - 1) / TILES, winograd_output_piece, &k);
 }
 

@@ -168,22 +168,24 @@ extension Engine {
     ///
     /// PyTorch's `interpolate(size: [2h - 1, ...])` takes floor(i h / (2h - 1)), which is floor(i / 2) for every i.
     public func upsampled(_ x: Tensor, height: Int? = nil, width: Int? = nil) throws(EngineError) -> Tensor {
+        let y = try empty(try upsampledShape(x, height: height, width: width), activationType)
+        let small = try converted(x, to: activationType)
+        try measured("upsample \(y.shape)") {
+            kernels_upsample2(
+                small.bytes, y.bytes, Int64(x.shape[0]), Int64(x.shape[1]), Int64(x.shape[2]), Int64(y.shape[1]),
+                Int64(y.shape[2]), Int64(y.channels * activationType.byteCount))
+        }
+        return y
+    }
+
+    func upsampledShape(_ x: Tensor, height: Int?, width: Int?) throws(EngineError) -> [Int] {
         func fits(_ large: Int?, _ small: Int) -> Bool { large.map { ($0 + 1) / 2 == small } ?? true }
         guard x.shape.count == 4, fits(height, x.shape[1]), fits(width, x.shape[2]) else {
             throw .shapes(
                 operation: "upsample", found: [x.shape, [height, width].compactMap { $0 }],
                 expected: "[n, h, w, c], and twice h and w or one less")
         }
-        let small = try converted(x, to: activationType)
-        let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
-        let (oh, ow) = (height ?? 2 * h, width ?? 2 * w)
-        let y = try empty([n, oh, ow, c], activationType)
-        try measured("upsample \(y.shape)") {
-            kernels_upsample2(
-                small.bytes, y.bytes, Int64(n), Int64(h), Int64(w), Int64(oh), Int64(ow),
-                Int64(c * activationType.byteCount))
-        }
-        return y
+        return [x.shape[0], height ?? 2 * x.shape[1], width ?? 2 * x.shape[2], x.shape[3]]
     }
 
     /// Multi-head attention, softmax(q k^T / sqrt(head size)) v: q `[n, queries, c]`, k and v `[n or 1, keys, c]`, where a

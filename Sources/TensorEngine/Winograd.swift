@@ -51,8 +51,9 @@ extension Weights {
 }
 
 extension Engine {
+    /// - Parameter doubled: `source` has half the shape's height and width, and is read as if it were doubled.
     func runWinograd(
-        _ shape: ProductShape, source: UnsafeRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
+        _ shape: ProductShape, source: UnsafeRawPointer, doubled: Bool, weights: Weights, bias: UnsafePointer<Float>?,
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
         let product = shape.winogradProduct
@@ -66,7 +67,7 @@ extension Engine {
                 // In a last block that is not full, rows without a tile hold what was there before; nothing reads them after.
                 let (first, count) = (Int64(picture * tiles + start), Int64(min(block, tiles - start)))
                 kernels_winograd_input(
-                    source, shape.source.kernels, inputs.pointer, Int64(block), first, count, h, w,
+                    source, shape.source.kernels, doubled, inputs.pointer, Int64(block), first, count, h, w,
                     Int64(shape.inputs))
                 try backend.run(
                     product, source: inputs.pointer, weights: matrices, bias: nil, destination: sums.pointer)

@@ -43,9 +43,12 @@ import Testing
         let pipeline = try pipeline(path)
         let data = try Golden()
         let pass = ReferencePass(pipeline.model, try TrainingSchedule(pipeline.model.configuration.schedule))
+        let unet = pipeline.model.unet
         let result = try pass(
             pixels: channelsLast(data["reference.pixels"], channels: 3), side: 128,
-            context: try pipeline.model.encode(prompt: golden.prompt), options: options(golden.mode))
+            text: try unet.textKeys(try pipeline.model.encode(prompt: golden.prompt)),
+            time: try #require(try unet.timeEmbeddings([Double(ReferencePass.timestep)]).first),
+            options: options(golden.mode))
         #expect(relativeError(result.latent, data["cache.\(golden.name).latent"]) < 1e-4)
         #expect(relativeError(result.noisy, data["cache.\(golden.name).x_noisy"]) < 1e-4)
         for (index, site) in pipeline.model.unet.sites.enumerated() {

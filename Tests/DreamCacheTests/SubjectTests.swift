@@ -75,13 +75,17 @@ import Testing
     @Test func differentScalesFollowTheFormula() throws {
         let (model, adapter) = (pipeline.model, try #require(pipeline.adapter))
         let caches = [try cache(try reference()), try cache(mirrored(try reference()))]
-        let (prompt, negative) = (try model.encode(prompt: "a backpack"), try model.encode(prompt: "blurred"))
+        func textKeys(_ prompt: String) throws -> TextKeys {
+            try model.unet.textKeys(try model.encode(prompt: prompt))
+        }
+        let (prompt, negative) = (try textKeys("a backpack"), try textKeys("blurred"))
+        let times = try model.unet.timeEmbeddings([481])
         let noise = wave(4 * 16 * 16)
-        func evaluate(_ context: Tensor, _ caches: [FeatureCache]) throws -> [Float] {
+        func evaluate(_ text: TextKeys, _ caches: [FeatureCache]) throws -> [Float] {
             let memory = caches.isEmpty ? nil : try SubjectMemory(caches, adapter: adapter, engine: model.engine)
             return try Denoiser(
-                model, subject: memory, scales: [1], prompt: context, negative: context,
-                guidance: Guidance(guidanceScale: 1, imageScale: 1), timesteps: [481]
+                model, subject: memory, scales: [1], prompt: text, negative: text,
+                guidance: Guidance(guidanceScale: 1, imageScale: 1), times: times
             ).predict(noise, height: 16, width: 16, step: 0)
         }
         let plain = try evaluate(negative, [])
@@ -93,7 +97,7 @@ import Testing
         let memory = try SubjectMemory(groups: caches.map { [$0] }, adapter: adapter, engine: model.engine)
         let found = try Denoiser(
             model, subject: memory, scales: [2, 0.5], prompt: prompt, negative: negative,
-            guidance: Guidance(guidanceScale: 5), timesteps: [481]
+            guidance: Guidance(guidanceScale: 5), times: times
         ).predict(noise, height: 16, width: 16, step: 0)
         // What is summed was evaluated one by one, and is rounded otherwise in a batch; the weights add up to 14.
         #expect(relativeError(found, expected) < 14 * 1e-5)

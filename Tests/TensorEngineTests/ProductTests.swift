@@ -169,8 +169,19 @@ import Testing
             Engine.threadCount = threads
             #expect(try results(try Engine(path: path)) == winograd)
         }
-        // The last picture alone.
         let engine = try Engine(path: path)
+        // A picture that is doubled on the way, to this size and to whole ones.
+        let small = try engine.tensor(
+            Array(x.prefix(n * ((h + 1) / 2) * ((w + 1) / 2) * inputs)), shape: [n, (h + 1) / 2, (w + 1) / 2, inputs])
+        let sizes: [(height: Int?, width: Int?)] = [(h, w), (nil, nil)]
+        for size in sizes {
+            let doubled = try engine.upsampled(small, height: size.height, width: size.width)
+            let apart = try engine.product(doubled, try weights(engine))
+            let together = try engine.product(
+                ofUpsampled: small, height: size.height, width: size.width, try weights(engine))
+            #expect(engine.floats(together) == engine.floats(apart))
+        }
+        // The last picture alone.
         let last = try engine.tensor(x, shape: [n, h, w, inputs]).slice(n - 1..<n)
         #expect(
             engine.floats(try engine.product(last, try weights(engine))) == winograd[0].suffix(h * w * outputs))

@@ -96,9 +96,10 @@ void reference_group_norm(const float *x, const float *weight, const float *bias
 
 /// u [16, outputs, c] of weights [outputs, c, 3, 3].
 void kernels_winograd_weights(const float *weights, float *u, int64_t outputs, int64_t c);
-/// v [16, stride, c] of tiles `first ..< first + count` of x [n, h, w, c], both of one type.
-void kernels_winograd_input(const void *x, kernels_type type, void *v, int64_t stride, int64_t first, int64_t count,
-                            int64_t h, int64_t w, int64_t c);
+/// v [16, stride, c] of tiles `first ..< first + count` of x [n, h, w, c], both of one type. With `doubled`, of what
+/// kernels_upsample2 makes [n, h, w, c] of x [n, (h + 1) / 2, (w + 1) / 2, c], without its being made.
+void kernels_winograd_input(const void *x, kernels_type type, bool doubled, void *v, int64_t stride, int64_t first,
+                            int64_t count, int64_t h, int64_t w, int64_t c);
 /// y [n, h, w, c] (+)= A^T M A + bias at tiles `first ..< first + count`, from m [16, stride, c]; bias may be null.
 void kernels_winograd_output(const float *m, int64_t stride, const float *bias, bool accumulate, float *y, int64_t first,
                              int64_t count, int64_t h, int64_t w, int64_t c);

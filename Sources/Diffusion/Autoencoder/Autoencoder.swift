@@ -165,7 +165,7 @@ public final class Autoencoder {
         x = try decoderMiddle(x)
         for level in decoderLevels {
             for block in level.blocks { x = try block(x) }
-            if let resample = level.resample { x = try engine.product(try engine.upsampled(x), resample) }
+            if let resample = level.resample { x = try engine.product(ofUpsampled: x, resample) }
             engine.trimMemory()
         }
         x = try engine.groupNorm(x, decoderNorm, groups: configuration.normGroups, epsilon: 1e-6, silu: true)

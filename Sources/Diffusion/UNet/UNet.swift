@@ -166,6 +166,15 @@ public final class UNet {
         return TextKeys(blocks: blocks)
     }
 
+    /// Keys and values of one entry each as one batch.
+    public func stacked(_ keys: [TextKeys]) throws(EngineError) -> TextKeys {
+        var blocks: [Tensor] = []
+        for index in 0..<(keys.first?.blocks.count ?? 0) {
+            blocks.append(try engine.stacked(keys.map { $0.blocks[index] }))
+        }
+        return TextKeys(blocks: blocks)
+    }
+
     /// Entries of the batch by index, in that order and as often.
     public func gathered(_ keys: TextKeys, _ indices: [Int]) throws(EngineError) -> TextKeys {
         var blocks: [Tensor] = []
@@ -235,10 +244,11 @@ public final class UNet {
                 hidden, text: text.blocks[stage.firstText...], tap: tap, tappedRows: tappedRows)
         }
         if let resample = stage.resample {
-            if stage.resampleDoubles {
-                hidden = try engine.upsampled(hidden, height: next?.shape[1], width: next?.shape[2])
-            }
-            hidden = try engine.product(hidden, resample)
+            hidden =
+                stage.resampleDoubles
+                ? try engine.product(
+                    ofUpsampled: hidden, height: next?.shape[1], width: next?.shape[2], resample)
+                : try engine.product(hidden, resample)
         }
         return hidden
     }

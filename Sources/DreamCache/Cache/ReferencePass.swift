@@ -78,9 +78,10 @@ public struct ReferencePass {
 
     /// - Parameters:
     ///   - pixels: `[side, side, 3]`, -1 to 1.
-    ///   - context: states of the prompt, `[1, tokens, width]`.
+    ///   - text: keys and values of the prompt, of one entry.
+    ///   - time: the embedding of ``timestep``.
     func callAsFunction(
-        pixels: [Float], side: Int, context: Tensor, options: CacheOptions
+        pixels: [Float], side: Int, text: TextKeys, time: TimeEmbedding, options: CacheOptions
     ) throws(DreamCacheError) -> Result {
         try onEngine { () throws(EngineError) in
             let posterior = try model.autoencoder.encode(pixels, height: side, width: side)
@@ -98,12 +99,9 @@ public struct ReferencePass {
 
             let latentSide = side / model.configuration.autoencoder.downscale
             let x = try model.latentTensor(noisy, height: latentSide, width: latentSide, count: 1)
-            let text = try model.unet.textKeys(context)
             let recorder = Recorder(engine: model.engine)
-            for time in try model.unet.timeEmbeddings([Double(Self.timestep)]) {
-                let features = try model.unet.encode(x, time: time, text: text)
-                _ = try model.unet.decode(features, time: time, text: text, tap: recorder)
-            }
+            let features = try model.unet.encode(x, time: time, text: text)
+            _ = try model.unet.decode(features, time: time, text: text, tap: recorder)
             return Result(latent: latent, noisy: noisy, features: recorder.features)
         }
     }

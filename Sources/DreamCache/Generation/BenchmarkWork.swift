@@ -60,12 +60,13 @@ extension Pipeline {
 
         let memory = try SubjectMemory(tokens: { [input.cache[$0.name] ?? []] }, adapter: adapter, engine: engine)
         return try onEngine { () throws(EngineError) in
-            let prompt = try engine.tensor(input.prompt, shape: [1] + textShape)
-            let negative = try engine.tensor(input.negative, shape: [1] + textShape)
+            let prompt = try model.unet.textKeys(try engine.tensor(input.prompt, shape: [1] + textShape))
+            let negative = try model.unet.textKeys(try engine.tensor(input.negative, shape: [1] + textShape))
+            let times = try model.unet.timeEmbeddings([input.timestep])
             func step(_ guidance: Guidance, _ subject: SubjectMemory?) throws(EngineError) -> () throws -> [Float] {
                 let denoiser = try Denoiser(
                     model, subject: subject, scales: [guidance.imageScale], prompt: prompt, negative: negative,
-                    guidance: guidance, timesteps: [input.timestep])
+                    guidance: guidance, times: times)
                 return { try denoiser.predict(input.latent, height: side, width: side, step: 0) }
             }
             // Guidance whose other weights are zero leaves one evaluation, under the prompt.
@@ -85,9 +86,12 @@ extension Pipeline {
         let side = imageSize
         let pass = ReferencePass(model, trainingSchedule)
         let width = model.configuration.unet.contextSize
-        let context = try onEngine { () throws(EngineError) in
-            try model.engine.tensor(context, shape: [1, context.count / max(1, width), width])
+        let (text, time) = try onEngine { () throws(EngineError) in
+            let states = try model.engine.tensor(context, shape: [1, context.count / max(1, width), width])
+            return (
+                try model.unet.textKeys(states), try model.unet.timeEmbeddings([Double(ReferencePass.timestep)])[0]
+            )
         }
-        return { _ = try pass(pixels: pixels, side: side, context: context, options: CacheOptions()) }
+        return { _ = try pass(pixels: pixels, side: side, text: text, time: time, options: CacheOptions()) }
     }
 }

@@ -1,7 +1,8 @@
 import Diffusion
 import TensorEngine
 
-/// The guided prediction for one prompt: everything that does not change from step to step is computed when it is made.
+/// The guided prediction for one prompt: everything that does not change from step to step is given, or computed when it is
+/// made.
 ///
 /// The branches of guidance run as one batch. The encoder half of the U-Net holds no adapter, so branches under one prompt
 /// share it: two passes through the encoder serve three branches.
@@ -17,19 +18,19 @@ final class Denoiser {
     private let encoderIndex: [Int]
 
     /// - Parameters:
-    ///   - prompt: states of the prompt, `[1, tokens, width]`; `negative` those of the negative prompt.
+    ///   - prompt: keys and values of the prompt, of one entry; `negative` those of the negative prompt.
+    ///   - times: the embeddings of the schedule's timesteps.
     ///   - subject: nil for the plain model.
     ///   - scales: image scales of the subject's groups, falling.
     init(
-        _ model: StableDiffusion, subject: SubjectMemory?, scales: [Double], prompt: Tensor, negative: Tensor,
-        guidance: Guidance,
-        timesteps: [Double]
+        _ model: StableDiffusion, subject: SubjectMemory?, scales: [Double], prompt: TextKeys,
+        negative: TextKeys, guidance: Guidance, times: [TimeEmbedding]
     ) throws(EngineError) {
         self.model = model
         let branches = guidance.branches(scales: subject == nil ? [] : scales)
         self.branches = branches
         self.subject = subject.map { SubjectTap($0, groups: branches.filter(\.isPersonal).map(\.groups)) }
-        times = try model.unet.timeEmbeddings(timesteps)
+        self.times = times
 
         var kinds: [Bool] = []  // of the encoder's entries: under the prompt or not
         var index: [Int] = []
@@ -43,8 +44,7 @@ final class Denoiser {
         }
         encoderIndex = index
         encoderCount = kinds.count
-        let contexts = try model.engine.stacked(kinds.map { $0 ? prompt : negative })
-        encoderText = try model.unet.textKeys(contexts)
+        encoderText = try model.unet.stacked(kinds.map { $0 ? prompt : negative })
         decoderText = try model.unet.gathered(encoderText, index)
     }
 

@@ -22,10 +22,13 @@ public final class Pipeline {
     let trainingSchedule: TrainingSchedule
     /// Where the engine's weights are kept for the next start, if anywhere.
     private var preparedWeights: PreparedWeights?
-    // What the last request computed and the next may need again: keys and values of its caches, states of its prompts,
-    // and all that its denoiser prepared.
-    private var lastSubject: (groups: [SubjectGroup], memory: SubjectMemory)?
-    private var lastDenoiser: (key: DenoiserKey, denoiser: Denoiser)?
+    // What the last requests computed and the next may need again: keys and values of texts and caches, time embeddings,
+    // posteriors of initial images by their pixels, and all that a denoiser prepared. A job has two prompts at a time.
+    private var texts = Recent<String, TextKeys>(capacity: 4)
+    private var times = Recent<[Double], [TimeEmbedding]>(capacity: 2)
+    private var subjects = Recent<[SubjectGroup], SubjectMemory>(capacity: 1)
+    private var denoisers = Recent<DenoiserKey, Denoiser>(capacity: 1)
+    private var posteriors = Recent<String, Autoencoder.Posterior>(capacity: 1)
 
     private struct DenoiserKey: Equatable {
         let prompt: String, negativePrompt: String
@@ -118,9 +121,8 @@ public final class Pipeline {
         guard !references.isEmpty else {
             throw .request(field: "references", found: "no pictures", expected: "at least one")
         }
-        let context = try onModel { () throws(DiffusionError) in
-            try model.encode(prompt: options.effectivePrompt)
-        }
+        let text = try textKeys(of: options.effectivePrompt)
+        let time = try timeEmbeddings([Double(ReferencePass.timestep)])[0]
         let pass = ReferencePass(model, trainingSchedule)
         var features: [[InjectionSite: [Float]]] = []
         var hashes: [String] = []
@@ -130,8 +132,9 @@ public final class Pipeline {
             let picture = reference.fitted(toSquare: imageSize, mode: options.fit)
             let foreground = try foreground(of: reference, index, options)
             hashes.append(picture.pixelHash + (foreground.map { "+" + $0.mask.pixelHash } ?? ""))
-            var tokens = try pass(pixels: picture.normalised, side: imageSize, context: context, options: options)
-                .features
+            var tokens = try pass(
+                pixels: picture.normalised, side: imageSize, text: text, time: time, options: options
+            ).features
             if let foreground {
                 let downscale = model.configuration.autoencoder.downscale
                 for (site, all) in tokens { tokens[site] = foreground.kept(all, at: site, downscale: downscale) }
@@ -248,8 +251,10 @@ public final class Pipeline {
         guard let image = request.initialImage else { return nil }
         let downscale = model.configuration.autoencoder.downscale
         let picture = image.compositedOnWhite().resized(width: width * downscale, height: height * downscale)
-        let posterior = try onEngine { () throws(EngineError) in
-            try model.autoencoder.encode(picture.normalised, height: picture.height, width: picture.width)
+        let posterior = try posteriors.value(for: picture.pixelHash) { () throws(DreamCacheError) in
+            try onEngine { () throws(EngineError) in
+                try model.autoencoder.encode(picture.normalised, height: picture.height, width: picture.width)
+            }
         }
         return posterior.sample(generator.randn(count: posterior.mean.count)).map {
             $0 * model.configuration.latentScale
@@ -295,18 +300,29 @@ public final class Pipeline {
         let key = DenoiserKey(
             prompt: request.prompt, negativePrompt: request.negativePrompt, guidance: request.guidance,
             timesteps: timesteps, groups: groups.map(\.group))
-        if let last = lastDenoiser, last.key == key { return last.denoiser }
-        let subject = try subject(groups)
-        let (prompt, negative) = try onModel { () throws(DiffusionError) in
-            (try model.encode(prompt: request.prompt), try model.encode(prompt: request.negativePrompt))
+        return try denoisers.value(for: key) { () throws(DreamCacheError) in
+            let subject = try subject(groups)
+            let (prompt, negative) = (try textKeys(of: request.prompt), try textKeys(of: request.negativePrompt))
+            let times = try timeEmbeddings(timesteps.map(Double.init))
+            return try onEngine { () throws(EngineError) in
+                try Denoiser(
+                    model, subject: subject, scales: groups.map(\.group.scale), prompt: prompt, negative: negative,
+                    guidance: request.guidance, times: times)
+            }
         }
-        let denoiser = try onEngine { () throws(EngineError) in
-            try Denoiser(
-                model, subject: subject, scales: groups.map(\.group.scale), prompt: prompt, negative: negative,
-                guidance: request.guidance, timesteps: timesteps.map(Double.init))
+    }
+
+    private func textKeys(of prompt: String) throws(DreamCacheError) -> TextKeys {
+        try texts.value(for: prompt) { () throws(DreamCacheError) in
+            let states = try onModel { () throws(DiffusionError) in try model.encode(prompt: prompt) }
+            return try onEngine { () throws(EngineError) in try model.unet.textKeys(states) }
         }
-        lastDenoiser = (key, denoiser)
-        return denoiser
+    }
+
+    private func timeEmbeddings(_ timesteps: [Double]) throws(DreamCacheError) -> [TimeEmbedding] {
+        try times.value(for: timesteps) { () throws(DreamCacheError) in
+            try onEngine { () throws(EngineError) in try model.unet.timeEmbeddings(timesteps) }
+        }
     }
 
     /// The request's subjects by falling scale, those of one scale together in their order.
@@ -330,9 +346,8 @@ public final class Pipeline {
         _ groups: [(group: SubjectGroup, caches: [FeatureCache])]
     ) throws(DreamCacheError) -> SubjectMemory? {
         guard let adapter, !groups.isEmpty else { return nil }
-        if let last = lastSubject, last.groups == groups.map(\.group) { return last.memory }
-        let memory = try SubjectMemory(groups: groups.map(\.caches), adapter: adapter, engine: model.engine)
-        lastSubject = (groups.map(\.group), memory)
-        return memory
+        return try subjects.value(for: groups.map(\.group)) { () throws(DreamCacheError) in
+            try SubjectMemory(groups: groups.map(\.caches), adapter: adapter, engine: model.engine)
+        }
     }
 }
