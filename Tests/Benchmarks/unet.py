@@ -210,7 +210,8 @@ class UNet(nn.Module):
         self.out = nn.Sequential(nn.GroupNorm(geometry.groups, channels), nn.SiLU(), nn.Conv2d(channels, 4, 3, padding=1))
 
     def forward(self, latent, timestep, context, *memory):
-        """latent [n, 4, h, w], timestep [1], context [n, 77, width], and for each site its cached tokens [1, tokens, c]."""
+        """latent [n, 4, h, w], timestep [1 or n], context [n, tokens, width], and for each site its cached tokens
+        [1 or personal, tokens, c]."""
         memory = dict(zip(self.sites, memory))
         half = self.geometry.channels // 2
         frequencies = torch.exp(torch.arange(half, dtype=torch.float32, device=timestep.device) * (-math.log(10000) / half))
@@ -238,10 +239,14 @@ class UNet(nn.Module):
         return self.out(x)
 
 
+def is_adapter(name):
+    """Whether a parameter of this name is DreamCache's, and not the U-Net's."""
+    return any(part in name for part in (".attn_mem.", ".norm2_mem.", ".linear_cat."))
+
+
 def file_key(name):
     """A parameter's key in the file: the U-Net's as in LDM's checkpoints, the adapters' as in the authors' files."""
-    is_adapter = any(part in name for part in (".attn_mem.", ".norm2_mem.", ".linear_cat."))
-    return ("" if is_adapter else "model.") + "diffusion_model." + name
+    return ("" if is_adapter(name) else "model.") + "diffusion_model." + name
 
 
 def random_parameters(geometry, seed=1):

@@ -1,6 +1,6 @@
 """Judges pictures that `dreamcache render` makes of held-out subjects: is it the subject, is it the scene.
 
-    python evaluate.py --work .build/demo-model --programs .build/release --model Tools/demo-model/model > numbers.json
+    python evaluate.py --work .build/demo-model/gpu --programs .build/release --model Tools/demo-model/model > numbers.json
 
 Prints JSON: the judges' own accuracy on real composites (the ceiling), then for each condition the share of pictures whose
 subject is found first among the held-out ones (chance is one in their number), and whose scene is named.
@@ -19,11 +19,11 @@ import numpy
 from PIL import Image
 
 import composites
+import train
 from composites import Backgrounds
 from judges import Judges
-from networks import PRESETS
 from scenes import SCENES
-from train import SEED, Collection, averaged
+from train import SEED, averaged
 
 SUBJECTS = 64
 
@@ -87,17 +87,17 @@ class Program:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/demo-model"))
+    parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--programs", type=pathlib.Path, default=pathlib.Path(".build/release"))
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="judge only every so many subjects (a quick look)")
     parser.add_argument("--only", help="conditions to run, by the beginning of their names")
-    parser.add_argument("--image-scale", type=float, default=4, help="beside those of the curve; %(default)s")
+    parser.add_argument("--image-scale", type=float, default=4, help="of the rows beside the curve; %(default)s")
     parser.add_argument("--guidance", type=float, default=7.5, help="%(default)s")
     arguments = parser.parse_args()
     arguments.option = {
         "guidance_scale": arguments.guidance, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
-    held_out = Collection(arguments.work, PRESETS["cpu"]).held_out[:SUBJECTS]
+    held_out = train.held_out(arguments.work)[:SUBJECTS]
     judges = Judges(averaged(arguments.work, "judges"), held_out)
     chosen = range(0, len(held_out), arguments.every)
 

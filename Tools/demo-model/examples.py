@@ -1,6 +1,6 @@
 """Writes pictures of held-out subjects to where the project shows and tests them.
 
-    python examples.py --work .build/demo-model --root .
+    python examples.py --work .build/demo-model/gpu --root .
 """
 
 import argparse
@@ -10,8 +10,7 @@ import numpy
 from PIL import Image
 
 import composites
-from networks import PRESETS
-from train import SEED, Collection
+from train import SEED, held_out
 
 # Held-out subject to the folder's name under spool/examples: a few poses each.
 EXAMPLES = {
@@ -30,21 +29,21 @@ FIXTURES = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/demo-model"))
+    parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--root", type=pathlib.Path, default=pathlib.Path("."))
     arguments = parser.parse_args()
-    held_out = {s.name: s for s in Collection(arguments.work, PRESETS["cpu"]).held_out}
+    subjects = {s.name: s for s in held_out(arguments.work)}
     g = numpy.random.default_rng(SEED + 5)
     for name, folder in EXAMPLES.items():
         path = arguments.root / "spool/examples" / folder
         path.mkdir(parents=True, exist_ok=True)
         for i in range(3):
-            pixels = composites.reference(held_out[name], g if i else None, is_disturbed=False)
+            pixels = composites.reference(subjects[name], g if i else None, is_disturbed=False)
             Image.fromarray(pixels).save(path / f"{i}.png", optimize=True)
     for name, file in FIXTURES.items():
         path = arguments.root / f"Tests/Fixtures/demo-subjects/{file}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(composites.reference(held_out[name])).save(path, optimize=True)
+        Image.fromarray(composites.reference(subjects[name])).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """Writes the trained model as people have models: a diffusers folder in fp16, and the adapters as safetensors.
 
-    python export.py --work .build/demo-model --to Tools/demo-model/model
+    python export.py --preset gpu --work .build/demo-model/gpu --to Tools/demo-model/model
 """
 
 import argparse
 import json
 import pathlib
 
-import torch
 from safetensors.torch import save_file
 
-from networks import PRESETS, is_adapter
+from networks import PRESETS, unet
 from tokens import LENGTH, Tokenizer
 from train import all_captions, averaged
 
@@ -100,8 +99,8 @@ def write(tensors, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/demo-model"))
+    parser.add_argument("--preset", choices=PRESETS, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--to", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     preset, to = PRESETS[arguments.preset], arguments.to
@@ -115,13 +114,13 @@ def main():
 
     base = averaged(arguments.work, "base")
     table = diffusers_names(preset.unet)
-    write({renamed(n, table): v for n, v in base["unet"].items() if not is_adapter(n)},
+    write({renamed(n, table): v for n, v in base["unet"].items() if not unet.is_adapter(n)},
           to / "unet/diffusion_pytorch_model.safetensors")
     write(base["text"], to / "text_encoder/model.safetensors")
     write(averaged(arguments.work, "autoencoder")["autoencoder"], to / "vae/diffusion_pytorch_model.safetensors")
     if (arguments.work / "adapters.pt").exists():
         adapted = averaged(arguments.work, "adapters")["unet"]
-        write({f"diffusion_model.{n}": v for n, v in adapted.items() if is_adapter(n)}, to / "adapter.safetensors")
+        write({f"diffusion_model.{n}": v for n, v in adapted.items() if unet.is_adapter(n)}, to / "adapter.safetensors")
 
 
 if __name__ == "__main__":

@@ -66,23 +66,22 @@ class SceneJudge(nn.Module):
         return self.head(self.trunk(x).flatten(1))
 
 
-def train(stage_of, pairs, device):
-    """Pairs of a composite and a reference of one subject; the other subjects of the lot are the wrong answers."""
-    networks = {"subject": SubjectJudge().to(device), "scene": SceneJudge().to(device)}
-
+def errors(subject, scene):
+    """What both are trained on: pairs of a composite and a reference of one subject, of which the other subjects of the lot are
+    the wrong answers; and the composites' scenes."""
     def errors(targets, references, scenes):
         seen = disturbed(judged(targets))
-        points = networks["subject"](torch.cat([seen, judged(references)]))
+        points = subject(torch.cat([seen, judged(references)]))
         count = len(seen)
-        likeness = points[:count] @ points[count:].T * networks["subject"].temperature.exp()
-        answers = torch.arange(count, device=device)
-        subject = (F.cross_entropy(likeness, answers) + F.cross_entropy(likeness.T, answers)) / 2
-        logits = networks["scene"](seen)
-        return subject + F.cross_entropy(logits, scenes), {
+        likeness = points[:count] @ points[count:].T * subject.temperature.exp()
+        answers = torch.arange(count, device=points.device)
+        logits = scene(seen)
+        loss = (F.cross_entropy(likeness, answers) + F.cross_entropy(likeness.T, answers)) / 2
+        return loss + F.cross_entropy(logits, scenes), {
             "retrieval": (likeness.argmax(1) == answers).float().mean(),
             "scene": (logits.argmax(1) == scenes).float().mean()}
 
-    stage_of(networks).train(lambda: next(pairs), errors)
+    return errors
 
 
 class Judges:

@@ -30,10 +30,10 @@ class Preset:
     autoencoder_rate: float
     pool: int  # pictures to choose a batch from
     fresh: int  # of them drawn anew at each step
-    workers: int  # processes that draw; 0: the one that trains
+    workers: int  # processes that draw, for each kind of lot; 0: the one that trains
     toys: int
-    recoloured: int  # copies of each cut-out picture in other colours
-    # Minutes of training on the machine the preset is meant for; the recipe takes others with --minutes.
+    recoloured: int  # copies of each picture that is no toy, in other colours
+    # Minutes of training on the machine the preset is meant for; train.py takes others with --minutes.
     minutes: dict[str, float]
 
 
@@ -214,7 +214,3 @@ class TextEncoder(nn.Module):
         for layer in self.encoder.layers:
             x = layer(x)
         return self.final_layer_norm(x)
-
-
-def is_adapter(name):
-    return any(part in name for part in (".attn_mem.", ".norm2_mem.", ".linear_cat."))

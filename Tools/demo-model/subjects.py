@@ -65,7 +65,7 @@ class Subject:
 
 
 def cropped(picture, side=SIDE):
-    """What is visible, at most `side` pixels a side; None where that is too little, too thin or nearly all of a square."""
+    """What is visible, at most `side` pixels a side; None where that is too little or too thin."""
     alpha = numpy.asarray(picture)[..., 3]
     rows, columns = (numpy.flatnonzero((alpha > 40).any(axis=axis)) for axis in (1, 0))
     if len(rows) < 24 or len(columns) < 24:
@@ -236,13 +236,12 @@ def all_subjects(toys):
     late = {s.name for s in drawn if int(s.name.split()[1]) >= FIRST_TOYS}
     found += drawn
     found.sort(key=lambda s: (s.name in late, hashlib.sha256(s.name.encode()).digest()))
-    kept, seen = [], numpy.zeros((0, 12 * 12 * 3), numpy.float32)
+    kept, seen = [], numpy.zeros((len(found), len(descriptor(found[0]))), numpy.float32)
     for subject in found:
         d = descriptor(subject)
-        if len(seen) and (numpy.abs(seen - d).mean(axis=1) < 0.035).any():
-            continue
-        seen = numpy.concatenate([seen, d[None]])
-        kept.append(subject)
+        if not (numpy.abs(seen[:len(kept)] - d).mean(axis=1) < 0.035).any():
+            seen[len(kept)] = d
+            kept.append(subject)
     return kept
 
 

@@ -21,7 +21,7 @@ import judges
 import lots
 import subjects
 from composites import Backgrounds
-from networks import PRESETS, Autoencoder, TextEncoder, is_adapter, unet
+from networks import PRESETS, Autoencoder, TextEncoder, unet
 from scenes import SCENES, SIZE
 from tokens import LENGTH, Tokenizer
 
@@ -30,7 +30,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def mixed_precision():
-    """bf16 where it is fast, on a GPU."""
+    """bf16 where it is fast, on a GPU; without the cache of converted weights, which a recorded graph must not share."""
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda", cache_enabled=False)
 
 
@@ -41,8 +41,8 @@ def compiled(function):
 
 def replayed(function):
     """function(*tensors); on a GPU its kernels are recorded at the fourth call and replayed from then on, since starting
-    hundreds of small ones takes longer than they do. Arguments are copied to fixed places (other shapes than the recorded
-    ones are not replayed), and results are overwritten by the next call."""
+    hundreds of small ones takes longer than they do. Arguments always have the same shapes; they are copied to fixed places, and
+    results are overwritten by the next call."""
     if DEVICE.type != "cuda":
         return function
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
@@ -51,7 +51,7 @@ def replayed(function):
     def call(*arguments):
         nonlocal calls, places, results
         calls += 1
-        if calls < 4 or (calls > 4 and [a.shape for a in arguments] != [p.shape for p in places]):
+        if calls < 4:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 eager = function(*(a.to(DEVICE) for a in arguments))
@@ -60,7 +60,7 @@ def replayed(function):
         if calls == 4:
             places = [a.to(DEVICE, copy=True) for a in arguments]
             torch.cuda.synchronize()
-            # The process that pins new pictures may go on meanwhile.
+            # The thread that pins new pictures may go on meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 results = function(*places)
         for place, argument in zip(places, arguments):
@@ -82,8 +82,13 @@ def pictures(drawn):
     return drawn.to(DEVICE, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def held_out(work):
+    """The subjects that no stage has seen."""
+    return subjects.split(pickle.loads((work / "subjects.pickle").read_bytes()))[1]
+
+
 class Collection:
-    """The subjects, found once and kept in the work folder."""
+    """The subjects to train on, found once and kept in the work folder."""
 
     def __init__(self, work, preset):
         path = work / "subjects.pickle"
@@ -91,11 +96,19 @@ class Collection:
             found = pickle.loads(path.read_bytes())
         else:
             found = subjects.all_subjects(preset.toys)
-            path.write_bytes(pickle.dumps(found))
-        self.train, self.held_out = subjects.split(found)
+            part = path.with_suffix(".part")
+            part.write_bytes(pickle.dumps(found))
+            part.replace(path)
+        self.train, _ = subjects.split(found)
         self.train += [
             subjects.recoloured(s, n + 1) for s in self.train if s.source != "toy" for n in range(preset.recoloured)]
-        print(f"{len(self.train)} subjects to train on, {len(self.held_out)} held out", file=sys.stderr, flush=True)
+        print(f"{len(self.train)} subjects to train on", file=sys.stderr, flush=True)
+
+
+def learnt(module):
+    """The state of a module without what is frozen, which is another stage's."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
 
 class Stage:
@@ -111,15 +124,14 @@ class Stage:
         self.averaged = copy.deepcopy(modules)
         self.means, values = ([p for m in ms.values() for p in m.parameters()] for ms in (self.averaged, modules))
         self.means = [mean for mean, value in zip(self.means, values) if value.requires_grad]
-        self.decay, self.step, self.spent, self.losses = average, 0, 0.0, []
+        self.decay, self.step, self.spent = average, 0, 0.0
         if self.path.exists():
             state = torch.load(self.path, weights_only=False, map_location=DEVICE)
             for key, module in modules.items():
-                module.load_state_dict(state["modules"][key])
-                self.averaged[key].load_state_dict(state["averaged"][key])
+                module.load_state_dict(state["modules"][key], strict=False)
+                self.averaged[key].load_state_dict(state["averaged"][key], strict=False)
             self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.spent, self.losses = state["step"], state["spent"], state["losses"]
-        self.last = self.saved = time.monotonic()
+            self.step, self.spent = state["step"], state["spent"]
 
     def running(self):
         """True while there is time; keeps the state now and then, and at the end."""
@@ -146,6 +158,8 @@ class Stage:
             return loss.detach(), {name: value.detach() for name, value in report.items()}
 
         gradients = replayed(gradients)
+        torch.manual_seed(SEED + self.step)
+        self.last = self.saved = time.monotonic()
         recent = []
         while self.running():
             loss, report = gradients(*(renew() or ()))
@@ -158,11 +172,10 @@ class Stage:
                 torch._foreach_lerp_(self.means, self.parameters, 1 - decay)
             recent.append(loss.clone())
             if self.step % 50 == 0:  # reading a number waits for the GPU
-                self.losses.append(float(torch.stack(recent).mean()))
+                report = {"loss": torch.stack(recent).mean(), **report}
                 recent.clear()
-                report = " ".join(f"{name} {float(value):.4f}" for name, value in report.items())
-                print(f"{self.name} step {self.step} minute {self.spent / 60:.1f} loss {self.losses[-1]:.4f} {report}",
-                      flush=True)
+                print(f"{self.name} step {self.step} minute {self.spent / 60:.1f}",
+                      *(f"{name} {float(value):.4f}" for name, value in report.items()), flush=True)
 
     def save(self):
         for key, module in self.modules.items():
@@ -170,9 +183,9 @@ class Stage:
                 mean.copy_(value)
         part = self.path.with_suffix(".part")
         torch.save({
-            "modules": {k: m.state_dict() for k, m in self.modules.items()},
-            "averaged": {k: m.state_dict() for k, m in self.averaged.items()},
-            "optimiser": self.optimiser.state_dict(), "step": self.step, "spent": self.spent, "losses": self.losses,
+            "modules": {k: learnt(m) for k, m in self.modules.items()},
+            "averaged": {k: learnt(m) for k, m in self.averaged.items()},
+            "optimiser": self.optimiser.state_dict(), "step": self.step, "spent": self.spent,
         }, part)
         part.replace(self.path)
 
@@ -187,7 +200,7 @@ def train_autoencoder(work, preset, minutes, collection):
     model = Autoencoder(preset).to(DEVICE, memory_format=torch.channels_last)
     encode, decode = compiled(model.encode), compiled(model.decode)
     stage = Stage("autoencoder", work, minutes, {"autoencoder": model}, preset.autoencoder_rate, 0.99)
-    source = lots.scattered(collection, preset.fresh, [SEED, stage.step, 3], preset.workers, white=1 / 6)
+    source = lots.scattered(collection, preset.fresh, [SEED, 0, stage.step], preset.workers, white=1 / 6)
     pool = lots.Pool(preset.pool, source, lambda drawn: drawn.to(DEVICE, non_blocking=True))
     side = torch.arange(preset.autoencoder_side, device=DEVICE)
 
@@ -206,26 +219,22 @@ def train_autoencoder(work, preset, minutes, collection):
             "psnr": 10 * torch.log10(4 / (error ** 2).mean()), "divergence": divergence}
 
     stage.train(pool.renew, errors)
+    g = numpy.random.default_rng(SEED)
+    backgrounds = Backgrounds(4, SEED)
+    sample = [composites.composite(subjects.toy(0), i % len(SCENES), backgrounds, g) for i in range(96)]
+    spread = float(Latents(work, preset, scale=1)(torch.from_numpy(numpy.stack(sample))).std())
+    (work / "latents.json").write_text(json.dumps({"scaling_factor": round(1 / spread, 5)}))
 
 
 class Latents:
-    """The trained autoencoder's encoder: pictures to scaled means of the posterior."""
+    """The trained autoencoder's encoder: pictures to means of the posterior, scaled so that they vary by one."""
 
-    def __init__(self, work, preset):
+    def __init__(self, work, preset, scale=None):
         self.model = Autoencoder(preset)
         self.model.load_state_dict(averaged(work, "autoencoder")["autoencoder"])
         self.model.eval().requires_grad_(False).to(DEVICE, memory_format=torch.channels_last)
         self.encode = replayed(self._encode)
-        path = work / "latents.json"
-        self.scale = 1.0
-        if not path.exists():
-            g = numpy.random.default_rng(SEED)
-            backgrounds = Backgrounds(4, SEED)
-            subject = subjects.toy(0)
-            sample = [composites.composite(subject, i % len(SCENES), backgrounds, g) for i in range(96)]
-            spread = float(self(torch.from_numpy(numpy.stack(sample))).std())
-            path.write_text(json.dumps({"scaling_factor": round(1 / spread, 5)}))
-        self.scale = json.loads(path.read_text())["scaling_factor"]
+        self.scale = scale or json.loads((work / "latents.json").read_text())["scaling_factor"]
 
     @torch.no_grad()
     def _encode(self, drawn):
@@ -293,21 +302,21 @@ def train_base(work, preset, minutes, collection):
     latents, schedule, captions = Latents(work, preset), Schedule(), Captions(collection)
     network = unet.UNet(preset.unet)
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(not is_adapter(name))
+        parameter.requires_grad_(not unet.is_adapter(name))
         # Every block begins as the identity, and the prediction as zero.
         if name.endswith(("out_layers.3.weight", "proj_out.weight", "out.2.weight")):
             torch.nn.init.zeros_(parameter)
     network.to(DEVICE, memory_format=torch.channels_last)  # a tenth faster on a CPU
     text = TextEncoder(preset, len(captions.tokenizer.vocabulary), LENGTH).to(DEVICE)
-    predict, read = compiled(network), compiled(text)
+    predict, encode_text = compiled(network), compiled(text)
     stage = Stage("base", work, minutes, {"unet": network, "text": text}, preset.rate)
-    source = lots.scattered(collection, preset.fresh, [SEED, stage.step], preset.workers, white=0.1)
+    source = lots.scattered(collection, preset.fresh, [SEED, 1, stage.step], preset.workers, white=0.1)
     pool = lots.Pool(preset.pool, source, latents)
     print(f"{sum(p.numel() for p in stage.parameters)} parameters", flush=True)
 
     def errors():
         z, numbers, scenes = pool.batch(preset.batch)
-        error, t = schedule.errors(z, lambda noised, t: predict(noised, t, read(captions.of(numbers, scenes))))
+        error, t = schedule.errors(z, lambda noised, t: predict(noised, t, encode_text(captions.of(numbers, scenes))))
         # No more weight for the subject's area: where the mask says what counts, the model learns to draw too much subject.
         return (schedule.weight(t) * error).mean(), {"eps": error.mean()}
 
@@ -317,8 +326,9 @@ def train_base(work, preset, minutes, collection):
 class References:
     """Features of each training subject's reference at the injection sites, renewed all the time."""
 
-    def __init__(self, network, latents, schedule, nothing, collection, source):
-        self.network, self.latents, self.schedule, self.nothing, self.source = network, latents, schedule, nothing, source
+    def __init__(self, network, latents, schedule, empty_prompt, collection, source):
+        self.network, self.latents, self.schedule = network, latents, schedule
+        self.empty_prompt, self.source = empty_prompt, source
         self.features, self.recorded = {}, {}
         self.record = replayed(self._record)
         for name in network.sites:
@@ -337,7 +347,7 @@ class References:
     def _record(self, z):
         t = torch.ones(len(z), dtype=torch.long, device=DEVICE)
         with mixed_precision():
-            self.network(self.schedule.noised(z, t, torch.randn_like(z)), t, self.nothing.expand(len(z), -1, -1))
+            self.network(self.schedule.noised(z, t, torch.randn_like(z)), t, self.empty_prompt.expand(len(z), -1, -1))
         return {name: tokens.half() for name, tokens in self.recorded.items()}
 
     def renew(self):
@@ -384,23 +394,23 @@ def train_adapters(work, preset, minutes, collection):
     latents, schedule, captions = Latents(work, preset), Schedule(), Captions(collection)
     base = averaged(work, "base")
     network = unet.UNet(preset.unet)
-    network.load_state_dict(base["unet"])
+    network.load_state_dict(base["unet"], strict=False)
     network.to(DEVICE, memory_format=torch.channels_last)  # a tenth faster on a CPU
     text = TextEncoder(preset, len(captions.tokenizer.vocabulary), LENGTH)
     text.load_state_dict(base["text"])
     text.to(DEVICE).eval().requires_grad_(False)
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(is_adapter(name))
+        parameter.requires_grad_(unet.is_adapter(name))
     with torch.no_grad():
-        nothing = text(captions.ids[:1])
-    source = lots.references(collection, preset.fresh, [SEED, 1], preset.workers)
+        empty_prompt = text(captions.ids[:1])
+    source = lots.references(collection, preset.fresh, [SEED, 2], preset.workers)
     # Of a copy, whose hooks are not in the way of the one that learns.
-    references = References(copy.deepcopy(network), latents, schedule, nothing, collection, source)
+    references = References(copy.deepcopy(network), latents, schedule, empty_prompt, collection, source)
     begin_as_self_attention(network, references)
-    predict, read = compiled(network), compiled(text)
+    predict, encode_text = compiled(network), compiled(text)
     stage = Stage("adapters", work, minutes, {"unet": network}, preset.rate)
     print(f"{sum(p.numel() for p in stage.parameters)} parameters", flush=True)
-    source = lots.scattered(collection, preset.fresh, [SEED, stage.step, 2], preset.workers, white=0)
+    source = lots.scattered(collection, preset.fresh, [SEED, 3, stage.step], preset.workers, white=0)
     pool = lots.Pool(preset.pool, source, latents)
 
     def renew():
@@ -410,7 +420,7 @@ def train_adapters(work, preset, minutes, collection):
     def errors():
         z, numbers, scenes = pool.batch(preset.batch)
         error, t = schedule.errors(
-            z, lambda noised, t: predict(noised, t, read(captions.of(numbers, scenes)), *references(numbers)))
+            z, lambda noised, t: predict(noised, t, encode_text(captions.of(numbers, scenes)), *references(numbers)))
         # Whose picture it becomes is decided in much noise, where the error of epsilon says little.
         early = (1 + 1 / schedule.snr(t)) ** 0.25
         return (early * schedule.weight(t) * error).mean(), {"eps": error.mean()}
@@ -421,8 +431,10 @@ def train_adapters(work, preset, minutes, collection):
 
 def train_judges(work, preset, minutes, collection):
     """The networks that evaluate.py judges with."""
-    source = lots.pairs(collection, 64, [SEED + 4], preset.workers)
-    judges.train(lambda networks: Stage("judges", work, minutes, networks, 2e-3, 0.98), source, DEVICE)
+    networks = {"subject": judges.SubjectJudge().to(DEVICE), "scene": judges.SceneJudge().to(DEVICE)}
+    stage = Stage("judges", work, minutes, networks, 2e-3, 0.98)
+    pairs = lots.pairs(collection, 64, [SEED, 4, stage.step], preset.workers)
+    stage.train(lambda: next(pairs), judges.errors(**networks))
 
 
 STAGES = {
@@ -431,8 +443,8 @@ STAGES = {
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "cost"], help="cost: say what the stages will take, and do nothing")
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path(".build/demo-model"))
+    parser.add_argument("--preset", choices=PRESETS, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--minutes", type=float, help="instead of the preset's")
     arguments = parser.parse_args()
     if arguments.stage == "cost":
