@@ -62,8 +62,8 @@ def composite(subject, scene, backgrounds, g):
 
 
 def reference(subject, g=None, is_disturbed=True):
-    """The subject on white. With a generator it is posed, its longer side at least 84 % of the picture's, and as DreamCache trains it now
-    and then jittered or partly erased; without one it is plainly centred."""
+    """The subject on white. With a generator it is posed, its longer side at least 84 % of the picture's, and as DreamCache
+    trains it now and then jittered or partly erased; without one it is plainly centred."""
     fraction = 0.86 if g is None else g.uniform(0.84, 0.98)
     picture = subject.picture
     if g is not None:

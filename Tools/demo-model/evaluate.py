@@ -23,7 +23,7 @@ import train
 from composites import Backgrounds
 from judges import Judges
 from scenes import SCENES
-from train import SEED, averaged
+from train import SEED
 
 SUBJECTS = 64
 
@@ -98,7 +98,7 @@ def main():
     arguments.option = {
         "guidance_scale": arguments.guidance, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
     held_out = train.held_out(arguments.work)[:SUBJECTS]
-    judges = Judges(averaged(arguments.work, "judges"), held_out)
+    judges = Judges(train.averaged(arguments.work, "judges"), held_out)
     chosen = range(0, len(held_out), arguments.every)
 
     g = numpy.random.default_rng(SEED + 2)

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import composites
+import lots
 from scenes import SCENES
 
 
 def judged(pictures):
     """[n, 128, 128, 3] bytes to what the judges see."""
-    x = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
-    return F.interpolate(x, (64, 64), mode="area")
+    return F.interpolate(lots.values(pictures), (64, 64), mode="area")
 
 
 def disturbed(x):

@@ -9,6 +9,11 @@ from composites import Backgrounds
 from scenes import SCENES
 
 
+def values(pictures):
+    """[n, h, w, 3] bytes to [n, 3, h, w], -1 to 1."""
+    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 class _Endless(IterableDataset):
     def __init__(self, draw, seed):
         self.draw, self.seed = draw, seed

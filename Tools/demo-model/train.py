@@ -77,11 +77,6 @@ def all_captions():
         for kind in subjects.CLASSES for scene in SCENES for words in scene.words for opening in composites.OPENINGS})
 
 
-def pictures(drawn):
-    """[n, h, w, 3] bytes to [n, 3, h, w], -1 to 1."""
-    return drawn.to(DEVICE, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def held_out(work):
     """The subjects that no stage has seen."""
     return subjects.split(pickle.loads((work / "subjects.pickle").read_bytes()))[1]
@@ -208,7 +203,7 @@ def train_autoencoder(work, preset, minutes, collection):
         whole, _, _ = pool.batch(preset.autoencoder_batch)
         y, x = (
             torch.randint(SIZE - len(side) + 1, (len(whole), 1), device=DEVICE) + side for _ in range(2))
-        piece = pictures(whole[torch.arange(len(whole), device=DEVICE)[:, None, None], y[:, :, None], x[:, None, :]])
+        piece = lots.values(whole[torch.arange(len(whole), device=DEVICE)[:, None, None], y[:, :, None], x[:, None, :]])
         with mixed_precision():
             mean, logvar = (v.float() for v in encode(piece))
             z = mean + torch.exp(logvar / 2) * torch.randn_like(mean)
@@ -239,7 +234,8 @@ class Latents:
     @torch.no_grad()
     def _encode(self, drawn):
         # Sixteen at a time, which a CPU's cache has room for.
-        return torch.cat([self.model.encode(pictures(part))[0] for part in drawn.split(16)])
+        return torch.cat([self.model.encode(lots.values(part))[0]
+                          for part in drawn.to(DEVICE, non_blocking=True).split(16)])
 
     def __call__(self, drawn):
         """[n, 128, 128, 3] bytes to [n, 4, 32, 32]."""
