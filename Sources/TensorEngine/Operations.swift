@@ -123,15 +123,24 @@ extension Engine {
         return y
     }
 
-    /// `[..., a]` and `[..., b]` to `[..., a + b]`, float32.
-    public func concatenated(_ a: Tensor, _ b: Tensor) throws(EngineError) -> Tensor {
-        guard a.shape.dropLast() == b.shape.dropLast(), a.elementType == .float32, b.elementType == .float32 else {
+    /// `[n, ..., a]` and `[m, ..., b]` to `[n, ..., a + b]`, float32: each entry of `a` with the entry of `b` that `entries`
+    /// names for it.
+    public func concatenated(_ a: Tensor, _ b: Tensor, entries: [Int]) throws(EngineError) -> Tensor {
+        guard a.shape.dropLast().dropFirst() == b.shape.dropLast().dropFirst(), a.shape.first == entries.count,
+            a.elementType == .float32, b.elementType == .float32
+        else {
             throw .shapes(
-                operation: "concatenate", found: [a.shape, b.shape], expected: "equal sizes but the channels")
+                operation: "concatenate \(entries)", found: [a.shape, b.shape],
+                expected: "equal sizes but the channels, an entry of the second for each of the first")
         }
         let y = try empty(a.shape.dropLast() + [a.channels + b.channels])
-        try measured("concatenate \(y.shape)") {
-            kernels_concat_rows(a.floats, Int64(a.channels), b.floats, Int64(b.channels), y.floats, Int64(a.rows))
+        try measured("concatenate \(y.shape)") { () throws(EngineError) in
+            for (position, entry) in entries.enumerated() {
+                let (from, beside) = (try a.slice(position..<position + 1), try b.slice(entry..<entry + 1))
+                kernels_concat_rows(
+                    from.floats, Int64(a.channels), beside.floats, Int64(b.channels),
+                    try y.slice(position..<position + 1).floats, Int64(from.rows))
+            }
         }
         return y
     }
@@ -161,6 +170,15 @@ extension Engine {
             }
         }
         return y
+    }
+
+    /// One entry as often as asked; `x` itself where it has as many.
+    public func repeated(_ x: Tensor, count: Int) throws(EngineError) -> Tensor {
+        if x.shape.first == count { return x }
+        guard x.shape.first == 1 else {
+            throw .shapes(operation: "repeat \(count) times", found: [x.shape], expected: "[1, ...]")
+        }
+        return try gathered(x, Array(repeating: 0, count: count))
     }
 
     /// Nearest neighbour, `[n, h, w, c]` to `[n, 2h, 2w, c]`, or one less in height or width, which is what halving an odd

@@ -11,17 +11,26 @@ extension ProductShape {
     /// Tiles of one picture.
     fileprivate var winogradTiles: Int { ((h + 1) / 2) * ((w + 1) / 2) }
 
-    /// Tiles of a block: as many blocks as a picture needs, of one size. A block never holds tiles of two pictures, so that a
-    /// picture's tiles have the same places in it, and so the same sums, in whatever batch it is.
-    fileprivate var winogradBlock: Int {
-        let blocks = (winogradTiles + Self.largestWinogradBlock - 1) / Self.largestWinogradBlock
-        return (winogradTiles + blocks - 1) / blocks
+    /// Tiles that are cut into blocks together. A large picture's are by themselves, so that they have the same places in
+    /// their blocks, and so the same sums, in whatever batch it is. Small pictures share blocks: weights are read once for all.
+    fileprivate var winogradSpan: Int {
+        winogradTiles < Self.largestWinogradBlock ? n * winogradTiles : winogradTiles
     }
 
-    /// Where it pays: enough tiles in each picture to fill a block, enough channels to outweigh the transforms.
+    /// Tiles of a block: as few blocks as a span needs, of one size and of whole pictures where they are small.
+    fileprivate var winogradBlock: Int {
+        let unit = winogradTiles < Self.largestWinogradBlock ? winogradTiles : 1
+        let units = winogradSpan / unit, most = Self.largestWinogradBlock / unit
+        let blocks = (units + most - 1) / most
+        return (units + blocks - 1) / blocks * unit
+    }
+
+    /// Where it pays: enough tiles in each picture to fill a block, or a quarter of one where weights are narrow and cost
+    /// half the memory; and enough channels to outweigh the transforms.
     var suitsWinograd: Bool {
         kind == .convolution(kernel: 3, stride: 1, padBegin: 1, padEnd: 1) && destination == .float32
-            && min(inputs, outputs) >= 128 && winogradTiles >= Self.largestWinogradBlock
+            && min(inputs, outputs) >= 128
+            && winogradTiles >= Self.largestWinogradBlock / (source == .bfloat16 ? 4 : 1)
     }
 
     /// The products of a block at the 16 places of the transform.
@@ -62,10 +71,10 @@ extension Engine {
         let inputs = try Storage(byteCount: 16 * block * shape.inputs * shape.source.byteCount, pool: pool)
         let sums = try Storage(byteCount: 16 * block * shape.outputs * 4, pool: pool)
         let (h, w) = (Int64(shape.h), Int64(shape.w))
-        for picture in 0..<shape.n {
-            for start in stride(from: 0, to: tiles, by: block) {
+        for span in stride(from: 0, to: shape.n * tiles, by: shape.winogradSpan) {
+            for start in stride(from: 0, to: shape.winogradSpan, by: block) {
                 // In a last block that is not full, rows without a tile hold what was there before; nothing reads them after.
-                let (first, count) = (Int64(picture * tiles + start), Int64(min(block, tiles - start)))
+                let (first, count) = (Int64(span + start), Int64(min(block, shape.winogradSpan - start)))
                 kernels_winograd_input(
                     source, shape.source.kernels, doubled, inputs.pointer, Int64(block), first, count, h, w,
                     Int64(shape.inputs))

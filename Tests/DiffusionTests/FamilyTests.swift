@@ -91,7 +91,7 @@ import Testing
         _ model: StableDiffusion, _ height: Int, _ width: Int, _ context: Tensor
     ) throws -> [Float] {
         let text = try model.unet.textKeys(context)
-        let x = try model.latentTensor(wave(4 * height * width), height: height, width: width, count: 1)
+        let x = try model.latentTensor(wave(4 * height * width), height: height, width: width)
         let time = try #require(try model.unet.timeEmbeddings([481]).first)
         let features = try model.unet.encode(x, time: time, text: text)
         return try #require(model.predictions(try model.unet.decode(features, time: time, text: text)).first)

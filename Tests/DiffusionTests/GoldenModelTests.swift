@@ -36,7 +36,7 @@ import Testing
     @Test(arguments: Golden.exactPaths) func unet(_ path: ComputePath) throws {
         let (model, golden) = try model(path)
         let text = try model.unet.textKeys(try model.encode(prompt: "a photo of a backpack, on the beach"))
-        let x = try model.latentTensor(golden["xT"], height: 16, width: 16, count: 1)
+        let x = try model.latentTensor(golden["xT"], height: 16, width: 16)
         for timestep in [1, 481, 981] {
             let time = try #require(try model.unet.timeEmbeddings([Double(timestep)]).first)
             let features = try model.unet.encode(x, time: time, text: text)

@@ -82,7 +82,7 @@ import Testing
         }
         let memory = try SubjectMemory(tokens: { [features[$0] ?? []] }, adapter: adapter, engine: model.engine)
         let text = try model.unet.textKeys(try model.encode(prompt: Self.prompt))
-        let x = try model.latentTensor(data["xT"], height: 16, width: 16, count: 1)
+        let x = try model.latentTensor(data["xT"], height: 16, width: 16)
         for timestep in [1, 481, 981] {
             let time = try #require(try model.unet.timeEmbeddings([Double(timestep)]).first)
             let encoded = try model.unet.encode(x, time: time, text: text)

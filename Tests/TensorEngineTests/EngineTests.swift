@@ -63,7 +63,7 @@ import Testing
             let picture = try tokens.reshaped([2, 17, 13, 80])
             results.append(try engine.product(picture, down))
             results.append(try engine.product(try engine.upsampled(picture), down))
-            results.append(try engine.concatenated(picture, sum))
+            results.append(try engine.concatenated(picture, sum, entries: [1, 0]))
             results.append(try engine.add(picture, sum))
             results.append(try engine.gathered(picture, [1, 1, 0]))
             results.append(
@@ -171,9 +171,16 @@ import Testing
         Misfit("add", mentions: ["add", "[2, 3]", "[3, 3]"]) {
             _ = try $0.add(try $0.empty([2, 3]), try $0.empty([3, 3]))
         },
-        Misfit("concatenate", mentions: ["concatenate", "[2, 3]", "[3, 3]"]) {
-            _ = try $0.concatenated(try $0.empty([2, 3]), try $0.empty([3, 3]))
+        Misfit("concatenate", mentions: ["concatenate", "[2, 4, 3]", "[2, 5, 3]"]) {
+            _ = try $0.concatenated(try $0.empty([2, 4, 3]), try $0.empty([2, 5, 3]), entries: [0, 1])
         },
+        Misfit("concatenate entries", mentions: ["concatenate [0]", "[2, 3]"]) {
+            _ = try $0.concatenated(try $0.empty([2, 3]), try $0.empty([2, 3]), entries: [0])
+        },
+        Misfit("concatenate no such entry", mentions: ["slice 2..<3", "[2, 3]"]) {
+            _ = try $0.concatenated(try $0.empty([2, 3]), try $0.empty([2, 3]), entries: [0, 2])
+        },
+        Misfit("repeat", mentions: ["repeat 3 times", "[2, 3]"]) { _ = try $0.repeated(try $0.empty([2, 3]), count: 3) },
         Misfit("stack", mentions: ["stack", "[1, 3]", "[1, 4]"]) {
             _ = try $0.stacked([try $0.empty([1, 3]), try $0.empty([1, 4])])
         },

@@ -169,12 +169,10 @@ public final class StableDiffusion {
         } catch { throw .engine(error) }
     }
 
-    /// A latent in files' order, `[channels, h, w]` repeated for `count` entries of a batch, as the U-Net takes it.
-    public func latentTensor(_ latent: [Float], height: Int, width: Int, count: Int) throws(EngineError) -> Tensor {
+    /// A latent in files' order, `[channels, h, w]`, as the U-Net takes it: a batch of one.
+    public func latentTensor(_ latent: [Float], height: Int, width: Int) throws(EngineError) -> Tensor {
         let channels = configuration.unet.inChannels
-        let pixels = channelsLast(latent, channels: channels)
-        return try engine.tensor(
-            Array(repeatElement(pixels, count: count).joined()), shape: [count, height, width, channels])
+        return try engine.tensor(channelsLast(latent, channels: channels), shape: [1, height, width, channels])
     }
 
     /// The predictions of a batch, each in files' order `[channels, h, w]`.

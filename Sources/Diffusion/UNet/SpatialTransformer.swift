@@ -5,6 +5,8 @@ import TensorEngine
 public struct TextKeys {
     /// One `[n, tokens, 2 * channels]` a block, in the blocks' order: keys, then values.
     var blocks: [Tensor]
+    /// Entries of the batch.
+    var count: Int { blocks.first?.shape[0] ?? 1 }
 }
 
 /// LDM's `SpatialTransformer`: normalise, map to tokens, transformer blocks, map back, add.
@@ -51,18 +53,22 @@ struct SpatialTransformer {
     /// Number of tensors this takes from the front of `TextKeys`.
     var depth: Int { blocks.count }
 
-    /// `x [n, h, w, c]` float32; the first `tappedRows` of n go through `tap`.
+    /// Adds to `x [n, h, w, c]`, float32, and returns it; the first `tappedRows` of n go through `tap`. One picture that is
+    /// given the texts of several entries becomes as many where the first text is read, and is computed once until then.
     func callAsFunction(
         _ x: Tensor, text: ArraySlice<Tensor>, tap: (any InjectionTap)?, tappedRows: Int
     ) throws(EngineError) -> Tensor {
         let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
         if let site, let tap { try tap.record(try x.reshaped([n, h * w, c]), at: site) }
         let normed = try engine.groupNorm(x, norm, groups: groups, epsilon: 1e-6, silu: false)
-        let tokens = try engine.product(try normed.reshaped([n, h * w, c]), projIn)
+        var (sum, tokens) = (x, try engine.product(try normed.reshaped([n, h * w, c]), projIn))
         for (block, keys) in zip(blocks, text) {
-            try block(tokens, text: keys, site: site, tap: tap, tappedRows: tappedRows)
+            try block.attendToItself(tokens, site: site, tap: tap, tappedRows: tappedRows)
+            tokens = try engine.repeated(tokens, count: keys.shape[0])
+            sum = try engine.repeated(sum, count: keys.shape[0])
+            try block.attendToText(tokens, text: keys)
+            try block.feedForward(tokens)
         }
-        let sum = try engine.copy(x)
         try engine.product(tokens, projOut, accumulateInto: sum)
         return sum
     }
@@ -100,9 +106,10 @@ struct TransformerBlock {
         try engine.product(context, textKV, to: engine.activationType)
     }
 
-    /// Changes `x [n, tokens, c]` in its memory.
-    func callAsFunction(
-        _ x: Tensor, text: Tensor, site: InjectionSite?, tap: (any InjectionTap)?, tappedRows: Int
+    // Each changes `x [n, tokens, c]` in its memory.
+
+    func attendToItself(
+        _ x: Tensor, site: InjectionSite?, tap: (any InjectionTap)?, tappedRows: Int
     ) throws(EngineError) {
         let type = engine.activationType
         let qkv = try engine.product(try engine.layerNorm(x, norm1), selfQKV, to: type)
@@ -120,13 +127,18 @@ struct TransformerBlock {
         if !plain.isEmpty {
             try engine.product(try attended.slice(plain), selfOut, accumulateInto: try x.slice(plain))
         }
+    }
 
-        let query = try engine.product(try engine.layerNorm(x, norm2), textQ, to: type)
+    func attendToText(_ x: Tensor, text: Tensor) throws(EngineError) {
+        let query = try engine.product(try engine.layerNorm(x, norm2), textQ, to: engine.activationType)
         let read = try engine.attention(
             q: Columns(query), k: Columns(text, 0, channels), v: Columns(text, channels, channels), heads: heads)
         try engine.product(read, textOut, accumulateInto: x)
+    }
 
-        let hidden = try engine.geglu(try engine.product(try engine.layerNorm(x, norm3), feedIn, to: type))
+    func feedForward(_ x: Tensor) throws(EngineError) {
+        let hidden = try engine.geglu(
+            try engine.product(try engine.layerNorm(x, norm3), feedIn, to: engine.activationType))
         try engine.product(hidden, feedOut, accumulateInto: x)
     }
 }

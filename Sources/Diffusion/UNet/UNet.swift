@@ -8,7 +8,7 @@ public struct TimeEmbedding {
 }
 
 /// The denoiser of a latent diffusion model (LDM `UNetModel`, Rombach et al. 2022), split where the adapters of
-/// DreamCache begin: ``encode`` holds none, ``decode`` (middle block and decoder) holds all.
+/// DreamCache begin: ``encode`` holds none, ``decode`` (from the middle block's transformer on) holds all.
 ///
 /// Golden: `eps.plain.*`.
 public final class UNet {
@@ -182,13 +182,6 @@ public final class UNet {
         return TextKeys(blocks: blocks)
     }
 
-    /// Entries of the batch by index, in that order and as often.
-    public func gathered(_ features: Features, _ indices: [Int]) throws(EngineError) -> Features {
-        var skips: [Tensor] = []
-        for skip in features.skips { skips.append(try engine.gathered(skip, indices)) }
-        return Features(hidden: try engine.gathered(features.hidden, indices), skips: skips)
-    }
-
     private var residualBlocks: [ResidualBlock] {
         encoder.compactMap(\.residual) + [middle.0, middle.2] + decoder.compactMap(\.residual)
     }
@@ -199,7 +192,8 @@ public final class UNet {
 
     // MARK: The two halves of an evaluation
 
-    /// The encoder: `x [n, h, w, inChannels]`.
+    /// The encoder, and the middle block up to its transformer: `x [n, h, w, inChannels]`, or `[1, h, w, inChannels]` for all
+    /// entries of the text, which is computed once as far as they agree.
     public func encode(_ x: Tensor, time: TimeEmbedding, text: TextKeys) throws(EngineError) -> Features {
         var hidden = try engine.product(x, convIn)
         var skips = [hidden]
@@ -208,16 +202,25 @@ public final class UNet {
             hidden = try run(stage, hidden, &biases, text, tap: nil, tappedRows: 0)
             skips.append(hidden)
         }
-        return Features(hidden: hidden, skips: skips)
+        hidden = try middle.0(hidden, timeBias: biases.popFirst())
+        for index in skips.indices { skips[index] = try engine.repeated(skips[index], count: text.count) }
+        return Features(hidden: try engine.repeated(hidden, count: text.count), skips: skips)
     }
 
-    /// The middle block and the decoder, to the prediction `[n, h, w, outChannels]`, float32. The first `tappedRows` entries
-    /// of the batch go through `tap` at the injection sites.
+    /// The rest, to the prediction `[n, h, w, outChannels]`, float32.
+    ///
+    /// - Parameters:
+    ///   - entries: for each entry of the batch that of `features` which it continues; one for each if nil.
+    ///   - text: of this batch.
+    ///   - tappedRows: so many entries, the first, go through `tap` at the injection sites.
     public func decode(
-        _ features: Features, time: TimeEmbedding, text: TextKeys, tap: (any InjectionTap)? = nil, tappedRows: Int = 0
+        _ features: Features, entries: [Int]? = nil, time: TimeEmbedding, text: TextKeys, tap: (any InjectionTap)? = nil,
+        tappedRows: Int = 0
     ) throws(EngineError) -> Tensor {
-        var biases = time.biases[encoder.count(where: { $0.residual != nil })...]
-        var hidden = try middle.0(features.hidden, timeBias: biases.popFirst())
+        var biases = time.biases[(encoder.count(where: { $0.residual != nil }) + 1)...]
+        let entries = entries ?? Array(0..<text.count)
+        // A copy in any case: transformers add in place, and the features may be continued again.
+        var hidden = try engine.gathered(features.hidden, entries)
         hidden = try middle.1(hidden, text: text.blocks[middleFirstText...], tap: tap, tappedRows: tappedRows)
         hidden = try middle.2(hidden, timeBias: biases.popFirst())
         var skips = features.skips
@@ -225,8 +228,8 @@ public final class UNet {
             guard let skip = skips.popLast() else { break }
             // What the encoder halved, rounding up, must come back to the size of what it skips to.
             hidden = try run(
-                stage, try engine.concatenated(hidden, skip), &biases, text, tap: tap, tappedRows: tappedRows,
-                next: skips.last)
+                stage, try engine.concatenated(hidden, skip, entries: entries), &biases, text, tap: tap,
+                tappedRows: tappedRows, next: skips.last)
         }
         let normed = try engine.groupNorm(
             hidden, normOut, groups: configuration.normGroups, epsilon: 1e-5, silu: true)

@@ -98,7 +98,7 @@ public struct ReferencePass {
             let noisy = schedule.noised(latent, with: noise, at: Self.timestep)
 
             let latentSide = side / model.configuration.autoencoder.downscale
-            let x = try model.latentTensor(noisy, height: latentSide, width: latentSide, count: 1)
+            let x = try model.latentTensor(noisy, height: latentSide, width: latentSide)
             let recorder = Recorder(engine: model.engine)
             let features = try model.unet.encode(x, time: time, text: text)
             _ = try model.unet.decode(features, time: time, text: text, tap: recorder)

@@ -5,7 +5,7 @@ import TensorEngine
 /// made.
 ///
 /// The branches of guidance run as one batch. The encoder half of the U-Net holds no adapter, so branches under one prompt
-/// share it: two passes through the encoder serve three branches.
+/// share it: two passes through the encoder serve three branches, and one up to where it first reads the text.
 final class Denoiser {
     private let model: StableDiffusion
     private let subject: SubjectTap?
@@ -13,7 +13,6 @@ final class Denoiser {
     private let times: [TimeEmbedding]
     private let encoderText: TextKeys
     private let decoderText: TextKeys
-    private let encoderCount: Int
     /// For each branch the entry of the encoder's batch that it continues.
     private let encoderIndex: [Int]
 
@@ -43,7 +42,6 @@ final class Denoiser {
             }
         }
         encoderIndex = index
-        encoderCount = kinds.count
         encoderText = try model.unet.stacked(kinds.map { $0 ? prompt : negative })
         decoderText = try model.unet.gathered(encoderText, index)
     }
@@ -51,11 +49,11 @@ final class Denoiser {
     /// The guided prediction of `latent` (`[channels, h, w]`) at step `step`.
     func predict(_ latent: [Float], height: Int, width: Int, step: Int) throws(EngineError) -> [Float] {
         let time = times[step]
-        let x = try model.latentTensor(latent, height: height, width: width, count: encoderCount)
-        var features = try model.unet.encode(x, time: time, text: encoderText)
-        if encoderIndex != Array(0..<encoderCount) { features = try model.unet.gathered(features, encoderIndex) }
+        let x = try model.latentTensor(latent, height: height, width: width)
+        let features = try model.unet.encode(x, time: time, text: encoderText)
         let output = try model.unet.decode(
-            features, time: time, text: decoderText, tap: subject, tappedRows: branches.count(where: \.isPersonal))
+            features, entries: encoderIndex, time: time, text: decoderText, tap: subject,
+            tappedRows: branches.count(where: \.isPersonal))
         var sum = [Double](repeating: 0, count: latent.count)
         for (branch, prediction) in zip(branches, model.predictions(output)) {
             for i in sum.indices { sum[i] += branch.weight * Double(prediction[i]) }
