@@ -25,12 +25,11 @@ extension ProductShape {
         return (units + blocks - 1) / blocks * unit
     }
 
-    /// Where it pays: enough tiles in each picture to fill a block, or a quarter of one where weights are narrow and cost
-    /// half the memory; and enough channels to outweigh the transforms.
+    /// Where it pays: enough tiles to outweigh the weights, which are 16 matrices in place of 9, in time (at 8x8 little is
+    /// gained) and memory; and enough channels to outweigh the transforms.
     var suitsWinograd: Bool {
         kind == .convolution(kernel: 3, stride: 1, padBegin: 1, padEnd: 1) && destination == .float32
-            && min(inputs, outputs) >= 128
-            && winogradTiles >= Self.largestWinogradBlock / (source == .bfloat16 ? 4 : 1)
+            && min(inputs, outputs) >= 128 && winogradTiles >= 64
     }
 
     /// The products of a block at the 16 places of the transform.

@@ -46,6 +46,32 @@ import Testing
         }
     }
 
+    /// One latent under two texts, and an entry continued twice, as branches of guidance share it.
+    @Test(arguments: Golden.exactPaths) func whatBranchesShareIsWhatEachWouldCompute(_ path: ComputePath) throws {
+        let (model, golden) = try model(path)
+        let unet = model.unet
+        let texts = try ["a photo of a backpack", ""].map { try unet.textKeys(try model.encode(prompt: $0)) }
+        let time = try #require(try unet.timeEmbeddings([481]).first)
+        let x = try model.latentTensor(golden["xT"], height: 16, width: 16)
+        let apart = try texts.map { text in
+            let features = try unet.encode(x, time: time, text: text)
+            return try #require(model.predictions(try unet.decode(features, time: time, text: text)).first)
+        }
+        #expect(relativeError(apart[0], apart[1]) > 1e-3)
+
+        let both = try unet.stacked(texts)
+        let features = try unet.encode(x, time: time, text: both)
+        let entries = [1, 0, 1]
+        // Twice, since features are not used up.
+        for _ in 0..<2 {
+            let output = try unet.decode(
+                features, entries: entries, time: time, text: try unet.gathered(both, entries))
+            for (shared, entry) in zip(model.predictions(output), entries) {
+                #expect(relativeError(shared, apart[entry]) < 1e-5)
+            }
+        }
+    }
+
     @Test func sitesFollowTheRule() throws {
         let (model, _) = try model(.openBLAS)
         #expect(

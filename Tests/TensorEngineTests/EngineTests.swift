@@ -180,7 +180,9 @@ import Testing
         Misfit("concatenate no such entry", mentions: ["slice 2..<3", "[2, 3]"]) {
             _ = try $0.concatenated(try $0.empty([2, 3]), try $0.empty([2, 3]), entries: [0, 2])
         },
-        Misfit("repeat", mentions: ["repeat 3 times", "[2, 3]"]) { _ = try $0.repeated(try $0.empty([2, 3]), count: 3) },
+        Misfit("repeat", mentions: ["repeat 3 times", "[2, 3]"]) {
+            _ = try $0.repeated(try $0.empty([2, 3]), count: 3)
+        },
         Misfit("stack", mentions: ["stack", "[1, 3]", "[1, 4]"]) {
             _ = try $0.stacked([try $0.empty([1, 3]), try $0.empty([1, 4])])
         },

@@ -19,7 +19,8 @@ public struct InjectionSite: Hashable, Sendable {
 /// What can be done at the injection sites of one pass. Diffusion only offers the places; what happens there belongs to
 /// whoever fills them.
 public protocol InjectionTap: AnyObject {
-    /// The tokens that enter a site's block, before its normalisation: `x [n, tokens, channels]`, float32, not to be changed.
+    /// The tokens that enter a site's block, before its normalisation: `x [n, tokens, channels]`, float32, not to be changed
+    /// and, since the block changes them, not to be kept.
     func record(_ x: Tensor, at site: InjectionSite) throws(EngineError)
 
     /// Whether ``mix(_:attended:at:)`` stands in for the plain self-attention residual at this site.

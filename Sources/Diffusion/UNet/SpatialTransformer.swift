@@ -83,6 +83,7 @@ struct TransformerBlock {
     private let selfQKV, selfOut: Weights
     private let textQ, textKV, textOut: Weights
     private let feedIn, feedOut: Weights
+    private static let feedForwardRows = 1024
 
     init(_ scope: ParameterScope, channels c: Int, heads: Int, contextSize: Int, engine: Engine) throws(EngineError) {
         let layers = LayerMaker(engine: engine)
@@ -137,8 +138,13 @@ struct TransformerBlock {
     }
 
     func feedForward(_ x: Tensor) throws(EngineError) {
-        let hidden = try engine.geglu(
-            try engine.product(try engine.layerNorm(x, norm3), feedIn, to: engine.activationType))
-        try engine.product(hidden, feedOut, accumulateInto: x)
+        let rows = try x.reshaped([x.rows, channels])
+        // What lies between is eight times as wide: a whole batch of it would leave the cache, and be most of the peak memory.
+        for first in stride(from: 0, to: x.rows, by: Self.feedForwardRows) {
+            let part = try rows.slice(first..<min(first + Self.feedForwardRows, x.rows))
+            let hidden = try engine.geglu(
+                try engine.product(try engine.layerNorm(part, norm3), feedIn, to: engine.activationType))
+            try engine.product(hidden, feedOut, accumulateInto: part)
+        }
     }
 }

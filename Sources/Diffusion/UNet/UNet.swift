@@ -214,8 +214,8 @@ public final class UNet {
     ///   - text: of this batch.
     ///   - tappedRows: so many entries, the first, go through `tap` at the injection sites.
     public func decode(
-        _ features: Features, entries: [Int]? = nil, time: TimeEmbedding, text: TextKeys, tap: (any InjectionTap)? = nil,
-        tappedRows: Int = 0
+        _ features: Features, entries: [Int]? = nil, time: TimeEmbedding, text: TextKeys,
+        tap: (any InjectionTap)? = nil, tappedRows: Int = 0
     ) throws(EngineError) -> Tensor {
         var biases = time.biases[(encoder.count(where: { $0.residual != nil }) + 1)...]
         let entries = entries ?? Array(0..<text.count)
