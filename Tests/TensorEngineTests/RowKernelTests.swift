@@ -108,8 +108,11 @@ import Testing
                     let x = encoded(plain, from)
                     let y = Elements(count: rows * c, to)
                     set.run { kernels_geglu(x, from, y.pointer, to, Int64(rows), Int64(c)) }
+                    // To bfloat16 GELU is an approximation of an absolute error of 3e-5, here times 4 at most.
+                    let isNarrow = to == KERNELS_BF16
                     let error = worst(
-                        y.values, expected.values, absolute: 4e-6, relative: to == KERNELS_F32 ? 2e-6 : 0x1p-8)
+                        y.values, expected.values, absolute: isNarrow ? 1.3e-4 : 4e-6,
+                        relative: isNarrow ? 0x1p-8 : 2e-6)
                     #expect(error <= 1, "[\(rows), \(2 * c)], \(from) to \(to)")
                     #expect(y.isTailIntact)
                 }
