@@ -60,9 +60,10 @@ def make_contenders(options, weights, folder):
         module = load(GEOMETRIES[options.geometry], tensors)
         return module, Inputs(tensors, module.sites)
 
+    parts = [part for part in TITLES if part != "batch" or options.batch]
     module, inputs = loaded()
     is_timed = "torch-fp32" in options.peers
-    reference = PyTorch(module, inputs, "fp32", tuple(PyTorch.LAYOUTS) if is_timed else ("channels-first",))
+    reference = PyTorch(module, inputs, parts, "fp32", tuple(PyTorch.LAYOUTS) if is_timed else ("channels-first",))
     contenders = []
     for compute in options.compute:
         outputs = os.path.join(folder, f"{compute}.safetensors")
@@ -73,11 +74,11 @@ def make_contenders(options, weights, folder):
         if peer == "torch-fp32":
             contenders.append(reference)
         elif peer == "torch-bf16":
-            contenders.append(PyTorch(loaded()[0].bfloat16(), inputs, "bf16"))
+            contenders.append(PyTorch(loaded()[0].bfloat16(), inputs, parts, "bf16"))
         elif peer == "torch-bf16-autocast":
-            contenders.append(PyTorch(module, inputs, "bf16 autocast"))
+            contenders.append(PyTorch(module, inputs, parts, "bf16 autocast"))
         else:
-            contenders.append(OpenVINO(module, inputs, peer.removeprefix("openvino-"), options.threads))
+            contenders.append(OpenVINO(module, inputs, parts, peer.removeprefix("openvino-"), options.threads))
     return reference, contenders
 
 
@@ -91,7 +92,7 @@ def check(reference, contenders):
         contender.prepare()
         limits = EXACT if contender.is_exact else OPENVINO_BF16 if isinstance(contender, OpenVINO) else BF16
         distances[contender.name] = {}
-        for part in contender.PARTS:
+        for part in contender.parts:
             found = distance(contender.run(part), expected[part])
             distances[contender.name][part] = found
             say(f"{contender.name:24} {TITLES[part]:30} differs by {found:.1e}, at most {limits[part]:.0e} is agreement")
@@ -105,13 +106,13 @@ def check(reference, contenders):
 
 def time_in_turn(contenders, repetitions):
     """Seconds and busy cores by contender and part; every repetition goes through all contenders."""
-    seconds = {contender.name: {part: [] for part in contender.PARTS} for contender in contenders}
-    cores = {contender.name: {part: [] for part in contender.PARTS} for contender in contenders}
+    seconds = {contender.name: {part: [] for part in contender.parts} for contender in contenders}
+    cores = {contender.name: {part: [] for part in contender.parts} for contender in contenders}
     for repetition in range(-1, repetitions):
         say("warming up" if repetition < 0 else f"repetition {repetition + 1} of {repetitions}")
         for contender in contenders:
             contender.prepare()
-            for part in contender.PARTS:
+            for part in contender.parts:
                 took, busy = contender.measure(part)
                 if repetition >= 0:
                     seconds[contender.name][part].append(took)
@@ -128,7 +129,7 @@ def report(options, contenders, distances, seconds, cores):
     entries = []
     for contender in contenders:
         parts = {}
-        for part in contender.PARTS:
+        for part in contender.parts:
             median = statistics.median(seconds[contender.name][part])
             gflop = getattr(contender, "gflop", evaluations | {"step": three, "batch": three})[part]
             counterpart = seconds[ours.name]["step" if part == "batch" else part]
@@ -200,6 +201,9 @@ def main():
     parser.add_argument("--repetitions", type=int, default=5, help="%(default)s")
     parser.add_argument("--compute", type=listed(), default=["auto"], help="dreamcache's paths, separated by commas; auto")
     parser.add_argument("--peers", type=listed(PEERS), default=list(PEERS[:4]), help=f"of {', '.join(PEERS)}")
+    parser.add_argument(
+        "--no-batch", dest="batch", action="store_false",
+        help="no peer's step as one batch of three, for which OpenVINO holds the weights once more")
     parser.add_argument("--weights", help="safetensors to share, written if it is not there; a temporary file otherwise")
     parser.add_argument("--check", action="store_true", help="compare predictions, time nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
