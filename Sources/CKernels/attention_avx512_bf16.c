@@ -27,7 +27,7 @@ INLINE void store_weights(float *row, int64_t j, vf e) {
 #define READ(s, x, at, count, room) ((void)(room), (const uint16_t *)(x) + (at))
 #include "attention_body.h"
 
-const row_kernels avx512_bf16_kernels = {to_bf16, to_f32,     add,          silu,        gelu,                 quick_gelu,
-                                         geglu,   layer_norm, channel_sums, scale_shift,
-                                    winograd_input, winograd_output, bf16_attention_block, bf16_attention_pack};
+const row_kernels avx512_bf16_kernels = {
+    to_bf16, to_f32, silu, gelu, quick_gelu, geglu, layer_norm, channel_sums, scale_shift, winograd_input, winograd_output,
+    bf16_attention_block, bf16_attention_pack};
 #pragma clang attribute pop

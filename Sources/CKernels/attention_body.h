@@ -16,7 +16,7 @@ INLINE void NAME(tile)(const int R, const int V, const ELEMENT *a, int64_t lda, 
         vf row[TILE_VECTORS];
         for (int v = 0; v < V; v++) row[v] = load(b + p * ldb + v * LANES);
         // A tile of AVX2 reads one cache line of each row, too few in sequence for the hardware to foresee: 2 to 3 per cent of
-        // an attention over 4096 keys, 6 where a head has 512 channels (Zen 3). AVX-512 reads whole rows.
+        // an attention over 4096 keys, 6 where a head has 512 channels (Zen 3). A tile of AVX-512 reads four lines.
         if (LANES == 8) __builtin_prefetch(b + (p + 6) * ldb, 0, 3);
         for (int r = 0; r < R; r++) {
             vf x = BROADCAST(a + r * lda + p * PAIR);

@@ -33,9 +33,9 @@ typedef void (*activation)(const void *, kernels_type, void *, kernels_type, int
 typedef struct {
     const row_kernels *kernels;
     activation function;
-    const void *a, *b;
+    const void *x;
     void *y;
-    kernels_type at, yt;
+    kernels_type xt, yt;
     int64_t count;
 } elementwise;
 
@@ -47,10 +47,10 @@ static int64_t pieces(int64_t count) { return (count + PIECE - 1) / PIECE; }
 static void activate_piece(void *context, int64_t index) {
     elementwise *e = context;
     int64_t first = index * PIECE, n = KERNELS_MIN(PIECE, e->count - first);
-    e->function(at_element(e->a, e->at, first), e->at, (void *)at_element(e->y, e->yt, first), e->yt, n);
+    e->function(at_element(e->x, e->xt, first), e->xt, (void *)at_element(e->y, e->yt, first), e->yt, n);
 }
 static void activate(activation f, const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count) {
-    elementwise e = {0, f, x, 0, y, xt, yt, count};
+    elementwise e = {0, f, x, y, xt, yt, count};
     kernels_parallel_for(pieces(count), activate_piece, &e);
 }
 void kernels_silu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count) {
@@ -63,32 +63,22 @@ void kernels_quick_gelu(const void *x, kernels_type xt, void *y, kernels_type yt
     activate(kernels_chosen()->quick_gelu, x, xt, y, yt, count);
 }
 
-static void add_piece(void *context, int64_t index) {
-    elementwise *e = context;
-    int64_t first = index * PIECE, n = KERNELS_MIN(PIECE, e->count - first);
-    e->kernels->add((const float *)e->a + first, (const float *)e->b + first, (float *)e->y + first, n);
-}
-void kernels_add(const float *a, const float *b, float *y, int64_t count) {
-    elementwise e = {kernels_chosen(), 0, a, b, y, KERNELS_F32, KERNELS_F32, count};
-    kernels_parallel_for(pieces(count), add_piece, &e);
-}
-
 static void to_bf16_piece(void *context, int64_t index) {
     elementwise *e = context;
     int64_t first = index * PIECE, n = KERNELS_MIN(PIECE, e->count - first);
-    e->kernels->to_bf16((const float *)e->a + first, (uint16_t *)e->y + first, n);
+    e->kernels->to_bf16((const float *)e->x + first, (uint16_t *)e->y + first, n);
 }
 void kernels_f32_to_bf16(const float *x, uint16_t *y, int64_t count) {
-    elementwise e = {kernels_chosen(), 0, x, 0, y, KERNELS_F32, KERNELS_BF16, count};
+    elementwise e = {kernels_chosen(), 0, x, y, KERNELS_F32, KERNELS_BF16, count};
     kernels_parallel_for(pieces(count), to_bf16_piece, &e);
 }
 static void to_f32_piece(void *context, int64_t index) {
     elementwise *e = context;
     int64_t first = index * PIECE, n = KERNELS_MIN(PIECE, e->count - first);
-    e->kernels->to_f32((const uint16_t *)e->a + first, (float *)e->y + first, n);
+    e->kernels->to_f32((const uint16_t *)e->x + first, (float *)e->y + first, n);
 }
 void kernels_bf16_to_f32(const uint16_t *x, float *y, int64_t count) {
-    elementwise e = {kernels_chosen(), 0, x, 0, y, KERNELS_BF16, KERNELS_F32, count};
+    elementwise e = {kernels_chosen(), 0, x, y, KERNELS_BF16, KERNELS_F32, count};
     kernels_parallel_for(pieces(count), to_f32_piece, &e);
 }
 

@@ -22,7 +22,6 @@ struct attention_plan;
 typedef struct {
     void (*to_bf16)(const float *x, uint16_t *y, int64_t count);
     void (*to_f32)(const uint16_t *x, float *y, int64_t count);
-    void (*add)(const float *a, const float *b, float *y, int64_t count);
     void (*silu)(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count);
     void (*gelu)(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count);
     void (*quick_gelu)(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count);

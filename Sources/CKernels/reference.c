@@ -108,9 +108,6 @@ static void to_bf16(const float *x, uint16_t *y, int64_t count) {
 static void to_f32(const uint16_t *x, float *y, int64_t count) {
     for (int64_t i = 0; i < count; i++) y[i] = bf16_value(x[i]);
 }
-static void add(const float *a, const float *b, float *y, int64_t count) {
-    for (int64_t i = 0; i < count; i++) y[i] = a[i] + b[i];
-}
 #define ELEMENTWISE(name)                                                                          \
     static void name(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count) {    \
         for (int64_t i = 0; i < count; i++) set_element(y, yt, i, name##_f(element(x, xt, i)));    \
@@ -173,6 +170,6 @@ static void winograd_output(const float *m, int64_t stride, const float *bias, b
         }
 }
 
-const row_kernels scalar_kernels = {to_bf16, to_f32,     add,          silu,        gelu, quick_gelu,
-                                    geglu,   layer_norm, channel_sums, scale_shift, winograd_input, winograd_output,
-                                    0,       0};
+const row_kernels scalar_kernels = {
+    to_bf16, to_f32, silu, gelu, quick_gelu, geglu, layer_norm, channel_sums, scale_shift, winograd_input, winograd_output,
+    0, 0};

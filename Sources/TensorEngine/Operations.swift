@@ -113,16 +113,6 @@ extension Engine {
         return y
     }
 
-    /// a + b, both float32 and of one size.
-    public func add(_ a: Tensor, _ b: Tensor) throws(EngineError) -> Tensor {
-        guard a.count == b.count, a.elementType == .float32, b.elementType == .float32 else {
-            throw .shapes(operation: "add", found: [a.shape, b.shape], expected: "equal shapes")
-        }
-        let y = try empty(a.shape)
-        try measured("add \(a.shape)") { kernels_add(a.floats, b.floats, y.floats, Int64(a.count)) }
-        return y
-    }
-
     /// `[n, ..., a]` and `[m, ..., b]` to `[n, ..., a + b]`, float32: each entry of `a` with the entry of `b` that `entries`
     /// names for it.
     public func concatenated(_ a: Tensor, _ b: Tensor, entries: [Int]) throws(EngineError) -> Tensor {

@@ -17,19 +17,18 @@ extension ProductShape {
         winogradTiles < Self.largestWinogradBlock ? n * winogradTiles : winogradTiles
     }
 
-    /// Tiles of a block: as few blocks as a span needs, of one size and of whole pictures where they are small.
+    /// Tiles of a block: as few blocks as a span needs, of one size.
     fileprivate var winogradBlock: Int {
-        let unit = winogradTiles < Self.largestWinogradBlock ? winogradTiles : 1
-        let units = winogradSpan / unit, most = Self.largestWinogradBlock / unit
-        let blocks = (units + most - 1) / most
-        return (units + blocks - 1) / blocks * unit
+        let blocks = (winogradSpan + Self.largestWinogradBlock - 1) / Self.largestWinogradBlock
+        return (winogradSpan + blocks - 1) / blocks
     }
 
     /// Where it pays: enough tiles to outweigh the weights, which are 16 matrices in place of 9, in time (at 8x8 little is
-    /// gained) and memory; and enough channels to outweigh the transforms.
+    /// gained) and memory; and enough channels to outweigh the transforms. Pictures somewhat smaller than the 64 tiles that
+    /// a model for 512 x 512 has at its third level are taken too, or their weights would be held in both forms.
     var suitsWinograd: Bool {
         kind == .convolution(kernel: 3, stride: 1, padBegin: 1, padEnd: 1) && destination == .float32
-            && min(inputs, outputs) >= 128 && winogradTiles >= 64
+            && min(inputs, outputs) >= 128 && winogradTiles >= 40
     }
 
     /// The products of a block at the 16 places of the transform.

@@ -64,7 +64,6 @@ import Testing
             results.append(try engine.product(picture, down))
             results.append(try engine.product(try engine.upsampled(picture), down))
             results.append(try engine.concatenated(picture, sum, entries: [1, 0]))
-            results.append(try engine.add(picture, sum))
             results.append(try engine.gathered(picture, [1, 1, 0]))
             results.append(
                 try engine.stacked([try picture.slice(1..<2), try picture.slice(0..<1)]))
@@ -168,9 +167,6 @@ import Testing
         Misfit("reshape", mentions: ["reshape", "[2, 3]", "[7]"]) { _ = try $0.empty([2, 3]).reshaped([7]) },
         Misfit("slice", mentions: ["slice 1..<4", "[3, 2]"]) { _ = try $0.empty([3, 2]).slice(1..<4) },
         Misfit("gather", mentions: ["slice 3..<4", "[3, 2]"]) { _ = try $0.gathered(try $0.empty([3, 2]), [0, 3]) },
-        Misfit("add", mentions: ["add", "[2, 3]", "[3, 3]"]) {
-            _ = try $0.add(try $0.empty([2, 3]), try $0.empty([3, 3]))
-        },
         Misfit("concatenate", mentions: ["concatenate", "[2, 4, 3]", "[2, 5, 3]"]) {
             _ = try $0.concatenated(try $0.empty([2, 4, 3]), try $0.empty([2, 5, 3]), entries: [0, 1])
         },

@@ -50,11 +50,9 @@ struct SpatialTransformer {
         return keys
     }
 
-    /// Number of tensors this takes from the front of `TextKeys`.
-    var depth: Int { blocks.count }
-
-    /// Adds to `x [n, h, w, c]`, float32, and returns it; the first `tappedRows` of n go through `tap`. One picture that is
-    /// given the texts of several entries becomes as many where the first text is read, and is computed once until then.
+    /// `x [n, h, w, c]`, float32, is used up: the result lies in its memory. The first `tappedRows` of n go through `tap`. One
+    /// picture that is given the texts of several entries becomes as many where the first text is read, and is computed once
+    /// until then.
     func callAsFunction(
         _ x: Tensor, text: ArraySlice<Tensor>, tap: (any InjectionTap)?, tappedRows: Int
     ) throws(EngineError) -> Tensor {

@@ -192,8 +192,8 @@ public final class UNet {
 
     // MARK: The two halves of an evaluation
 
-    /// The encoder, and the middle block up to its transformer: `x [n, h, w, inChannels]`, or `[1, h, w, inChannels]` for all
-    /// entries of the text, which is computed once as far as they agree.
+    /// The encoder, and the middle block up to its transformer: `x [n, h, w, inChannels]` under n entries of text, or one under
+    /// all of them, `[1, h, w, inChannels]`, which is computed once as far as they agree.
     public func encode(_ x: Tensor, time: TimeEmbedding, text: TextKeys) throws(EngineError) -> Features {
         var hidden = try engine.product(x, convIn)
         var skips = [hidden]
