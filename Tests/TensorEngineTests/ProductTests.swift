@@ -137,8 +137,9 @@ import Testing
         #expect(last == inBatch)
     }
 
-    /// Pictures so small that several share a block: all in one, and in two of which the second is not full.
-    @Test(arguments: paths, [(3, 16, 16, 144, 130), (5, 15, 17, 128, 136)])
+    /// Pictures so small that several share a block: all in one, and in two that a picture lies across.
+    @Test(
+        arguments: paths.filter { $0.activationType == .bfloat16 }, [(3, 16, 16, 144, 130), (5, 15, 17, 128, 136)])
     func winogradOfSmallPicturesIsNearlyAsExact(_ path: ComputePath, _ size: (Int, Int, Int, Int, Int)) throws {
         let (last, inBatch) = try checkWinograd(path, size)
         #expect(distance(last, inBatch) < 1e-6)

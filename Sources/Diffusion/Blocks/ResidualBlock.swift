@@ -69,6 +69,8 @@ struct ResidualBlock {
     func callAsFunction(_ x: Tensor, timeBias: Tensor? = nil) throws(EngineError) -> Tensor {
         let first = try engine.product(
             try engine.groupNorm(x, norm1, groups: groups, epsilon: epsilon, silu: true), conv1, bias: timeBias)
+        // The autoencoder's largest tensors are before this point, and the narrower ones after it do not fit into their memory.
+        if shortcut != nil, timeMap == nil { engine.trimMemory() }
         // Not before it is needed: the picture's largest tensors are these.
         let sum = if let shortcut { try engine.product(x, shortcut) } else { try engine.copy(x) }
         try engine.product(
