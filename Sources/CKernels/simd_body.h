@@ -118,8 +118,8 @@ INLINE vf exponential(vf x) {
     return zero_below(x, -87.3f, scaled_by_power(p, whole));
 }
 
-// 2^t for t <= 126: t = n + r, |r| <= 1/2, a minimax polynomial for 2^r (relative error 9e-8, or 3e-6 where the result is
-// rounded to bfloat16 anyway). 0 below -150 at the latest.
+// 2^t for t up to about 0, as a softmax below its maximum wants it: t = n + r, |r| <= 1/2, a minimax polynomial for 2^r
+// (relative error 9e-8, or 3e-6 where the result is rounded to bfloat16 anyway). 0 below -150 at the latest.
 INLINE vf power_of_two(vf t, const bool coarse) {
 #if LANES == 16
     vf held = t < -200.0f ? -200.0f : t;
@@ -151,12 +151,6 @@ INLINE vf power_of_two(vf t, const bool coarse) {
 
 INLINE vf sigmoid_times(vf x, float k) { return x / (1.0f + exponential(-k * x)); }
 
-// x sigmoid(x) where the result is rounded to bfloat16: relative error 3e-6 above -87.
-INLINE vf coarse_silu(vf x) {
-    vf t = x * -1.44269504f;
-    return x / (1.0f + power_of_two(t > 126.0f ? 126.0f : t, true));
-}
-
 // Phi(x) through erf by Abramowitz & Stegun 7.1.26, absolute error 1.5e-7.
 INLINE vf gelu_of(vf x) {
     vf z = __builtin_elementwise_abs(x) * 0.70710678f;
@@ -168,25 +162,6 @@ INLINE vf gelu_of(vf x) {
     vf tail = 0.5f * p * exponential(-z * z);  // Phi(-|x|)
     vf phi = x < 0.0f ? tail : 1.0f - tail;
     return x * phi;
-}
-
-// x Phi(x) where the result is rounded to bfloat16: Phi(x) - 1/2 by an odd minimax polynomial of x held to +-4.5, weighted
-// for the product; 0 below -4.5. Relative error 1.5e-3 for |x| < 3, where bfloat16 itself rounds by up to 3.9e-3; absolute
-// error 3e-5 below 0, and above it relative to x.
-INLINE vf coarse_gelu(vf x) {
-    vf held = x > 4.5f ? 4.5f : x;
-    vf z = held * held;
-    vf p = __builtin_elementwise_fma(z, (vf)(-1.400069405e-12f), (vf)(1.697305768e-10f));
-    p = __builtin_elementwise_fma(p, z, (vf)(-9.193757755e-9f));
-    p = __builtin_elementwise_fma(p, z, (vf)(2.958900609e-7f));
-    p = __builtin_elementwise_fma(p, z, (vf)(-6.365258741e-6f));
-    p = __builtin_elementwise_fma(p, z, (vf)(9.787138697e-5f));
-    p = __builtin_elementwise_fma(p, z, (vf)(-1.122678630e-3f));
-    p = __builtin_elementwise_fma(p, z, (vf)(9.833185002e-3f));
-    p = __builtin_elementwise_fma(p, z, (vf)(-6.633705646e-2f));
-    p = __builtin_elementwise_fma(p, z, (vf)(3.988837898e-1f));
-    vf phi = __builtin_elementwise_fma(p, held, (vf)(0.5f));
-    return x * (x < -4.5f ? 0.0f : phi);
 }
 
 // MARK: Rows
@@ -213,10 +188,8 @@ ELEMENTWISE(quick_gelu, sigmoid_times(v, 1.702f))
 
 static void geglu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t c) {
     const char *gate = (const char *)x + c * (xt == KERNELS_F32 ? 4 : 2);
-    for (int64_t i = 0; i < c; i += LANES) {
-        vf g = load_any(gate, xt, i, c - i);
-        store_any(y, yt, i, c - i, load_any(x, xt, i, c - i) * (yt == KERNELS_BF16 ? coarse_gelu(g) : gelu_of(g)));
-    }
+    for (int64_t i = 0; i < c; i += LANES)
+        store_any(y, yt, i, c - i, load_any(x, xt, i, c - i) * gelu_of(load_any(gate, xt, i, c - i)));
 }
 
 static void layer_norm(const float *x, const float *weight, const float *bias, float eps, void *y, kernels_type yt,
@@ -272,8 +245,7 @@ static void scale_shift(const float *x, const float *scale, const float *shift, 
             int64_t left = c - i;
             vf v = __builtin_elementwise_fma(load_any(x, KERNELS_F32, i, left), load_any(scale, KERNELS_F32, i, left),
                                              load_any(shift, KERNELS_F32, i, left));
-            if (with_silu) v = yt == KERNELS_BF16 ? coarse_silu(v) : sigmoid_times(v, 1.0f);
-            store_any(y, yt, r * c + i, left, v);
+            store_any(y, yt, r * c + i, left, with_silu ? sigmoid_times(v, 1.0f) : v);
         }
     }
 }

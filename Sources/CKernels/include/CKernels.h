@@ -64,8 +64,7 @@ void kernels_silu(const void *x, kernels_type xt, void *y, kernels_type yt, int6
 void kernels_gelu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count);
 /// y = x * sigmoid(1.702 x), the GELU of OpenAI's CLIP.
 void kernels_quick_gelu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t count);
-/// GEGLU (Shazeer 2020): x [rows, 2c] holds value ++ gate; y [rows, c] = value * gelu(gate). Where y is bfloat16, gelu may be
-/// off by 3e-5.
+/// GEGLU (Shazeer 2020): x [rows, 2c] holds value ++ gate; y [rows, c] = value * gelu(gate).
 void kernels_geglu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t rows, int64_t c);
 
 void reference_silu(const float *x, float *y, int64_t count);
@@ -81,7 +80,7 @@ void kernels_layer_norm(const float *x, const float *weight, const float *bias, 
 void reference_layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y, int64_t rows,
                           int64_t c);
 
-/// Group normalisation of x [n, pixels, c], followed by SiLU where `silu`, to 3e-6 where y is bfloat16.
+/// Group normalisation of x [n, pixels, c], followed by SiLU where `silu`.
 void kernels_group_norm(const float *x, const float *weight, const float *bias, float eps, bool silu, void *y,
                         kernels_type yt, int64_t n, int64_t pixels, int64_t c, int64_t groups, void *scratch);
 size_t kernels_group_norm_scratch_bytes(int64_t n, int64_t pixels, int64_t c);
