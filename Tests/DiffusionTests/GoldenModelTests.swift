@@ -53,8 +53,7 @@ import Testing
         let unet = model.unet
         let texts = try ["a photo of a backpack", ""].map { try unet.textKeys(try model.encode(prompt: $0)) }
         let time = try #require(try unet.timeEmbeddings([481]).first)
-        let latent = (0..<4 * 40 * 40).map { sin(Float($0)) }
-        let x = try model.latentTensor(latent, height: 40, width: 40)
+        let x = try model.latentTensor(wave(4 * 40 * 40), height: 40, width: 40)
         let apart = try texts.map { text in
             let features = try unet.encode(x, time: time, text: text)
             return try #require(model.predictions(try unet.decode(features, time: time, text: text)).first)

@@ -121,9 +121,8 @@ import Testing
     /// Where exponentials overflow.
     @Test(arguments: InstructionSet.present) func narrowActivationsOfExtremes(_ set: InstructionSet) {
         let extremes: [Float] = [
-            0, -4.5, 4.5, -4.6, 4.6, -30, 30, -87, -88.5, 88.5, -104, -200, 200, -3000, 3000, -1e30, 1e30, .infinity,
-            .nan,
-            -.infinity,
+            0, -4.5, 4.5, -4.6, 4.6, -30, 30, -87, -88.5, 88.5, -104, -200, 200, -3000, 3000, -1e30, 1e30,
+            .infinity, .nan, -.infinity,
         ]
         let (c, ones) = (extremes.count, [Float](repeating: 1, count: extremes.count))
         let y = Elements(count: c, KERNELS_BF16)

@@ -191,6 +191,7 @@ private struct AttentionBlock {
         out = try layers.linear(scope["proj_out"], inputs: channels, outputs: channels)
     }
 
+    /// `x [n, h, w, channels]`, float32, is used up: the result lies in its memory.
     func callAsFunction(_ x: Tensor) throws(EngineError) -> Tensor {
         let tokens = [x.shape[0], x.shape[1] * x.shape[2], x.channels]
         let normed = try engine.groupNorm(x, norm, groups: groups, epsilon: 1e-6, silu: false).reshaped(tokens)
@@ -198,8 +199,7 @@ private struct AttentionBlock {
         let attended = try engine.attention(
             q: Columns(try engine.product(normed, q, to: type)), k: Columns(try engine.product(normed, k, to: type)),
             v: Columns(try engine.product(normed, v, to: type)), heads: 1)
-        let sum = try engine.copy(x)
-        try engine.product(attended, out, accumulateInto: sum)
-        return sum
+        try engine.product(attended, out, accumulateInto: x)
+        return x
     }
 }

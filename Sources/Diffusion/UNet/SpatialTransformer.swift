@@ -59,14 +59,14 @@ struct SpatialTransformer {
         let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
         if let site, let tap { try tap.record(try x.reshaped([n, h * w, c]), at: site) }
         let normed = try engine.groupNorm(x, norm, groups: groups, epsilon: 1e-6, silu: false)
-        var (sum, tokens) = (x, try engine.product(try normed.reshaped([n, h * w, c]), projIn))
+        var tokens = try engine.product(try normed.reshaped([n, h * w, c]), projIn)
         for (block, keys) in zip(blocks, text) {
             try block.attendToItself(tokens, site: site, tap: tap, tappedRows: tappedRows)
             tokens = try engine.repeated(tokens, count: keys.shape[0])
-            sum = try engine.repeated(sum, count: keys.shape[0])
             try block.attendToText(tokens, text: keys)
             try block.feedForward(tokens)
         }
+        let sum = try engine.repeated(x, count: tokens.shape[0])
         try engine.product(tokens, projOut, accumulateInto: sum)
         return sum
     }
