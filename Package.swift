@@ -20,7 +20,7 @@ let package = Package(
     name: "dreamcache",
     products: [
         .executable(name: "dreamcached", targets: ["dreamcached"]),
-        .executable(name: "dreamcache", targets: ["dreamcache"]),
+        .executable(name: "dreamcache", targets: ["CommandLineTool"]),
         // Preloaded into the programs by tests; not installed.
         .library(name: "FaultShim", type: .dynamic, targets: ["FaultShim"]),
     ],
@@ -76,7 +76,7 @@ let package = Package(
 
         // The programs.
         .target(
-            name: "Service",
+            name: "Application",
             dependencies: [
                 "CConfinement", "Spool", "DreamCache",
                 .product(name: "Configuration", package: "swift-configuration"),
@@ -85,11 +85,11 @@ let package = Package(
             ], swiftSettings: swift),
         .executableTarget(
             name: "dreamcached",
-            dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: ["Application", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: swift),
         .executableTarget(
-            name: "dreamcache",
-            dependencies: ["Service", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            name: "CommandLineTool",
+            dependencies: ["Application", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: swift),
 
         .target(name: "FaultShim", path: "Tests/FaultShim", cSettings: c, linkerSettings: [.linkedLibrary("dl")]),
@@ -107,7 +107,7 @@ let package = Package(
             path: "Tests/FuzzReaders", swiftSettings: swift),
         .testTarget(name: "FuzzCorpusTests", dependencies: ["FuzzReaders"], swiftSettings: swift),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "dreamcache"],
+            name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "CommandLineTool"],
             swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6]

@@ -2,7 +2,7 @@ import ArgumentParser
 import DreamCache
 import Foundation
 import Logging
-import Service
+import Application
 import Spool
 import TensorEngine
 

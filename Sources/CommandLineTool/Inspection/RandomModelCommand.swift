@@ -1,5 +1,5 @@
 import ArgumentParser
-import Service
+import Application
 
 /// A model to try the program with.
 struct RandomModelCommand: ParsableCommand {

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Foundation
-import Service
+import Application
 import Spool
 
 /// One manifest, without a daemon.

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Foundation
-import Service
+import Application
 import Spool
 
 /// A manifest, and if wished its references, into the spool.

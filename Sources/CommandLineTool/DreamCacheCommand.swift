@@ -1,6 +1,6 @@
 import ArgumentParser
 import DreamCache
-import Service
+import Application
 
 /// The command line. Exit codes: 0 done, 1 failed, 3 quarantined, 4 rejected, 5 unknown job, 64 usage, 75 daemon down or
 /// timed out, 78 bad configuration.

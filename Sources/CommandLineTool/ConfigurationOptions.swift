@@ -1,6 +1,6 @@
 import ArgumentParser
 import Foundation
-import Service
+import Application
 import TensorEngine
 
 /// Which configuration, and which spool.

@@ -2,7 +2,7 @@ import ArgumentParser
 import Checkpoint
 import Foundation
 import Glibc
-import Service
+import Application
 import Spool
 import TensorEngine
 

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Foundation
-import Service
+import Application
 import Spool
 
 /// References to a `.dcache`, in the foreground.

@@ -1,7 +1,7 @@
 import Crypto
 import Foundation
 import Logging
-import Service
+import Application
 import Spool
 
 /// The renderer's work without a spool: what `render` and `cache` do. The daemon's runner does it; only the files come and
