@@ -17,6 +17,8 @@ PACKAGES := systemd rsync openssh-client libdnnl-dev libopenblas-dev libpng-dev 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SOURCES := Package.swift Sources Tests
 RELEASE := .build/release
+# A module imports what its target declares, and nothing else.
+IMPORT_CHECK := --explicit-target-dependency-import-check error
 
 .PHONY: setup build test lint format demo run bench compare campaigns fuzz install clean
 
@@ -34,7 +36,7 @@ format:
 	swift format --in-place --recursive $(SOURCES)
 
 test: setup lint
-	swift build --build-tests
+	swift build --build-tests $(IMPORT_CHECK)
 	# Apart: a child process that is being started holds a copy of every lock of its parent until it has become itself.
 	swift test --skip-build --skip EndToEndTests
 	swift test --skip-build --filter EndToEndTests

@@ -61,7 +61,9 @@ let package = Package(
             resources: [.copy("Resources")], swiftSettings: swift),
         .target(
             name: "DreamCache",
-            dependencies: ["Diffusion", "Raster", .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: [
+                "Checkpoint", "Diffusion", "Raster", "TensorEngine", .product(name: "Crypto", package: "swift-crypto"),
+            ],
             swiftSettings: swift),
 
         // The spool.
@@ -78,18 +80,27 @@ let package = Package(
         .target(
             name: "Application",
             dependencies: [
-                "CConfinement", "Spool", "DreamCache",
+                "CConfinement", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool", "TensorEngine",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: swift),
         .executableTarget(
             name: "dreamcached",
-            dependencies: ["Application", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "Application", "DreamCache", "Spool", "TensorEngine",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: swift),
         .executableTarget(
             name: "CommandLineTool",
-            dependencies: ["Application", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "Application", "Checkpoint", "Diffusion", "DreamCache", "Spool", "TensorEngine",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: swift),
 
         .target(name: "FaultShim", path: "Tests/FaultShim", cSettings: c, linkerSettings: [.linkedLibrary("dl")]),
@@ -97,11 +108,20 @@ let package = Package(
             name: "Golden", dependencies: ["Checkpoint", "TensorEngine"], path: "Tests/Golden", swiftSettings: swift),
         .testTarget(name: "CheckpointTests", dependencies: ["Checkpoint"], swiftSettings: swift),
         .testTarget(name: "RasterTests", dependencies: ["Raster"], swiftSettings: swift),
-        .testTarget(name: "TensorEngineTests", dependencies: ["TensorEngine"], swiftSettings: swift),
-        .testTarget(name: "DiffusionTests", dependencies: ["Diffusion", "Golden"], swiftSettings: swift),
+        .testTarget(name: "TensorEngineTests", dependencies: ["CKernels", "TensorEngine"], swiftSettings: swift),
         .testTarget(
-            name: "DreamCacheTests", dependencies: ["DreamCache", "Checkpoint", "Golden"], swiftSettings: swift),
-        .testTarget(name: "SpoolTests", dependencies: ["Spool", "CLinux"], swiftSettings: swift),
+            name: "DiffusionTests", dependencies: ["Checkpoint", "Diffusion", "Golden", "TensorEngine"],
+            swiftSettings: swift),
+        .testTarget(
+            name: "DreamCacheTests",
+            dependencies: ["Checkpoint", "Diffusion", "DreamCache", "Golden", "Raster", "TensorEngine"],
+            swiftSettings: swift),
+        .testTarget(
+            name: "SpoolTests",
+            dependencies: [
+                "CLinux", "Spool", .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ], swiftSettings: swift),
         .target(
             name: "FuzzReaders", dependencies: ["Checkpoint", "CImageCodecs", "DreamCache", "Raster", "Spool"],
             path: "Tests/FuzzReaders", swiftSettings: swift),
