@@ -28,8 +28,14 @@ public protocol Renderer: AnyObject, Sendable {
         _ request: RenderRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage
 
+    /// Whether a `.dcache` is what it was when it was written; false for one that is damaged. Called before a cache that is
+    /// there already is used, and cheap: a hash of some megabytes.
+    func isSound(cache path: String) -> Bool
+
     /// Writes the contact sheet of a finished set to `request.output`.
-    func makeGrid(_ request: GridRequest) throws(RendererError)
+    func makeGrid(
+        _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError)
 }
 
 /// Why a renderer could not do what was asked. The case decides what becomes of the job.
@@ -37,8 +43,12 @@ public enum RendererError: Error, Sendable, Equatable {
     /// The request itself is at fault and would fail again: a damaged image, an unknown model.
     /// `field` is a JSON path of the manifest or a file's name. The job fails, or the references are rejected.
     case rejected(field: String?, message: String)
-    /// The model a request names cannot be used (missing, damaged, misconfigured). The job fails; references wait.
+    /// The model a request names cannot be used (missing, damaged, misconfigured). Consumes no attempt: jobs and references
+    /// wait, and look again after a pause.
     case unavailable(message: String)
+    /// What the pictures depend on is not what `RenderRequest.identity` names. Consumes no attempt; the set begins anew, or
+    /// waits, as configured.
+    case changed(message: String)
     /// It may work another time. Consumes an attempt; tried again after a pause.
     case transient(message: String)
     /// The machine, not the job: disk full, I/O error, no descriptors. Consumes no attempt.
@@ -139,14 +149,18 @@ public struct RenderRequest: Sendable {
     public let initialImage: InitialImage?
     /// Absolute path of the file to write, in the manifest's output format; it does not exist yet.
     public let output: String
+    /// What the pictures of the set made so far were made with, as `RenderedImage.identity` said; nil for the first.
+    /// A renderer that would make this one with something else throws `.changed`.
+    public let identity: String?
     /// Where to keep what is needed to go on with this image after an interruption.
     public let checkpoint: CheckpointSlot
 
     /// A request.
     public init(
         job: String?, manifest: JobManifest, image: ImagePlan, caches: [CacheUse],
-        initialImage: InitialImage? = nil, output: String, checkpoint: CheckpointSlot = .none
+        initialImage: InitialImage? = nil, output: String, identity: String? = nil, checkpoint: CheckpointSlot = .none
     ) {
+        self.identity = identity
         self.job = job
         self.manifest = manifest
         self.image = image
@@ -187,9 +201,13 @@ public struct RenderedImage: Sendable, Equatable {
     public var seconds: [String: Double]
     /// Whatever else belongs into `result.json`: model hash, adapter hash, version.
     public var metadata: [String: String]
+    /// All that the picture's bytes depend on besides the request: hashes of base, adapter and LoRAs, compute path,
+    /// prediction type, version. Pictures of one set have one identity.
+    public var identity: String?
 
     /// A report.
-    public init(seconds: [String: Double] = [:], metadata: [String: String] = [:]) {
+    public init(seconds: [String: Double] = [:], metadata: [String: String] = [:], identity: String? = nil) {
+        self.identity = identity
         self.seconds = seconds
         self.metadata = metadata
     }

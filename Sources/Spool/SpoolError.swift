@@ -12,6 +12,8 @@ public struct SpoolError: Error, Sendable, CustomStringConvertible {
         case badLayout
         /// A file of the spool's own does not say what it should.
         case damaged
+        /// What the pictures of a set depend on is another than it was.
+        case changed
         /// Nothing of that name is known.
         case unknown
         /// Two syncs in a row failed: the storage cannot be trusted.
@@ -47,6 +49,7 @@ public struct SpoolError: Error, Sendable, CustomStringConvertible {
             case .locked: "another daemon is running on this spool"
             case .badLayout: "the spool's folders are not usable"
             case .damaged: "the file is damaged"
+            case .changed: "changed in the meantime"
             case .unknown: "not known"
             case .storageFault: "two syncs in a row failed; the storage cannot be trusted"
             case .timedOut: "timed out"
@@ -61,6 +64,7 @@ public struct SpoolError: Error, Sendable, CustomStringConvertible {
         case .storageFault, .system, .damaged: 74
         case .badLayout: 78
         case .locked, .timedOut: 75
+        case .changed: 1
         case .unknown: 5
         case .processStopped: 70
         }

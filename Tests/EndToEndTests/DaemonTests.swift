@@ -97,14 +97,16 @@ import Testing
         #expect(daemon.stop() == 0)
     }
 
-    @Test func aModelWithAMissingTensorFailsTheJobAndNotTheDaemon() throws {
+    @Test func aModelWithAMissingTensorHoldsTheJobAndSaysWhy() throws {
         let place = try Workplace(checkpoint: BrokenCheckpoint.make)
         let daemon = try place.startDaemon()
         try dropSubject("cat", place)
         try place.drop(Data(manifest("cat").utf8), as: "jobs/broken.json")
-        let failed = try place.dreamcache("wait", "broken", "--timeout", "60")
-        #expect(failed.status == 1)
-        #expect(failed.output.contains(BrokenCheckpoint.missing))
+        try place.eventually("the receipt names the tensor") {
+            place.receipt("broken.json").contains(BrokenCheckpoint.missing)
+        }
+        #expect(place.receipt("broken.json").contains("waiting"))
+        #expect(try place.dreamcache("list").output.contains(BrokenCheckpoint.missing))
         #expect(daemon.isRunning)
         #expect(daemon.stop() == 0)
     }

@@ -127,13 +127,29 @@ extension DaemonTests {
             let refused = try place.dreamcache("wait", "bob", "--timeout", "60")
             #expect(refused.status == 4)
             #expect(refused.output.contains("a file that cannot be read"), "\(refused.output)")
-            // The same of a folder: taken aside under a name that is left alone, since it cannot leave its parent.
+            // The same of a folder, which stays where its owner put it.
             #expect(
                 try run(
                     as: Self.bob,
                     "cd \(spool)/drop/references && umask 077 && mkdir .dog && cp \(place.path("photo.png")) .dog/ && mv .dog dog"
                 ).status == 0)
             try place.eventually("the folder is refused") { place.receipt("dog").contains("cannot be read") }
+            #expect(place.receipt("dog").contains(#""kept_at": "drop/references/dog""#), "\(place.receipt("dog"))")
+
+            // A set belongs to the group: whoever dropped the job may move it away.
+            #expect(chmod(place.folder.path, 0o777) == 0)
+            #expect(try run(as: Self.ann, "mv \(set) \(place.path("mine")) && rm -r \(place.path("mine"))").status == 0)
+            // A plain copy of a folder that only its owner may write in is taken once, and stays.
+            let copied = try run(
+                as: Self.ann,
+                "umask 022; mkdir \(place.path("owl")) && cp \(place.path("photo.png")) \(place.path("owl/a.png")) && "
+                    + "cp -r \(place.path("owl")) \(spool)/drop/references/ && touch \(spool)/drop/references/owl/.ready"
+            )
+            #expect(copied.status == 0, "\(copied.errors)")
+            try place.eventually("the copy is taken") { place.receipt("owl").contains("encoded as") }
+            let left = try FileManager.default.contentsOfDirectory(atPath: spool + "/drop/references").sorted()
+            #expect(
+                left == ["cat", "dog", "owl"], "folders that only their owners may write in stay, and nothing else")
             #expect(daemon.isRunning)
             #expect(daemon.stop() == 0)
         }

@@ -146,7 +146,7 @@ import Testing
         #expect(spool.exists("out/\(try spool.receipt("job.json").id)"))
     }
 
-    @Test func aModelThatCannotBeUsedFailsTheJobAndKeepsTheReferences() throws {
+    @Test func aModelThatCannotBeUsedHoldsTheJobAndKeepsTheReferences() throws {
         let spool = try TestSpool()
         spool.renderer.script.withLock {
             $0.onEncode = { _ throws(RendererError) in throw .unavailable(message: "model.ckpt: missing tensor x") }
@@ -157,11 +157,16 @@ import Testing
         try spool.settle()
         #expect(try spool.receipt("dog").message == "waiting to be encoded: model.ckpt: missing tensor x")
         let id = try spool.receipt("job.json").id
-        #expect(try spool.client.standing(of: "job") == .ended(.failed(id, reason: "model.ckpt: missing tensor x")))
+        #expect(try spool.receipt("job.json").state == .waiting)
+        #expect(try spool.receipt("job.json").message == "held: model.ckpt: missing tensor x")
+        #expect(try spool.client.list([.queued]).map(\.reason) == ["held: model.ckpt: missing tensor x"])
+        #expect(
+            try spool.json("status.json")["waiting"]?.array?.first?["reason"]?.string
+                == "held: model.ckpt: missing tensor x")
         spool.renderer.script.withLock { $0.onEncode = { _ in } }
         spool.daemon.reload(configuration: spool.configuration)
-        spool.daemon.deliver(.changed(folder: .jobs, name: try spool.client.retry(id)))
         try spool.settle()
+        #expect(try spool.json("out/\(id)/result.json")["attempts"]?.integer == 1, "no attempt was consumed")
         #expect(spool.exists("cache/dog.dcache"))
         #expect(spool.exists("out/\(id)/0003.png"))
     }

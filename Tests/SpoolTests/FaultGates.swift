@@ -136,9 +136,8 @@ struct Scenario {
     private var committed: Int {
         for state in JobState.allCases {
             let folder = root + "/lib/jobs/\(state.rawValue)/"
-            guard let id = Files.names(folder).first, let bytes = try? Files.read(folder + id + "/job.json") else {
-                continue
-            }
+            guard let id = Files.names(folder).first, let bytes = try? Files.read(folder + id + "/images/0000.json")
+            else { continue }
             return (try? JSONReader.read(bytes))?["images"]?.array?.count ?? 0
         }
         return 0
@@ -213,6 +212,9 @@ struct Scenario {
     private func isFinished(_ spool: TestSpool) -> Bool {
         Files.names(root + "/lib/jobs/done").count == 1 && spool.daemon.isIdle
             && Files.names(root + "/drop/jobs").isEmpty && Files.names(root + "/drop/references").isEmpty
+            && ["claims/jobs", "claims/references", "leftovers", "trash"].allSatisfy {
+                Files.names(root + "/lib/" + $0).isEmpty
+            }
             && Files.names(root + "/cache") == ["dog.dcache"] && Files.names(root + "/lib/tmp").isEmpty
     }
 

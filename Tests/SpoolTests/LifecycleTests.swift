@@ -270,10 +270,10 @@ import Testing
         let spool = try TestSpool()
         try spool.start()
         spool.crash()
-        try Files.write(Array("2\n".utf8), spool.path("lib/VERSION"))
+        try Files.write(Array("3\n".utf8), spool.path("lib/VERSION"))
         let error = #expect(throws: SpoolError.self) { try spool.start() }
         #expect(error?.exitCode == 78)
-        #expect(error?.description.contains("found version 2, expected 1") == true)
+        #expect(error?.description.contains("found version 3, expected 2") == true)
     }
 
     @Test func aSetTheUserHasTakenAwayIsNotMadeAgain() throws {

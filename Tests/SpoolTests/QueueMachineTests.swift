@@ -133,8 +133,8 @@ import Testing
         _ = machine.handle(.failed(error), now: 0)
         #expect(machine.jobs[a]?.entry.attempts.total == (error == .stopped ? 1 : 0))
         if error != .stopped {
-            #expect(machine.handle(.tick, now: 10) == [.settle(a, .init())])
-            let actions = machine.handle(.settled(a, try Self.entry("a", 1)), now: 10)
+            #expect(machine.handle(.tick, now: 9) == [])
+            let actions = machine.handle(.tick, now: 10)
             #expect(actions.first == .begin(a, JobRecord.Attempts().begun(at: .init())))
         }
     }
@@ -150,7 +150,8 @@ import Testing
             machine.waiting(for: try Self.entry("k", 2, subjects: ["cat", "bird"]))
                 == "waiting for references of subjects 'cat', 'bird'")
         _ = machine.handle(.subject("cat", .pending(notBefore: 0)), now: 0)
-        #expect(machine.handle(.tick, now: 0) == [.work(.encode("cat"))])
+        #expect(
+            machine.handle(.tick, now: 0) == [.beginEncoding("cat", attempts: 1), .work(.encode("cat"))])
         let actions = machine.handle(.worked, now: 1)
         #expect(actions.first == .commit(.encode("cat")))
         #expect(Self.begun(actions) == "j")

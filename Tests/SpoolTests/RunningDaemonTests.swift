@@ -205,15 +205,17 @@ import Testing
         try spool.start()
         spool.crash()
         try Files.write([1], spool.path("lib/tmp/1-left"))
-        let claim = ".claim~20260101-000000-0123456789abcdef~late.json"
-        try Files.write(Array(Self.job.utf8), spool.path("drop/jobs/" + claim))
+        let claim = "1~20260101-000000-0123456789abcdef~late.json"
+        try Files.write(Array(Self.job.utf8), spool.path("lib/claims/jobs/" + claim))
         let found = Mutex<[String]?>(nil)
         let root = spool.root
         let isReady = Mailslot()
         let hooks = DaemonHooks(ready: {
             // On the daemon's own thread: nothing can happen between this and what is seen.
             found.withLock {
-                $0 = ["lib/tmp", "drop/jobs", "receipts", "lib/jobs/queued"].flatMap { Files.names(root + "/" + $0) }
+                $0 = ["lib/tmp", "lib/claims/jobs", "receipts", "lib/jobs/queued"].flatMap {
+                    Files.names(root + "/" + $0)
+                }
             }
             isReady.post()
         })

@@ -9,6 +9,9 @@ final class StubRenderer: Renderer {
         /// Called at each step with the image's index and the step; may throw.
         var onStep: @Sendable (_ image: Int, _ step: Int) throws(RendererError) -> Void = { _, _ in }
         var onEncode: @Sendable (EncodeRequest) throws(RendererError) -> Void = { _ in }
+        var onRender: @Sendable (RenderRequest) throws(RendererError) -> Void = { _ in }
+        var pictureIdentity: @Sendable () -> String? = { nil }
+        var onGrid: @Sendable (GridRequest) throws(RendererError) -> Void = { _ in }
         var check: @Sendable (JobManifest) throws(RendererError) -> Void = { _ in }
         var identity = "stub"
         /// Saves a checkpoint at each step instead of when one is due.
@@ -51,6 +54,11 @@ final class StubRenderer: Renderer {
         _ request: RenderRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage {
         let script = script.withLock { $0 }
+        try script.onRender(request)
+        let identity = script.pictureIdentity()
+        if let expected = request.identity, expected != identity {
+            throw .changed(message: "found \(identity ?? "none"), expected \(expected)")
+        }
         var state = try Self.start(request, system)
         var step = 0
         if let saved = request.checkpoint.load(), saved.count == 16 {
@@ -70,10 +78,17 @@ final class StubRenderer: Renderer {
         }
         try write(Self.picture(state), to: request.output)
         log.withLock { $0.rendered.append("\(request.job ?? "") \(request.image.index)") }
-        return RenderedImage(seconds: ["denoise": 0.5], metadata: ["model": "stub"])
+        return RenderedImage(seconds: ["denoise": 0.5], metadata: ["model": "stub"], identity: identity)
     }
 
-    func makeGrid(_ request: GridRequest) throws(RendererError) {
+    func isSound(cache path: String) -> Bool {
+        (try? system.read(Self.relative(path, system))).map { $0.starts(with: Array("cache of ".utf8)) } ?? false
+    }
+
+    func makeGrid(
+        _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) {
+        try script.withLock { $0 }.onGrid(request)
         try write(Self.picture(UInt64(request.images.count)), to: request.output)
         log.withLock { $0.sheets.append(request) }
     }

@@ -105,8 +105,13 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         } catch { throw Self.rendererError(error) }
     }
 
+    /// Whether a `.dcache` is whole: its hash is the one it names.
+    public func isSound(cache path: String) -> Bool { (try? FeatureCache.open(path)) != nil }
+
     /// The contact sheet of a set: its references, and its images with their prompts.
-    public func makeGrid(_ request: GridRequest) throws(RendererError) {
+    public func makeGrid(
+        _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) {
         do {
             let images = try request.images.map { path throws(RasterError) in try Raster.decode(path: path) }
             let references = try decode(request.references.map(\.path)) { false }

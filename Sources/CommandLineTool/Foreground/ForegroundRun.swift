@@ -95,7 +95,8 @@ struct ForegroundRun {
             let references = try references(of: manifest, source)
             try translated {
                 try runner.makeGrid(
-                    GridRequest(manifest: manifest, references: references, images: files, output: path))
+                    GridRequest(manifest: manifest, references: references, images: files, output: path),
+                    progress: { _ in }, shouldStop: { false })
             }
             grid = .object(["file": .string(manifest.gridFileName), "sha256": .string(try Self.digest(path))])
         }
@@ -206,7 +207,8 @@ struct ForegroundRun {
                     code: .rejected,
                     message: field.map { message.hasPrefix($0) ? message : "\($0): \(message)" } ?? message)
             case .unavailable(let message): throw Failure(code: .configuration, message: message)
-            case .transient(let message), .environment(let message): throw Failure(code: .failed, message: message)
+            case .transient(let message), .changed(let message), .environment(let message):
+                throw Failure(code: .failed, message: message)
             case .stopped: throw Failure(code: .failed, message: "interrupted")
             }
         }

@@ -44,7 +44,7 @@ extension SpoolClient.JobSummary {
         let what = [drop, subjects.isEmpty ? nil : subjects.joined(separator: "+")].compactMap(\.self).joined(
             separator: " ")
         return "\(id) \(state.rawValue) \(done)/\(images) \(what)" + (activity.map { " " + $0 } ?? "")
-            + ([.failed, .quarantine, .retry].contains(state) ? reason.map { ": \($0)" } ?? "" : "")
+            + (state != .done && state != .active ? reason.map { ": \($0)" } ?? "" : "")
     }
 
     /// What the job at work is doing, with a bar and the time left.

@@ -111,7 +111,7 @@ public struct SpoolClient: Sendable {
         guard let component = SpoolPath.Name(drop) else { return nil }
         let path = SpoolLayout.receipt(DropName.key(component))
         guard try store.system.statusIfAny(path) != nil else { return nil }
-        return Receipt(try store.readJSON(path))
+        return (try? store.readJSON(path)).flatMap(Receipt.init)
     }
 
     /// How a job, by its id, or a drop, by its name with or without `.json`, stands.
@@ -130,7 +130,22 @@ public struct SpoolClient: Sendable {
             case (_, .waiting): return .waiting(receipt)
             }
         }
+        // Receipts may have been cleared away; the jobs know what they were dropped as.
+        for drop in [name, name + ".json"] {
+            if let summary = try newest(droppedAs: drop) { return standing(of: summary) }
+        }
         return .unknown
+    }
+
+    private func newest(droppedAs drop: String) throws(SpoolError) -> JobSummary? {
+        guard let key = SpoolPath.Name(drop).map(DropName.key) else { return nil }
+        var newest: (id: JobID, state: JobState)?
+        for state in JobState.allCases {
+            for id in try jobs.list(state) where newest.map({ $0.id < id }) ?? true {
+                if try jobs.loadIfSound(id, state)?.record.drop == key { newest = (id, state) }
+            }
+        }
+        return try newest.flatMap { (found) throws(SpoolError) in try summary(found.id, found.state) }
     }
 
     private func standing(of summary: JobSummary) -> Standing {
@@ -143,14 +158,24 @@ public struct SpoolClient: Sendable {
     }
 
     private func isPending(_ drop: String) throws(SpoolError) -> Bool {
+        guard let name = SpoolPath.Name(drop) else { return false }
         for folder in DropFolder.allCases {
-            let path = SpoolLayout.drop(folder)
-            if let name = SpoolPath.Name(drop), try store.system.statusIfAny(path.appending(name)) != nil {
-                return true
-            }
-            for name in try store.system.list(path) where Claim(name.string, in: folder)?.key == drop { return true }
+            for claim in try claims(in: folder) where claim.key == DropName.key(name) { return true }
+            guard try store.system.statusIfAny(SpoolLayout.drop(folder).appending(name)) != nil else { continue }
+            // What could not be moved lies there still when it is answered.
+            let leftover = try? store.readJSON(Leftover.path(folder, name))
+            if leftover.flatMap(Leftover.init)?.isAnswered != true { return true }
         }
         return false
+    }
+
+    private func claims(in folder: DropFolder) throws(SpoolError) -> [Claim] {
+        do throws(SpoolError) {
+            return try store.system.list(SpoolLayout.claims(folder)).compactMap { Claim($0.string, in: folder) }
+        } catch  where error.isLayoutGone {
+            // No daemon of this layout was here yet.
+            return []
+        }
     }
 
     /// Waits until a job or drop has ended.
@@ -268,8 +293,18 @@ public struct SpoolClient: Sendable {
             accepted: job?.record.accepted,
             subjects: job?.manifest.subjects.map(\.name) ?? [], done: job?.record.images.count ?? 0,
             images: job?.manifest.imageCount ?? 0, seed: job?.record.seed,
-            reason: document(JobStore.reasonFile)?["reason"]?.string ?? job?.record.lastError,
+            reason: document(JobStore.reasonFile)?["reason"]?.string ?? standingReason(job, state)
+                ?? job?.record.lastError,
             progress: state == .active ? document(JobStore.progressFile) : nil)
+    }
+
+    /// Why a job that is queued does not run yet, as its receipt says it.
+    private func standingReason(_ job: Job?, _ state: JobState) -> String? {
+        guard state == .queued, let job, let name = SpoolPath.Name(job.record.drop),
+            let receipt = (try? store.readJSON(SpoolLayout.receipt(name.string))).flatMap(Receipt.init),
+            receipt.id == job.id, receipt.state == .waiting
+        else { return nil }
+        return receipt.message
     }
 
     /// Checks that the spool is what it should be; see `Verification`.

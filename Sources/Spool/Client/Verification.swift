@@ -48,9 +48,8 @@ public struct Verification {
                 findings.note(SpoolLayout.temporary.appending(name), "left over; the next start removes it")
             }
             for folder in DropFolder.allCases {
-                for name in try store.system.list(SpoolLayout.drop(folder)) where Claim(name.string, in: folder) != nil
-                {
-                    findings.note(SpoolLayout.drop(folder).appending(name), "claimed; the next start goes on with it")
+                for name in try store.system.list(SpoolLayout.claims(folder)) {
+                    findings.note(SpoolLayout.claims(folder).appending(name), "claimed; the next start goes on with it")
                 }
             }
         }

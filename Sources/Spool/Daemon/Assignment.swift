@@ -30,7 +30,10 @@ enum Assignment: Sendable {
         case .cache(let order):
             let identity = try renderer.cacheIdentity(model: order.model, settings: order.settings)
             let key = Digest.sha256((order.digests + [identity]).joined(separator: "\n"))
-            if (try? system.statusIfAny(SpoolLayout.cache(key))) != nil { return .cache(key: key, temporary: nil) }
+            let existing = SpoolLayout.cache(key)
+            if (try? system.statusIfAny(existing)) != nil, renderer.isSound(cache: system.absolute(existing)) {
+                return .cache(key: key, temporary: nil)
+            }
             let request = EncodeRequest(
                 subject: order.subject, references: order.references, digests: order.imageDigests, model: order.model,
                 settings: order.settings, output: system.absolute(order.temporary))
@@ -42,7 +45,7 @@ enum Assignment: Sendable {
             try expect(temporary, system)
             return .image(report, temporary: temporary)
         case .grid(let request, let temporary):
-            try renderer.makeGrid(request)
+            try renderer.makeGrid(request, progress: progress, shouldStop: shouldStop)
             try expect(temporary, system)
             return .grid(temporary: temporary)
         }

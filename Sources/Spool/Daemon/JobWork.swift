@@ -41,7 +41,7 @@ extension SpoolLoop {
             guard let generation = subjects[subject]?.current else {
                 throw .storage(SpoolError(.unknown, operation: "encode", path: subject))
             }
-            encoding = generation
+            encoding = (subject, generation)
             return .cache(
                 try order(
                     subject, generation.references, chosen: nil, field: nil, model: nil, settings: CacheSettings()))
@@ -55,9 +55,9 @@ extension SpoolLoop {
                 let temporary = store.temporary("\(job.id).\(job.manifest.fileName(image: index))")
                 return .image(
                     RenderRequest(
-                        job: job.id.text, manifest: job.manifest, image: job.plans[index], caches: uses(job),
+                        job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
                         initialImage: initialImage(job), output: store.system.absolute(temporary),
-                        checkpoint: slot(job, image: index)),
+                        identity: job.record.identity, checkpoint: slot(job, image: index)),
                     temporary: temporary)
             case .grid, .publish:
                 let set = SpoolLayout.job(job.id, .active).appending(JobStore.setFolder)
@@ -160,15 +160,17 @@ extension SpoolLoop {
         case (.job(let id, .cache(let index)), .cache(let key, let temporary)):
             try publishCache(key, temporary)
             guard var job = current, job.id == id, job.record.caches[index].cache != key else { return }
+            let hasChanged = !job.record.images.isEmpty
+            if hasChanged, configuration.onModelChange == .hold {
+                changes[id] = Self.changeReason
+                throw SpoolError(.changed, operation: "commit", path: id.text)
+            }
             job.record.caches[index].cache = key
+            try jobs.save(job, .active)
             current = job
-            if job.record.images.isEmpty {
-                try jobs.save(job, .active)
-            } else {
-                // The model behind the name has changed since the first images: a set is of one piece.
-                try jobs.restart(&job)
-                logger.notice("the cache has changed; the set begins anew", metadata: ["job": "\(id)"])
-                throw SpoolError(.system(.staleNFSFileHandle), operation: "restart", path: id.text)
+            if hasChanged {
+                changes[id] = Self.changeReason
+                throw SpoolError(.changed, operation: "commit", path: id.text)
             }
         case (.job(let id, .image), .image(let report, let temporary)):
             guard var job = current, job.id == id else { return }
@@ -184,6 +186,9 @@ extension SpoolLoop {
         }
     }
 
+    /// The model behind a name is another than the one the first images of a set were made with: a set is of one piece.
+    private static let changeReason = "the model is not the one its first pictures were made with"
+
     func publishCache(_ key: String, _ temporary: SpoolPath?) throws(SpoolError) {
         guard let temporary else { return }
         defer { store.discard(temporary) }
@@ -192,23 +197,22 @@ extension SpoolLoop {
         try store.move(temporary, to: SpoolLayout.cache(key), replacing: true)
     }
 
-    /// The references of a subject are encoded: its record, its link and its receipt say so.
+    /// The references of a subject are encoded: its record, its link and its receipts say so.
     func encoded(_ subject: String, _ key: String) throws(SpoolError) {
-        guard var record = subjects[subject], let done = encoding,
+        guard var record = subjects[subject], let done = generationAtWork(of: subject),
             let index = record.generations.firstIndex(where: { $0.number == done.number })
         else { return }
         // The record comes last: while it says "pending", a crash has all of this done again.
         let link = store.temporary("link")
         try store.system.makeSymbolicLink(link, target: "../\(SpoolLayout.cache(key))")
         try store.move(link, to: SpoolLayout.cacheLink(subject), replacing: true)
-        if var receipt = try receipts.read(done.drop), receipt.speaks(of: subject, done) {
+        try answer(subject, record.generations[index]) { receipt in
             receipt.state = .accepted
             receipt.message = "encoded as \(SpoolLayout.cacheLink(subject))"
             if receipt.keptAt != nil { receipt.message += "; some files were not used" }
-            receipt.time = stamp
-            try receipts.write(receipt)
         }
         record.generations[index].state = .ready(cache: key)
+        record.generations[index].attempts = 0
         try store.publish(record.json, at: SpoolLayout.subject(subject), replacing: true)
         subjects[subject] = record
         logger.info("references encoded", metadata: ["subject": "\(subject)", "generation": "\(done.number)"])
@@ -217,15 +221,13 @@ extension SpoolLoop {
     }
 
     func rejectSubject(_ subject: String, _ reason: String) throws(SpoolError) {
-        guard var record = subjects[subject], let refused = encoding,
+        guard var record = subjects[subject], let refused = generationAtWork(of: subject),
             let index = record.generations.firstIndex(where: { $0.number == refused.number })
         else { return }
-        if var receipt = try receipts.read(refused.drop), receipt.speaks(of: subject, refused) {
+        try answer(subject, record.generations[index]) { receipt in
             receipt.state = .rejected
             receipt.message = reason
             receipt.keptAt = SpoolLayout.referenceSet(refused.references).string
-            receipt.time = stamp
-            try receipts.write(receipt)
         }
         record.generations[index].state = .rejected(reason: reason)
         try store.publish(record.json, at: SpoolLayout.subject(subject), replacing: true)
@@ -235,12 +237,35 @@ extension SpoolLoop {
     }
 
     func holdSubject(_ subject: String, _ reason: String) throws(SpoolError) {
-        guard let generation = encoding, var receipt = try receipts.read(generation.drop),
-            receipt.speaks(of: subject, generation)
-        else { return }
-        receipt.message = "waiting to be encoded: \(reason)"
-        receipt.time = stamp
-        try receipts.write(receipt)
+        guard let generation = generationAtWork(of: subject) else { return }
+        try answer(subject, generation) { $0.message = "waiting to be encoded: \(reason)" }
+    }
+
+    /// The generation of a subject that was given to the worker, or else its newest.
+    private func generationAtWork(of subject: String) -> SubjectRecord.Generation? {
+        if let encoding, encoding.subject == subject { return encoding.generation }
+        return subjects[subject]?.current
+    }
+
+    /// Changes the receipts of a generation: its drop's, and those of the same pictures dropped under other names.
+    private func answer(
+        _ subject: String, _ generation: SubjectRecord.Generation, _ change: (inout Receipt) -> Void
+    ) throws(SpoolError) {
+        for drop in [generation.drop] + generation.furtherDrops {
+            var receipt: Receipt
+            if let known = try receipts.read(drop) {
+                guard known.speaks(of: subject, generation) else { continue }
+                receipt = known
+            } else {
+                receipt = Receipt(
+                    drop: drop, kind: .references, state: .waiting, id: generation.dropID, message: "", time: stamp)
+                receipt.subject = subject
+                receipt.generation = generation.number
+            }
+            change(&receipt)
+            receipt.time = stamp
+            try receipts.write(receipt)
+        }
     }
 }
 

@@ -24,6 +24,10 @@ public struct SpoolConfiguration: Sendable, Equatable {
     public var subjectLimit: Double = 24 * 3600
     /// Waiting time that counts as one level of priority, so that nothing starves; 0 turns ageing off.
     public var agingInterval: Double = 3600
+    /// How much more of the worker's time one owner may have had than another who waits, before the other takes over.
+    public var turnInterval: Double = 60
+    /// What becomes of a set when what its pictures depend on changes in its middle: a model, an adapter, the compute path.
+    public var onModelChange: ModelChange = .restart
     /// Below so many free bytes nothing new is accepted.
     public var minimumFreeBytes: Int = 512 << 20
     /// Below so many free inodes nothing new is accepted.
@@ -42,6 +46,14 @@ public struct SpoolConfiguration: Sendable, Equatable {
     public var retention = Retention()
     /// Whether to look for drops every second instead of relying on inotify; nil decides by the file system.
     public var polling: Bool?
+
+    /// See `onModelChange`.
+    public enum ModelChange: String, Sendable, CaseIterable {
+        /// The set begins anew, and says so.
+        case restart
+        /// The job waits until the old model is back.
+        case hold
+    }
 
     /// The defaults for a spool at `root`.
     public init(root: String) { self.root = root }

@@ -23,6 +23,7 @@ final class SpoolLoop {
     let jobs: JobStore
     let receipts: ReceiptBook
     var configuration: SpoolConfiguration
+    let pulse: ScanPulse
     var intake: Intake
     var machine: QueueMachine
     private let lock: SystemCalls.Lock
@@ -32,8 +33,10 @@ final class SpoolLoop {
     var subjects: [String: SubjectRecord] = [:]
     /// The attempts of the job in `active` as they were before this one.
     var attemptsBefore = JobRecord.Attempts()
-    /// The generation being encoded.
-    var encoding: SubjectRecord.Generation?
+    /// The generation that was last given to the worker.
+    var encoding: (subject: String, generation: SubjectRecord.Generation)?
+    /// Jobs whose model turned out to be another, until the machine hears of it.
+    var changes: [JobID: String] = [:]
     let workerState = WorkerState()
     /// Tells reports of the work at hand from those of work given up.
     var assignmentNumber = 0
@@ -47,6 +50,7 @@ final class SpoolLoop {
     private var stopDeadline: Double?
 
     var nextScan = 0.0
+    private var nextHealing = 0.0
     private var nextSpaceCheck = 0.0
     private var nextSweep = 0.0
     /// Why nothing new is accepted, or nil.
@@ -73,11 +77,13 @@ final class SpoolLoop {
         let system = try SystemCalls(root: configuration.root, gate: gate)
         store = DurableStore(system)
         jobs = JobStore(store: store)
-        receipts = ReceiptBook(store: store, clock: clock, logger: logger)
-        lock = try Recovery.open(store)
-        intake = Intake(
+        lock = try Recovery.open(store, jobs, logger)
+        receipts = ReceiptBook(
+            store: store, shelf: try ClaimShelf(store, logger: logger), clock: clock, logger: logger)
+        pulse = ScanPulse(clock: clock, mailbox: mailbox, hooks: hooks)
+        intake = try Intake(
             store: store, jobs: jobs, receipts: receipts, clock: clock, random: random, logger: logger,
-            configuration: configuration)
+            configuration: configuration, pulse: pulse.beat)
         machine = QueueMachine(limits: .init(configuration))
         nextRetention = clock.monotonic() + 3600
         try recover()
@@ -93,6 +99,7 @@ final class SpoolLoop {
         for record in subjects.values { announce(record) }
         for job in found.queued { _ = machine.handle(.queued(entry(job, .queued)), now: now) }
         for job in found.retrying { _ = machine.handle(.retrying(entry(job, .retry)), now: now) }
+        for job in found.unreadable { deferred.append(.settle(job.id, job.attempts)) }
     }
 
     // MARK: - Turns
@@ -122,7 +129,9 @@ final class SpoolLoop {
 
     /// How long the next turn may wait, in seconds.
     var patience: Double {
-        let deadlines = [nextScan, machine.nextDeadline, deferred.isEmpty ? nil : nextDeferred, stopDeadline]
+        let deadlines = [
+            nextScan, machine.nextDeadline(after: now), deferred.isEmpty ? nil : nextDeferred, stopDeadline,
+        ]
         let rest = (deadlines.compactMap(\.self).min() ?? .infinity) - now
         return min(max(rest, 0.01), machine.work == nil ? 10 : 1, configuration.aliveInterval)
     }
@@ -163,17 +172,18 @@ final class SpoolLoop {
             nextScan = 0
             nextSpaceCheck = 0
             // A model that could not be used may be mended.
-            for (name, subject) in machine.subjects {
-                if case .held = subject { try feed(.subject(name, .pending(notBefore: now))) }
-            }
+            try feed(.retryHeld)
             hooks.reloaded()
             logger.info("configuration reloaded")
         }
     }
 
     private func workFailed(_ error: RendererError) throws(SpoolError) {
+        var error = error
+        // Absolute paths lead nowhere any more; whatever failed is not to blame.
+        if error != .stopped, !store.system.isInPlace { error = .environment(message: Self.movedReason) }
         if error != .stopped {
-            let job = current.map { "\($0.id)" } ?? encoding.map { "encoding \($0.drop)" } ?? ""
+            let job = current.map { "\($0.id)" } ?? encoding.map { "encoding \($0.generation.drop)" } ?? ""
             logger.warning("work failed", metadata: ["job": "\(job)", "error": "\(error)"])
         }
         if case .job(let id, _) = machine.work, current?.id == id, case .transient(let message) = error {
@@ -182,12 +192,17 @@ final class SpoolLoop {
         try feed(.failed(error))
     }
 
-    /// Removes what failing operations have left in `lib/tmp`; between two pieces of work nothing there is in use.
+    private static let movedReason = "the spool is no longer where it was opened"
+
+    /// Removes what failing operations have left in `lib/tmp` and in the trash; between two pieces of work nothing there is
+    /// in use.
     private func sweep() {
         guard machine.work == nil else { return }
         nextSweep = now + configuration.rescanInterval
-        guard let names = try? store.system.list(SpoolLayout.temporary) else { return }
-        for name in names { store.discard(SpoolLayout.temporary.appending(name)) }
+        for folder in [SpoolLayout.temporary, SpoolLayout.trash] {
+            guard let names = try? store.system.list(folder) else { continue }
+            for name in names { store.discard(folder.appending(name)) }
+        }
     }
 
     // MARK: - Drops
@@ -205,10 +220,12 @@ final class SpoolLoop {
         } catch {
             reason = "\(error)"
         }
+        reason = reason.map { "too little space: \($0)" }
+        if !store.system.isInPlace { reason = Self.movedReason }
         if reason != nil, pressure == nil {
-            logger.error("too little free space; nothing new is accepted", metadata: ["reason": "\(reason ?? "")"])
+            logger.error("nothing new is accepted or begun", metadata: ["reason": "\(reason ?? "")"])
         } else if reason == nil, pressure != nil {
-            logger.notice("there is free space again")
+            logger.notice("drops are accepted again")
             nextScan = 0
         }
         pressure = reason
@@ -218,17 +235,36 @@ final class SpoolLoop {
     private func scan() throws(SpoolError) {
         nextScan = now + (pollingReason == nil ? configuration.rescanInterval : 1)
         guard pressure == nil else { return }
+        if now >= nextHealing {
+            nextHealing = now + configuration.rescanInterval
+            _ = healLayout()
+        }
         var result = IntakeResult()
-        let trouble: SpoolError?
+        pulse.begin()
         do throws(SpoolError) {
             try intake.scan(
                 into: &result, waiting: { self.waiting(for: $0) },
                 check: { (manifest) throws(RendererError) in try self.renderer.check(manifest) })
-            trouble = nil
+            admit(result)
+            for request in result.requests where pulse.beat() { try perform(request, &result) }
         } catch {
-            trouble = error
+            // What was taken before an error was taken.
+            admit(result)
+            throw error
         }
-        // What was taken before an error was taken.
+        if result.hasMore || pulse.isOver {
+            nextScan = 0
+        } else if result.isUnsettled {
+            nextScan = min(nextScan, now + 1)
+        }
+        if result.trouble != nil {
+            nextScan = min(nextScan, now + configuration.environmentPause)
+            _ = healLayout()
+        }
+        intakeTrouble = result.trouble
+    }
+
+    private func admit(_ result: IntakeResult) {
         for record in result.subjects {
             subjects[record.name] = record
             announce(record)
@@ -236,91 +272,103 @@ final class SpoolLoop {
         for job in result.jobs where machine.jobs[job.id] == nil && !isDeferred(job.id) {
             _ = machine.handle(.queued(entry(job, .queued)), now: now)
         }
-        if let trouble {
-            guard !trouble.isFinal else { throw trouble }
-            logger.error("the drop folders could not be read to their end", metadata: ["error": "\(trouble)"])
-            nextScan = now + configuration.environmentPause
-        } else {
-            if result.hasMore { nextScan = 0 } else if result.isUnsettled { nextScan = min(nextScan, now + 1) }
+    }
+
+    /// Makes folders of the layout that somebody has removed.
+    ///
+    /// - Returns: whether there were any, and they could be made.
+    func healLayout() -> Bool {
+        var hasMade = false
+        for folder in SpoolLayout.folders {
+            do throws(SpoolError) {
+                guard try store.system.statusIfAny(folder) == nil else { continue }
+                try store.ensureDirectory(folder)
+                hasMade = true
+                logger.warning("a folder of the spool was gone and is made anew", metadata: ["folder": "\(folder)"])
+            } catch {
+                logger.error("a folder of the spool is gone", metadata: ["folder": "\(folder)", "error": "\(error)"])
+            }
         }
-        intakeTrouble = trouble.map(\.description)
-        for request in result.requests { try perform(request) }
+        return hasMade
     }
 
     private func waiting(for manifest: JobManifest) -> String? {
-        machine.waiting(
-            for: .init(id: Self.anyID, sequence: 0, subjects: manifest.neededSubjects, images: 0))
+        machine.obstacle(
+            to: .init(
+                id: Self.anyID, sequence: 0, model: manifest.model ?? "", subjects: manifest.neededSubjects, images: 0))
     }
 
     private static let anyID = JobID(wall: 0, random: 0)
 
     /// Tells the machine how a subject stands.
     func announce(_ record: SubjectRecord) {
+        let subject: QueueMachine.Subject?
         switch record.current?.state {
-        case .ready: _ = machine.handle(.subject(record.name, .ready), now: now)
-        case .pending: _ = machine.handle(.subject(record.name, .pending(notBefore: now)), now: now)
-        case .rejected, nil: _ = machine.handle(.subject(record.name, nil), now: now)
+        case .ready: subject = .ready
+        case .pending:
+            let (owner, attempts) = record.current.map { ($0.owner, $0.attempts) } ?? (0, 0)
+            // What may have ended the daemon does not come first.
+            let pause = attempts == 0 ? 0 : machine.pause(after: attempts)
+            subject = .pending(notBefore: now + pause, owner: owner, attempts: attempts)
+        case .rejected, nil: subject = nil
         }
+        _ = machine.handle(.subject(record.name, subject), now: now)
     }
 
     func entry(_ job: Job, _ state: JobState) -> QueueMachine.Entry {
         let step = jobs.checkpoint(of: job, state)?.step ?? 0
         return .init(
-            id: job.id, sequence: job.record.sequence, priority: job.manifest.priority,
-            subjects: job.manifest.neededSubjects, caches: job.manifest.subjects.count,
+            id: job.id, sequence: job.record.sequence, owner: job.record.owner, priority: job.manifest.priority,
+            model: job.manifest.model ?? "", subjects: job.manifest.neededSubjects, caches: job.manifest.subjects.count,
             images: job.manifest.imageCount, hasGrid: job.manifest.output.grid, attempts: job.record.attempts,
-            point: .init(images: job.record.images.count, step: step), isGridDone: job.record.grid != nil)
+            point: .init(images: job.record.images.count, step: step),
+            isGridDone: job.record.grid != nil || job.record.gridError != nil)
     }
 
     // MARK: - Requests
 
-    private func perform(_ request: IntakeResult.Request) throws(SpoolError) {
+    private func perform(_ request: IntakeResult.Request, _ result: inout IntakeResult) throws(SpoolError) {
         guard pendingCancels[request.job] == nil else { return }
-        do throws(SpoolError) {
+        try intake.work(on: request, &result) { (claim) throws(SpoolError) in
+            guard try store.system.statusIfAny(claim.path)?.kind == .regular else {
+                return try receipts.reject(
+                    claim, kind: .request, message: "found something that is no file, expected an empty file")
+            }
             guard let state = try jobs.locate(request.job) else {
                 return try receipts.reject(
-                    request.claim, kind: .request, message: "found no job \(request.job), expected one of the spool's")
+                    claim, kind: .request, message: "found no job \(request.job), expected one of the spool's")
             }
             switch request.kind {
+            case .cancel where state.isFinal:
+                try answer(claim, request.job, "job \(request.job) has ended: \(state.rawValue)")
             case .cancel:
-                guard !state.isFinal else {
-                    return try answer(request, "job \(request.job) has ended: \(state.rawValue)")
-                }
-                pendingCancels[request.job] = request.claim
+                pendingCancels[request.job] = claim
                 try feed(.cancel(request.job))
-            case .retry: try retry(request, state)
+            case .retry: try retry(claim, request.job, state)
             }
-        } catch  where !error.isFinal {
-            logger.error("request not carried out yet", metadata: ["job": "\(request.job)", "error": "\(error)"])
-            nextScan = now + configuration.environmentPause
         }
     }
 
-    private func retry(_ request: IntakeResult.Request, _ state: JobState) throws(SpoolError) {
+    private func retry(_ claim: Claim, _ id: JobID, _ state: JobState) throws(SpoolError) {
         switch state {
-        case .done: return try answer(request, "job \(request.job) is done")
-        case .queued, .active, .retry: return try answer(request, "job \(request.job) is \(state.rawValue)")
+        case .done: return try answer(claim, id, "job \(id) is done")
+        case .queued, .active, .retry: return try answer(claim, id, "job \(id) is \(state.rawValue)")
         case .failed, .quarantine: break
         }
-        var job: Job
-        do throws(SpoolError) {
-            job = try jobs.load(request.job, state)
-        } catch  where error.code == .damaged {
+        guard var job = try jobs.loadIfSound(id, state) else {
             return try receipts.reject(
-                request.claim, kind: .request, message: "job \(request.job) cannot be read: \(error)")
+                claim, kind: .request, message: "job \(id) cannot be read: its folder is damaged")
         }
         job.record.attempts = .init()
         try jobs.mend(&job, state)
         try jobs.save(job, state)
         try jobs.move(job.id, from: state, to: .queued)
         _ = machine.handle(.queued(entry(job, .queued)), now: now)
-        try answer(request, "job \(request.job) is queued again")
+        try answer(claim, id, "job \(id) is queued again")
     }
 
-    private func answer(_ request: IntakeResult.Request, _ message: String) throws(SpoolError) {
-        try receipts.answer([
-            (request.claim, receipts.make(request.claim, .request, .accepted, id: request.job, message: message))
-        ])
+    private func answer(_ claim: Claim, _ id: JobID, _ message: String) throws(SpoolError) {
+        try receipts.answer([(claim, receipts.make(claim, .request, .accepted, id: id, message: message))])
     }
 }
 

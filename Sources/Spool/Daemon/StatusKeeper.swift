@@ -88,15 +88,15 @@ struct StatusKeeper {
         var waiting: [(QueueMachine.Entry, String)] = []
         for (entry, standing) in loop.machine.jobs.values {
             switch standing {
-            case .queued:
+            case .queued, .held:
                 counts["queued", default: 0] += 1
-                if let reason = loop.machine.waiting(for: entry) { waiting.append((entry, reason)) }
+                if let reason = loop.machine.obstacle(to: entry, standing) { waiting.append((entry, reason)) }
             case .retrying: counts["retry", default: 0] += 1
             case .active, .unsettled: counts["active", default: 0] += 1
             }
         }
         waiting.sort { $0.0.sequence < $1.0.sequence }
-        let trouble = loop.pressure.map { "too little space: \($0)" } ?? loop.intakeTrouble
+        let trouble = loop.pressure ?? loop.intakeTrouble
         let state =
             loop.hasExited ? "stopped" : trouble != nil ? "paused" : loop.machine.work != nil ? "working" : "idle"
         let names = ["queued", "active", "retry"]
@@ -149,7 +149,8 @@ struct StatusKeeper {
                 of: .object([
                     .init("job", .string(pattern: .name), required: true, "The job."),
                     .init("reason", .string(), required: true, "What it waits for."),
-                ]), count: 0...namedWaiting), required: true, "The first of the jobs that wait for a subject."),
+                ]), count: 0...namedWaiting), required: true,
+            "The first of the jobs that wait for a subject or for the machine."),
         .init("time", .string(), required: true, "When this was written, UTC."),
     ])
 }

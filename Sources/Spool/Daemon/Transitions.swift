@@ -5,16 +5,15 @@ import SystemPackage
 extension SpoolLoop {
     /// Gives the machine an event and carries out what it answers.
     func feed(_ event: QueueMachine.Event) throws(SpoolError) {
-        var failed: Set<JobID> = []
+        var failed: Set<String> = []
         for action in machine.handle(event, now: now) {
-            if let id = action.job, failed.contains(id) { continue }
+            if failed.contains(action.concern) { continue }
             do throws(SpoolError) {
                 try perform(action)
             } catch {
                 guard !error.isFinal else { throw error }
-                logger.error(
-                    "a transition failed", metadata: ["job": "\(action.job?.text ?? "")", "error": "\(error)"])
-                if let id = action.job { failed.insert(id) }
+                logger.error("a transition failed", metadata: ["job": "\(action.concern)", "error": "\(error)"])
+                failed.insert(action.concern)
                 try absorb(error, of: action)
             }
         }
@@ -22,18 +21,28 @@ extension SpoolLoop {
 
     /// Deals with a transition the storage, or a damaged folder, did not allow.
     func absorb(_ error: SpoolError, of action: QueueMachine.Action) throws(SpoolError) {
-        if let id = action.job, error.code == .damaged || error.errno == .noSuchFileOrDirectory {
+        if case .announceHold = action { return }
+        if let id = action.job, let reason = changes.removeValue(forKey: id) {
+            return try feed(.changed(id, reason: reason))
+        }
+        if let id = action.job, error.code == .damaged || error.isLayoutGone {
+            // A folder of the layout may be gone; the job is not to blame for that.
+            if error.isLayoutGone, healLayout() { return try putOff(action, error) }
             if current?.id == id { current = nil }
             deferred.append(.quarantine(id, reason: error.description))
             nextDeferred = now
             return try feed(.abandoned(id))
         }
+        try putOff(action, error)
+    }
+
+    private func putOff(_ action: QueueMachine.Action, _ error: SpoolError) throws(SpoolError) {
         switch action {
         case .fail, .quarantine, .publish:
             deferred.append(action)
             nextDeferred = now + configuration.environmentPause
-        case .begin(let id, _), .release(let id, _), .postpone(let id, _), .ripen(let id), .settle(let id, _),
-            .work(.job(let id, _)), .commit(.job(let id, _)):
+        case .begin(let id, _), .release(let id, _), .restart(let id, _), .skipGrid(let id, _), .postpone(let id, _),
+            .ripen(let id), .settle(let id, _), .work(.job(let id, _)), .commit(.job(let id, _)):
             if current?.id == id { current = nil }
             try feed(.storageFailed(id))
             // The machine may have counted on this to succeed and let the job go, as to its publication.
@@ -41,13 +50,19 @@ extension SpoolLoop {
                 deferred.append(.settle(id, attemptsBefore))
                 nextDeferred = now + configuration.environmentPause
             }
+        case .beginEncoding: try feed(.failed(.environment(message: error.description)))
         case .work(.encode):
             let isLasting = error.code == .damaged || error.errno == .noSuchFileOrDirectory
             let message = error.description
             try feed(.failed(isLasting ? .rejected(field: nil, message: message) : .environment(message: message)))
         case .commit(.encode(let subject)), .rejectSubject(let subject, _), .holdSubject(let subject, _):
-            _ = machine.handle(.subject(subject, .pending(notBefore: now + configuration.environmentPause)), now: now)
-        case .interrupt, .exit: break
+            guard let generation = subjects[subject]?.current else { return }
+            let later = now + configuration.environmentPause
+            let pending = QueueMachine.Subject.pending(
+                notBefore: later, owner: generation.owner, attempts: max(0, generation.attempts - 1))
+            _ = machine.handle(.subject(subject, pending), now: now)
+        // A count that could not be put back is put right by the next one.
+        case .restoreEncoding, .announceHold, .interrupt, .exit: break
         }
     }
 
@@ -72,6 +87,21 @@ extension SpoolLoop {
         case .begin(let id, let attempts): try begin(id, attempts)
         case .work(let work): try assign(work)
         case .commit(let work): try commit(work)
+        case .beginEncoding(let subject, let attempts), .restoreEncoding(let subject, let attempts):
+            try countEncoding(subject, attempts)
+        case .skipGrid(let id, let reason):
+            guard var job = current, job.id == id else { return }
+            job.record.gridError = reason
+            try jobs.save(job, .active)
+            current = job
+            logger.warning("no contact sheet", metadata: ["job": "\(id)", "reason": "\(reason)"])
+        case .restart(let id, let reason):
+            guard var job = current, job.id == id else { return }
+            job.record.attempts.mark = .init()
+            try jobs.restart(&job, because: reason)
+            current = job
+            logger.notice("the set begins anew", metadata: ["job": "\(id)", "reason": "\(reason)"])
+        case .announceHold(let ids, let reason): try announceHold(ids, reason)
         case .publish(let id): try publish(id)
         case .release(let id, let attempts):
             guard var job = current else { return }
@@ -116,11 +146,9 @@ extension SpoolLoop {
             }
             job.record.initialImage = try store.referenceSet(references).initialImage(subject: initial.subject)
         }
-        if job.record.isAnnouncedAsWaiting, var receipt = try receipts.read(job.record.drop), receipt.id == id {
-            receipt.state = .accepted
-            receipt.message = "started"
-            receipt.time = stamp
-            try receipts.write(receipt)
+        let receipt = try receipts.read(job.record.drop)
+        if receipt == nil || receipt?.id == id && receipt?.state == .waiting {
+            try receipts.write(self.receipt(of: job, .accepted, "started"))
         }
         job.record.isAnnouncedAsWaiting = false
         try jobs.save(job, .queued)
@@ -130,6 +158,34 @@ extension SpoolLoop {
         logger.info(
             "job started",
             metadata: ["job": "\(id)", "attempt": "\(attempts.total)", "images_done": "\(job.record.images.count)"])
+    }
+
+    private func receipt(of job: Job, _ state: Receipt.State, _ message: String) -> Receipt {
+        Receipt(drop: job.record.drop, kind: .job, state: state, id: job.id, message: message, time: stamp)
+    }
+
+    /// Tells the droppers of jobs, by their receipts, that these wait for the machine and why.
+    private func announceHold(_ ids: [JobID], _ reason: String) throws(SpoolError) {
+        logger.warning(
+            "jobs are held", metadata: ["jobs": "\(ids.count)", "reason": "\(reason)"])
+        var held: [Receipt] = []
+        for id in ids {
+            guard let job = try jobs.loadIfSound(id, .queued) else { continue }
+            let known = try receipts.read(job.record.drop)
+            guard known == nil || known?.id == id else { continue }
+            held.append(receipt(of: job, .waiting, "held: \(reason)"))
+        }
+        try receipts.write(held)
+    }
+
+    /// Records how often the encoding of a subject was begun.
+    private func countEncoding(_ subject: String, _ attempts: Int) throws(SpoolError) {
+        guard var record = subjects[subject], let index = record.generations.lastIndex(where: { !$0.isRejected }),
+            record.generations[index].attempts != attempts
+        else { return }
+        record.generations[index].attempts = attempts
+        try store.publish(record.json, at: SpoolLayout.subject(subject), replacing: true)
+        subjects[subject] = record
     }
 
     func publish(_ id: JobID) throws(SpoolError) {
@@ -161,7 +217,7 @@ extension SpoolLoop {
     }
 
     /// Brings a job whose transition failed half-way to where it belongs, wherever it stands.
-    func settle(_ id: JobID, _ attempts: JobRecord.Attempts) throws(SpoolError) {
+    func settle(_ id: JobID, _ attempts: JobRecord.Attempts?) throws(SpoolError) {
         guard let state = try jobs.locate(id), !state.isFinal else {
             return try feed(.settled(id, nil))
         }
@@ -170,7 +226,7 @@ extension SpoolLoop {
             try jobs.move(id, from: state, to: .done)
             return try feed(.settled(id, nil))
         }
-        job.record.attempts = attempts
+        if let attempts { job.record.attempts = attempts }
         try jobs.save(job, state)
         try jobs.mend(&job, state)
         if state != .queued { try jobs.move(id, from: state, to: .queued) }
@@ -182,11 +238,28 @@ extension QueueMachine.Action {
     /// The job an action is about.
     var job: JobID? {
         switch self {
-        case .begin(let id, _), .publish(let id), .release(let id, _), .postpone(let id, _), .ripen(let id),
-            .fail(let id, _), .quarantine(let id, _), .settle(let id, _), .work(.job(let id, _)),
-            .commit(.job(let id, _)):
+        case .begin(let id, _), .publish(let id), .release(let id, _), .restart(let id, _), .skipGrid(let id, _),
+            .postpone(let id, _), .ripen(let id), .fail(let id, _), .quarantine(let id, _), .settle(let id, _),
+            .work(.job(let id, _)), .commit(.job(let id, _)):
             id
-        case .work(.encode), .commit(.encode), .rejectSubject, .holdSubject, .interrupt, .exit: nil
+        case .beginEncoding, .restoreEncoding, .work(.encode), .commit(.encode), .rejectSubject, .holdSubject,
+            .announceHold, .interrupt, .exit:
+            nil
         }
     }
+
+    /// What an action is about: when one fails, those after it that are about the same make no sense.
+    var concern: String {
+        switch self {
+        case .beginEncoding(let subject, _), .restoreEncoding(let subject, _), .work(.encode(let subject)),
+            .commit(.encode(let subject)), .rejectSubject(let subject, _), .holdSubject(let subject, _):
+            "subject \(subject)"
+        default: job?.text ?? ""
+        }
+    }
+}
+
+extension SpoolError {
+    /// Whether a file or folder that must be there is not.
+    var isLayoutGone: Bool { errno == .noSuchFileOrDirectory || errno == .notDirectory }
 }

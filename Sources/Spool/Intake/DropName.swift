@@ -41,30 +41,3 @@ public enum DropName {
         return key.utf8.count <= 160 ? key : key.prefix(140) + "..." + Digest.sha256(bytes).prefix(16)
     }
 }
-
-/// A drop that has been claimed: renamed in place to `.claim~<id>~<key>`, so that a crash finds it again by its id.
-struct Claim: Sendable, Hashable {
-    let id: JobID
-    let key: String
-    let folder: DropFolder
-
-    static let prefix = ".claim~"
-
-    /// Where the claimed drop is.
-    var path: SpoolPath { SpoolLayout.drop(folder).appending("\(Self.prefix)\(id)~\(key)") }
-
-    init(id: JobID, key: String, folder: DropFolder) {
-        self.id = id
-        self.key = key
-        self.folder = folder
-    }
-
-    /// The claim a name stands for, or nil when it is none.
-    init?(_ name: String, in folder: DropFolder) {
-        guard name.hasPrefix(Self.prefix) else { return nil }
-        let parts = name.dropFirst(Self.prefix.count).split(
-            separator: "~", maxSplits: 1, omittingEmptySubsequences: false)
-        guard parts.count == 2, let id = JobID(String(parts[0])), !parts[1].isEmpty else { return nil }
-        self.init(id: id, key: String(parts[1]), folder: folder)
-    }
-}

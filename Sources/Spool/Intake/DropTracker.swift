@@ -7,16 +7,28 @@ struct DropTracker: Sendable {
     }
 
     private var sightings: [SpoolPath.Name: Sighting] = [:]
-    private var movedIn: Set<SpoolPath.Name> = []
+    /// What was moved in, as it was then: inode and time of its last change of any kind.
+    private var movedIn: [SpoolPath.Name: Arrival] = [:]
+
+    private struct Arrival: Sendable, Equatable {
+        let inode: UInt64
+        let changed: Int64
+    }
 
     /// Whether anything is remembered.
     var isWaiting: Bool { !sightings.isEmpty || !movedIn.isEmpty }
 
     /// An event said that this name was renamed in, which only somebody who has finished does.
-    mutating func wasMovedIn(_ name: SpoolPath.Name) { movedIn.insert(name) }
+    ///
+    /// - Parameter status: what has the name now; nil when it is gone.
+    mutating func wasMovedIn(_ name: SpoolPath.Name, _ status: SystemCalls.FileStatus?) {
+        movedIn[name] = status.map { Arrival(inode: $0.inode, changed: $0.changed) }
+    }
 
-    /// Whether it was.
-    func isExplicit(_ name: SpoolPath.Name) -> Bool { movedIn.contains(name) }
+    /// Whether this was renamed in under that name and has not changed since. Another file of the name was not.
+    func isExplicit(_ name: SpoolPath.Name, _ status: SystemCalls.FileStatus) -> Bool {
+        movedIn[name] == Arrival(inode: status.inode, changed: status.changed)
+    }
 
     /// Notes what a drop looks like now and returns for how long, in seconds, it has looked so.
     mutating func rest(of name: SpoolPath.Name, fingerprint: String, now: Double) -> Double {
@@ -34,12 +46,12 @@ struct DropTracker: Sendable {
     /// Forgets a drop that was claimed.
     mutating func forget(_ name: SpoolPath.Name) {
         sightings[name] = nil
-        movedIn.remove(name)
+        movedIn[name] = nil
     }
 
     /// Forgets all drops that are no longer there.
     mutating func keepOnly(_ names: Set<SpoolPath.Name>) {
         sightings = sightings.filter { names.contains($0.key) }
-        movedIn.formIntersection(names)
+        movedIn = movedIn.filter { names.contains($0.key) }
     }
 }

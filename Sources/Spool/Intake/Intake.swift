@@ -13,6 +13,8 @@ struct IntakeResult: Sendable {
     var hasMore = false
     /// Something was left to come to rest, or could not be taken yet.
     var isUnsettled = false
+    /// What the machine did not allow, or nil.
+    var trouble: String?
 
     struct Request: Sendable, Equatable {
         enum Kind: String, Sendable, CaseIterable { case cancel, retry }
@@ -24,8 +26,8 @@ struct IntakeResult: Sendable {
 
 /// Takes what users drop: decides when a drop is complete, claims it, and hands it on as jobs, subjects and requests.
 ///
-/// A claim is a rename in place. What follows is idempotent by the claim's id, so a claim found after a crash is simply
-/// worked on again.
+/// A claim is a rename into `lib/claims`. What follows is idempotent by the claim's id, so a claim found after a crash is
+/// simply worked on again. An error that one drop causes is that drop's own: it is set aside, and the scan goes on.
 struct Intake {
     let store: DurableStore
     let jobs: JobStore
@@ -33,19 +35,30 @@ struct Intake {
     let clock: SpoolClock
     let random: @Sendable () -> UInt64
     let logger: Logger
+    /// Called between two pieces of work: tells that the daemon lives, and is false when the scan should end soon.
+    let pulse: () -> Bool
     var configuration: SpoolConfiguration
     var nextSequence = 1
 
-    private var trackers: [DropFolder: DropTracker] = [.references: DropTracker(), .jobs: DropTracker()]
+    var trackers: [DropFolder: DropTracker] = [.references: DropTracker(), .jobs: DropTracker()]
+    private var turns: [DropFolder: OwnerTurns] = [.references: OwnerTurns(), .jobs: OwnerTurns()]
     /// When a claim was first found still being written.
     private var unsteady: [Claim: Double] = [:]
     /// The claims made by the scan at hand; no job can have their ids yet.
-    private var fresh: Set<JobID> = []
+    var fresh: Set<JobID> = []
+    /// The claims an earlier daemon has left. One of them may have ended it.
+    private var suspects: Set<JobID>
+    /// Claims that are left alone until a moment, since something went wrong with them.
+    private var paused: [JobID: Double] = [:]
+    /// Folders whose last claims may not be durable yet.
+    private var unsynced: Set<DropFolder> = []
+    private var nextTidying = 0.0
 
     init(
         store: DurableStore, jobs: JobStore, receipts: ReceiptBook, clock: SpoolClock,
-        random: @escaping @Sendable () -> UInt64, logger: Logger, configuration: SpoolConfiguration
-    ) {
+        random: @escaping @Sendable () -> UInt64, logger: Logger, configuration: SpoolConfiguration,
+        pulse: @escaping () -> Bool
+    ) throws(SpoolError) {
         self.store = store
         self.jobs = jobs
         self.receipts = receipts
@@ -53,208 +66,225 @@ struct Intake {
         self.random = random
         self.logger = logger
         self.configuration = configuration
+        self.pulse = pulse
+        var suspects: Set<JobID> = []
+        for folder in DropFolder.allCases { suspects.formUnion(try receipts.shelf.waiting(in: folder).map(\.id)) }
+        self.suspects = suspects
     }
 
     var system: SystemCalls { store.system }
+    private var shelf: ClaimShelf { receipts.shelf }
 
     /// Notes an event.
     mutating func notice(_ event: WatchEvent) {
         guard case .movedIn(let folder, let name) = event, let name = SpoolPath.Name(name) else { return }
-        trackers[folder]?.wasMovedIn(name)
+        let status = try? system.foreignStatus(SpoolLayout.drop(folder).appending(name))
+        trackers[folder]?.wasMovedIn(name, status)
     }
 
     /// Looks into both folders and takes what is complete.
     ///
     /// - Parameters:
+    ///   - result: what was taken, also when the scan ends in an error.
     ///   - waiting: why a manifest's job will not run at once, or nil.
     ///   - check: the renderer's opinion of a manifest.
-    ///   - result: what was taken, also when the scan ends in an error.
+    /// - Throws: only what ends the daemon.
     mutating func scan(
         into result: inout IntakeResult, waiting: (JobManifest) -> String?,
         check: (JobManifest) throws(RendererError) -> Void
     ) throws(SpoolError) {
         fresh = []
+        let now = clock.monotonic()
+        paused = paused.filter { $0.value > now }
+        if now >= nextTidying {
+            nextTidying = now + configuration.rescanInterval
+            try shelf.tidy { (path) throws(SpoolError) in try fingerprint(path) }
+        }
         // References first: a job dropped together with its subject then finds it.
-        for claim in try claims(in: .references, &result) { try ingest(claim, &result) }
-        let claims = try claims(in: .jobs, &result)
+        for claim in try claims(in: .references, &result) where pulse() {
+            try work(on: claim, .references, &result) { (intake, claim, result) throws(SpoolError) in
+                try intake.ingest(claim, &result)
+            }
+        }
         var manifests: [Claim] = []
-        for claim in claims {
+        for claim in try claims(in: .jobs, &result) {
             if let request = request(claim) {
                 result.requests.append(request)
             } else if claim.key.hasSuffix(".json") {
                 manifests.append(claim)
             } else {
                 let message = "found '\(claim.key)', expected a manifest *.json, or <job>.cancel or <job>.retry"
-                try receipts.reject(claim, kind: .job, message: message)
+                try work(on: claim, .job, &result) { (intake, claim, _) throws(SpoolError) in
+                    try intake.receipts.reject(claim, kind: .job, message: message)
+                }
             }
         }
-        try accept(manifests, &result, waiting: waiting, check: check)
+        try acceptTogether(manifests, &result, waiting: waiting, check: check)
     }
 
-    // MARK: - What is complete
+    // MARK: - Claims
 
     /// Folders of photos may be large; after so many the loop looks after everything else first.
     private static let foldersAtOnce = 4
+    /// How often a claim is begun at the most: twice perhaps with others, then three times by itself.
+    private static let maximumTries = 5
+    /// After so many refusals by the machine in one scan there is no use in going on with it.
+    private static let maximumTroubles = 3
 
-    /// The claims left from before and those made now, at most a batch.
+    /// The claims left from before and those made now, at most a batch of them.
     private mutating func claims(in folder: DropFolder, _ result: inout IntakeResult) throws(SpoolError) -> [Claim] {
-        let path = SpoolLayout.drop(folder)
-        let names = try system.list(path)
-        if trackers[folder]?.isWaiting == true { trackers[folder]?.keepOnly(Set(names)) }
-        var claims: [Claim] = []
-        var hasNew = false
-        let limit = folder == .jobs ? configuration.acceptBatch : Self.foldersAtOnce
-        for name in names {
-            let leftover = Claim(name.string, in: folder)
-            if leftover == nil, DropName.isIgnored(name.string) { continue }
-            guard claims.count < limit else {
-                result.hasMore = true
-                break
-            }
-            if let leftover {
-                claims.append(leftover)
-            } else {
-                guard try isComplete(name, in: folder) else {
-                    result.isUnsettled = true
-                    continue
-                }
-                let claim = Claim(
-                    id: JobID(wall: clock.wall(), random: random()), key: DropName.key(name), folder: folder)
-                do throws(SpoolError) {
-                    try system.rename(path.appending(name), to: claim.path)
-                } catch  where error.errno == .noSuchFileOrDirectory {
-                    continue
-                }
-                trackers[folder]?.forget(name)
-                claims.append(claim)
-                fresh.insert(claim.id)
-                hasNew = true
-            }
-        }
-        // Until the claims are durable nothing may follow from them: a claim that a power cut undoes would be made anew,
-        // under another id.
-        if hasNew { try store.syncDirectory(path) }
-        return claims
-    }
-
-    private mutating func isComplete(_ name: SpoolPath.Name, in folder: DropFolder) throws(SpoolError) -> Bool {
-        let path = SpoolLayout.drop(folder).appending(name)
-        guard let status = try system.statusIfAny(path) else { return false }
-        // Links, pipes and devices never become anything else.
-        guard status.kind == .regular || status.kind == .folder else { return true }
-        if trackers[folder]?.isExplicit(name) == true { return true }
-        switch folder {
-        case .jobs:
-            if request(named: name.string) != nil { return true }
-            if status.kind == .regular, name.string.hasSuffix(".json") {
-                if try isFinal(manifest: path) { return true }
-                return try rest(name, folder, status) >= configuration.incompleteLimit
-            }
-            return try rest(name, folder, status) >= configuration.settleTime
-        case .references:
-            if status.kind == .folder, try system.foreignStatus(path.appending(".ready")) != nil { return true }
-            let rest = try rest(name, folder, status)
-            guard rest >= configuration.settleTime else { return false }
-            let whole: Bool
-            if let known = trackers[folder]?.isWhole(name) { whole = known } else { whole = try isWhole(path, status) }
-            trackers[folder]?.noteWhole(name, whole)
-            return whole || rest >= configuration.incompleteLimit
-        }
-    }
-
-    private mutating func rest(
-        _ name: SpoolPath.Name, _ folder: DropFolder, _ status: SystemCalls.FileStatus
-    ) throws(SpoolError) -> Double {
-        let path = SpoolLayout.drop(folder).appending(name)
-        var lines = [line(name, status)]
-        if status.kind == .folder {
-            let names = try listIfAny(path)
-            // Far more files than are allowed: their number is fingerprint enough for a rejection.
-            lines.append(String(names.count))
-            for inner in names.prefix(4 * configuration.references.files) {
-                if let status = try system.foreignStatus(path.appending(inner)) { lines.append(line(inner, status)) }
-            }
-        }
-        let fingerprint = Digest.sha256(lines.joined(separator: "\n"))
-        return trackers[folder]?.rest(of: name, fingerprint: fingerprint, now: clock.monotonic()) ?? 0
-    }
-
-    private func line(_ name: SpoolPath.Name, _ status: SystemCalls.FileStatus) -> String {
-        "\(name.string) \(status.inode) \(status.size) \(status.modified)"
-    }
-
-    /// The names in a folder that its owner may take away at any moment.
-    func listIfAny(_ path: SpoolPath) throws(SpoolError) -> [SpoolPath.Name] {
         do throws(SpoolError) {
-            return try system.list(path)
-        } catch  where error.isForeign {
+            if unsynced.contains(folder) { try sync(folder) }
+            let waiting = try shelf.waiting(in: folder).filter { paused[$0.id] == nil }
+            var claims = waiting
+            let limit = folder == .jobs ? configuration.acceptBatch : Self.foldersAtOnce
+            var hasNew = false
+            var troubles = 0
+            for name in try store.isSuspect ? [] : names(in: folder) {
+                guard claims.count - waiting.count < limit, troubles < Self.maximumTroubles, pulse() else {
+                    result.hasMore = true
+                    break
+                }
+                do throws(SpoolError) {
+                    guard try isComplete(name, in: folder) else {
+                        result.isUnsettled = true
+                        continue
+                    }
+                    guard let claim = try take(name, in: folder) else { continue }
+                    trackers[folder]?.forget(name)
+                    fresh.insert(claim.id)
+                    claims.append(claim)
+                    hasNew = true
+                } catch {
+                    try note(error, of: DropName.key(name), &result)
+                    troubles += 1
+                }
+            }
+            // Until the claims are durable nothing may follow from them: a claim that a power cut undoes would be made
+            // anew, under another id.
+            if hasNew {
+                unsynced.insert(folder)
+                try sync(folder)
+            }
+            return claims
+        } catch {
+            try note(error, of: SpoolLayout.drop(folder).string, &result)
             return []
         }
     }
 
-    /// Whether more bytes could not make a manifest any better: it is whole, or wrong before its end.
-    private func isFinal(manifest path: SpoolPath) throws(SpoolError) -> Bool {
-        var bytes: [UInt8] = []
-        let refusal = try system.readForeign(path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
-        switch refusal {
-        case nil: break
-        case .changedWhileRead: return false
-        default: return true
-        }
-        do throws(JSONError) {
-            _ = try JSONReader.read(bytes)
-            return true
-        } catch {
-            // Copying programs that reserve the space first leave zeros where the rest will be.
-            return !error.isTruncation && !bytes.contains(0)
+    private mutating func sync(_ folder: DropFolder) throws(SpoolError) {
+        try store.syncDirectory(SpoolLayout.claims(folder))
+        try store.syncDirectory(SpoolLayout.drop(folder))
+        unsynced.remove(folder)
+    }
+
+    /// The names in a drop folder that may be drops, owners taking turns.
+    private mutating func names(in folder: DropFolder) throws(SpoolError) -> [SpoolPath.Name] {
+        let path = SpoolLayout.drop(folder)
+        let all = try system.list(path)
+        if trackers[folder]?.isWaiting == true { trackers[folder]?.keepOnly(Set(all)) }
+        let names = all.filter { !DropName.isIgnored($0.string) && !shelf.isLeftover($0, in: folder) }
+        let system = system
+        return try turns[folder]?.order(names) { (name) throws(SpoolError) in
+            try system.foreignStatus(path.appending(name))?.owner ?? 0
+        } ?? names
+    }
+
+    private func take(_ name: SpoolPath.Name, in folder: DropFolder) throws(SpoolError) -> Claim? {
+        let path = SpoolLayout.drop(folder).appending(name)
+        return try shelf.take(name, in: folder, as: JobID(wall: clock.wall(), random: random())) {
+            () throws(SpoolError) in try fingerprint(path) ?? ""
         }
     }
 
-    private func isWhole(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
-        let files = status.kind == .folder ? try listIfAny(path).map { path.appending($0) } : [path]
-        for file in files.prefix(configuration.references.files) {
-            guard let status = try system.foreignStatus(file), status.kind == .regular else { continue }
-            switch try examine(file) {
-            case .failure(.incomplete), .failure(.changing): return false
-            default: continue
+    /// Works on one claim. What goes wrong with it is its own: the machine's trouble makes it wait, anything else is
+    /// counted, and after too many tries it is refused.
+    private mutating func work(
+        on claim: Claim, _ kind: Receipt.Kind, _ result: inout IntakeResult,
+        _ body: (inout Intake, Claim, inout IntakeResult) throws(SpoolError) -> Void
+    ) throws(SpoolError) {
+        var claim = claim
+        do throws(SpoolError) {
+            if suspects.remove(claim.id) != nil { claim = try shelf.counted(claim) }
+            guard claim.attempt <= Self.maximumTries else {
+                return try refuse(claim, kind, "it was begun \(claim.attempt - 1) times without coming to an end")
+            }
+            try body(&self, claim, &result)
+        } catch {
+            try note(error, of: claim.key, &result)
+            pause(claim)
+            guard !error.isMachineTrouble else { return }
+            do throws(SpoolError) {
+                claim = try shelf.counted(claim)
+                if claim.attempt > Self.maximumTries { try refuse(claim, kind, error.description) }
+            } catch {
+                try note(error, of: claim.key, &result)
             }
         }
-        return true
     }
 
-    /// Reads and examines an image; a file that cannot be read counts as refused.
-    func examine(_ path: SpoolPath) throws(SpoolError) -> Result<(ImageFile, [UInt8]), ImageFile.Fault> {
-        var bytes: [UInt8] = []
-        let refusal = try system.readForeign(path, limit: configuration.references.fileBytes) {
-            bytes.append(contentsOf: $0)
-        }
-        switch refusal {
-        case nil: break
-        case .changedWhileRead: return .failure(.changing)
-        case .some(let refusal):
-            let (found, expected) = Self.words(refusal)
-            return .failure(.refused(found: found, expected: expected))
-        }
-        return Result { () throws(ImageFile.Fault) in
-            (try ImageFile.examine(bytes, limits: configuration.references), bytes)
+    /// Leaves a claim alone for a while.
+    mutating func pause(_ claim: Claim) { paused[claim.id] = clock.monotonic() + configuration.environmentPause }
+
+    /// Refuses what cannot be dealt with in any other way; where even its receipt cannot be written, without one.
+    private func refuse(_ claim: Claim, _ kind: Receipt.Kind, _ reason: String) throws(SpoolError) {
+        do throws(SpoolError) {
+            try receipts.reject(claim, kind: kind, message: reason)
+        } catch  where !error.isFinal && !error.isMachineTrouble {
+            logger.error("a drop is set aside without a receipt", metadata: ["drop": "\(claim.key)"])
+            try shelf.keep(claim)
         }
     }
 
-    static func words(_ refusal: SystemCalls.Refusal) -> (found: String, expected: String) {
-        switch refusal {
-        case .notRegular(.symbolicLink): ("a symbolic link", "a plain file")
-        case .notRegular(.folder): ("a folder", "a plain file")
-        case .notRegular: ("a pipe, socket or device", "a plain file")
-        case .severalLinks(let count): ("a file with \(count) hard links", "a file with one name")
-        case .tooLarge(let size, let limit): ("\(size) bytes", "at most \(limit)")
-        case .changedWhileRead: ("a file that is still being written", "a finished one")
-        case .cannotOpen(let errno): ("a file that cannot be read (\(errno))", "one the daemon may read")
+    /// Says what went wrong, unless it ends the daemon.
+    private func note(_ error: SpoolError, of drop: String, _ result: inout IntakeResult) throws(SpoolError) {
+        if error.isFinal { throw error }
+        logger.error("a drop could not be dealt with yet", metadata: ["drop": "\(drop)", "error": "\(error)"])
+        result.isUnsettled = true
+        if result.trouble == nil { result.trouble = "\(drop): \(error)" }
+    }
+
+    /// Works on manifests with shared syncs; those that fail together, or may have ended an earlier daemon together, are
+    /// tried one by one.
+    private mutating func acceptTogether(
+        _ manifests: [Claim], _ result: inout IntakeResult, waiting: (JobManifest) -> String?,
+        check: (JobManifest) throws(RendererError) -> Void
+    ) throws(SpoolError) {
+        var batch: [Claim] = []
+        var alone: [Claim] = []
+        do throws(SpoolError) {
+            for claim in manifests {
+                if !suspects.contains(claim.id) {
+                    batch.append(claim)
+                } else if claim.attempt == 1 {
+                    var next = claim
+                    next.attempt = 2
+                    if claim.unmoved == nil { try system.rename(claim.path, to: next.path) }
+                    batch.append(next)
+                    suspects.remove(claim.id)
+                } else {
+                    alone.append(claim)
+                }
+            }
+            if batch.contains(where: { $0.attempt > 1 }) { try store.syncDirectory(SpoolLayout.claims(.jobs)) }
+            try accept(batch, &result, waiting: waiting, check: check)
+        } catch {
+            try note(error, of: "\(batch.count) manifests", &result)
+            guard !error.isMachineTrouble else { return batch.forEach { pause($0) } }
+            suspects.formUnion(batch.map(\.id))
+            alone = try shelf.waiting(in: .jobs).filter { suspects.contains($0.id) && request($0) == nil }
+        }
+        for claim in alone where pulse() {
+            try work(on: claim, .job, &result) { (intake, claim, result) throws(SpoolError) in
+                try intake.accept([claim], &result, waiting: waiting, check: check)
+            }
         }
     }
 
     // MARK: - Requests
 
-    private func request(named name: String) -> (IntakeResult.Request.Kind, JobID)? {
+    func request(named name: String) -> (IntakeResult.Request.Kind, JobID)? {
         for kind in IntakeResult.Request.Kind.allCases where name.hasSuffix("." + kind.rawValue) {
             if let id = JobID(String(name.dropLast(kind.rawValue.count + 1))) { return (kind, id) }
         }
@@ -265,108 +295,15 @@ struct Intake {
         request(named: claim.key).map { IntakeResult.Request(claim: claim, kind: $0.0, job: $0.1) }
     }
 
-    // MARK: - Manifests
-
-    private enum Verdict {
-        case accept(Job, bytes: [UInt8])
-        case known(JobID, message: String)
-        case reject(message: String, faults: [ManifestError.Fault])
-        case later
-    }
-
-    private mutating func accept(
-        _ claims: [Claim], _ result: inout IntakeResult, waiting: (JobManifest) -> String?,
-        check: (JobManifest) throws(RendererError) -> Void
+    /// Carries out a request; what goes wrong is counted as for any other claim.
+    mutating func work(
+        on request: IntakeResult.Request, _ result: inout IntakeResult,
+        _ body: (Claim) throws(SpoolError) -> Void
     ) throws(SpoolError) {
-        var answers: [(Claim, Receipt)] = []
-        var drafts: [(draft: DurableStore.Draft, destination: SpoolPath)] = []
-        var accepted: [Job] = []
-        defer { for (draft, _) in drafts { store.discard(draft.path) } }
-        for claim in claims {
-            switch try judge(claim, beside: accepted, &result, check: check) {
-            case .accept(var job, let bytes):
-                let reason = waiting(job.manifest)
-                job.record.isAnnouncedAsWaiting = reason != nil
-                var draft = try store.draft()
-                try store.add(JobStore.manifestFile, bytes, to: &draft)
-                try store.add(JobStore.recordFile, Array(job.record.json.text().utf8), to: &draft)
-                drafts.append((draft, SpoolLayout.job(job.id, .queued)))
-                accepted.append(job)
-                answers.append(
-                    (
-                        claim,
-                        receipts.make(claim, .job, reason == nil ? .accepted : .waiting, message: reason ?? "queued")
-                    ))
-            case .known(let id, let message):
-                answers.append((claim, receipts.make(claim, .job, .accepted, id: id, message: message)))
-            case .reject(let message, let faults):
-                try receipts.reject(claim, kind: .job, message: message, faults: faults)
-            case .later: result.isUnsettled = true
-            }
-        }
-        try store.publish(drafts)
-        drafts = []
-        result.jobs += accepted
-        try receipts.answer(answers)
-        for job in accepted {
-            logger.info(
-                "job accepted",
-                metadata: ["job": "\(job.id)", "drop": "\(job.record.drop)", "images": "\(job.manifest.imageCount)"])
-        }
+        try work(on: request.claim, .request, &result) { (_, claim, _) throws(SpoolError) in try body(claim) }
     }
 
-    private mutating func judge(
-        _ claim: Claim, beside batch: [Job], _ result: inout IntakeResult,
-        check: (JobManifest) throws(RendererError) -> Void
-    ) throws(SpoolError) -> Verdict {
-        if !fresh.contains(claim.id), let state = try jobs.locate(claim.id) {
-            // Accepted before a crash or a failing sync; whoever keeps the queue may not have heard of it.
-            if state == .queued { result.jobs.append(try jobs.load(claim.id, state)) }
-            return .known(claim.id, message: state.rawValue)
-        }
-        guard DropName.isPlain(claim.key) else {
-            return .reject(
-                message: "found the name '\(claim.key)', expected \(Schema.StringPattern.name.expectation)", faults: [])
-        }
-        var bytes: [UInt8] = []
-        let refusal = try system.readForeign(claim.path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
-        switch refusal {
-        case nil: unsteady[claim] = nil
-        case .changedWhileRead where isPatient(claim): return .later
-        case .some(let refusal):
-            let (found, expected) = Self.words(refusal)
-            return .reject(message: "found \(found), expected \(expected)", faults: [])
-        }
-        let manifest: JobManifest
-        do throws(ManifestError) {
-            manifest = try JobManifest.parse(bytes)
-        } catch {
-            let more = error.faults.count > 1 ? " and \(error.faults.count - 1) more" : ""
-            return .reject(message: "\(error.faults[0])\(more)", faults: error.faults)
-        }
-        do throws(RendererError) {
-            try check(manifest)
-        } catch .rejected(let field, let message) {
-            return .reject(message: field.map { "\($0): \(message)" } ?? message, faults: [])
-        } catch {
-            // Anything else may have passed by the time the job runs.
-        }
-        let digest = Digest.sha256(bytes)
-        if let key = manifest.idempotencyKey, let owner = try owner(of: key, claim, beside: batch) {
-            if owner.digest == digest { return .known(owner.id, message: "its idempotency_key names this job already") }
-            return .reject(
-                message: """
-                    $.idempotency_key: found '\(key)', which names job \(owner.id) with another manifest, \
-                    expected the same manifest or a new key
-                    """,
-                faults: [])
-        }
-        let record = JobRecord(
-            id: claim.id, sequence: nextSequence, drop: claim.key, accepted: Timestamp(clock.wall()).text,
-            seed: manifest.seed ?? Int(random() & 0xFFFF_FFFF), manifestDigest: digest)
-        nextSequence += 1
-        return .accept(Job(record: record, manifest: manifest), bytes: bytes)
-    }
+    // MARK: - Patience
 
     /// Whether there is still patience with a claim that is being written to.
     mutating func isPatient(_ claim: Claim) -> Bool {
@@ -376,26 +313,6 @@ struct Intake {
         return now - since < configuration.incompleteLimit
     }
 
-    /// The job an idempotency key belongs to and its manifest's digest, when that is not this claim's. The key is bound to
-    /// the claim's id before the job exists; after a crash in between, the claim's replay finds its own id. A key whose
-    /// job is no longer kept is free.
-    private func owner(
-        of key: String, _ claim: Claim, beside batch: [Job]
-    ) throws(SpoolError) -> (id: JobID, digest: String)? {
-        let path = SpoolLayout.keys.appending(Digest.sha256(key))
-        let mine = Array(claim.id.text.utf8)
-        do throws(SpoolError) {
-            try store.publish(mine, at: path, replacing: false)
-            return nil
-        } catch  where error.errno == .fileExists {
-            guard let owner = JobID(String(decoding: try system.read(path, limit: 256), as: UTF8.self)) else {
-                throw SpoolError(.damaged, operation: "read", path: path.string, detail: "expected a job id")
-            }
-            if owner == claim.id { return nil }
-            if let job = batch.first(where: { $0.id == owner }) { return (owner, job.record.manifestDigest) }
-            if let state = try jobs.locate(owner) { return (owner, try jobs.load(owner, state).record.manifestDigest) }
-            try store.publish(mine, at: path, replacing: true)
-            return nil
-        }
-    }
+    /// A claim has come to rest.
+    mutating func isSteady(_ claim: Claim) { unsteady[claim] = nil }
 }

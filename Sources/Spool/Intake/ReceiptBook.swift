@@ -2,8 +2,9 @@ import Logging
 import SystemPackage
 
 /// Answers claims: the receipt is durable before the claim goes.
-struct ReceiptBook: Sendable {
+struct ReceiptBook {
     let store: DurableStore
+    let shelf: ClaimShelf
     let clock: SpoolClock
     let logger: Logger
 
@@ -21,43 +22,30 @@ struct ReceiptBook: Sendable {
         try store.publish(receipt.json, at: SpoolLayout.receipt(receipt.drop), replacing: true)
     }
 
-    /// The receipt of a drop, or nil.
+    /// The receipt of a drop, or nil; one that cannot be understood counts as none, and is written anew when there is
+    /// something to say.
     func read(_ key: String) throws(SpoolError) -> Receipt? {
         let path = SpoolLayout.receipt(key)
-        guard try store.system.statusIfAny(path) != nil else { return nil }
-        return Receipt(try store.readJSON(path))
+        guard let status = try store.system.statusIfAny(path), status.kind == .regular else { return nil }
+        do throws(SpoolError) {
+            return Receipt(try store.readJSON(path))
+        } catch  where error.code == .damaged || error.isForeign {
+            logger.warning("a receipt cannot be read", metadata: ["path": "\(path)", "error": "\(error)"])
+            return nil
+        }
     }
 
-    /// Writes receipts and then removes their claims, all with one group of syncs.
+    /// Writes receipts and then removes their claims, which are files, all with one group of syncs.
     func answer(_ answers: [(Claim, Receipt)]) throws(SpoolError) {
         guard !answers.isEmpty else { return }
-        // Two drops of one name in one batch cannot be: a folder has a name once.
+        try write(answers.map(\.1))
+        try shelf.removeFiles(answers.map(\.0))
+    }
+
+    /// Writes many receipts with one group of syncs. Of two for one name the later stays.
+    func write(_ receipts: [Receipt]) throws(SpoolError) {
         try store.publish(
-            answers.map { (Array($1.json.text().utf8), SpoolLayout.receipt($1.drop)) }, in: SpoolLayout.receipts)
-        for (claim, _) in answers { try unlinkIfAny(claim.path) }
-        for folder in Set(answers.map(\.0.folder)) { try store.syncDirectory(SpoolLayout.drop(folder)) }
-    }
-
-    private func unlinkIfAny(_ path: SpoolPath) throws(SpoolError) {
-        do throws(SpoolError) {
-            try store.system.unlink(path)
-        } catch  where error.errno == .noSuchFileOrDirectory {
-            // Its owner was quicker.
-        }
-    }
-
-    /// Removes an answered claim, as a whole.
-    func remove(_ claim: Claim) throws(SpoolError) {
-        do throws(SpoolError) {
-            try store.removeTree(claim.path)
-        } catch  where error.errno == .notPermitted || error.errno == .permissionDenied {
-            try keep(claim)
-        }
-    }
-
-    /// Where a claim's content is kept when it was not used.
-    func keepingPlace(_ claim: Claim) -> SpoolPath {
-        SpoolLayout.rejected.appending("\(claim.id)~\(claim.key)")
+            receipts.map { (Array($0.json.text().utf8), SpoolLayout.receipt($0.drop)) }, in: SpoolLayout.receipts)
     }
 
     /// Refuses a drop: the receipt, then the drop goes where it is kept.
@@ -66,24 +54,10 @@ struct ReceiptBook: Sendable {
     ) throws(SpoolError) {
         var receipt = make(claim, kind, .rejected, message: message)
         receipt.faults = faults
-        receipt.keptAt = keepingPlace(claim).string
+        receipt.keptAt = shelf.keepingPlace(claim).string
         try write(receipt)
         logger.warning(
             "drop rejected", metadata: ["drop": "\(claim.key)", "id": "\(claim.id)", "reason": "\(message)"])
-        try keep(claim)
-    }
-
-    /// Moves a claim's content to where it is kept.
-    func keep(_ claim: Claim) throws(SpoolError) {
-        do throws(SpoolError) {
-            try store.move(claim.path, to: keepingPlace(claim))
-        } catch  where error.errno == .permissionDenied || error.errno == .notPermitted {
-            // Somebody else's folder cannot leave its parent without his leave; it rests where it is, under a name that
-            // is ignored from now on.
-            let name = ".kept~\(claim.id)~\(claim.key)"
-            try store.move(claim.path, to: claim.path.parent.appending(name))
-        } catch  where error.errno == .noSuchFileOrDirectory {
-            // Its owner took it away.
-        }
+        try shelf.keep(claim)
     }
 }

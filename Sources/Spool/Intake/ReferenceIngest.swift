@@ -10,7 +10,7 @@ extension Intake {
 
     mutating func ingest(_ claim: Claim, _ result: inout IntakeResult) throws(SpoolError) {
         guard let status = try system.statusIfAny(claim.path) else { return }
-        // Answered before a crash, but not yet removed. Its files may be gone in part: they must not be ingested again.
+        // Answered before a crash, but not yet put away.
         if let receipt = try receipts.read(claim.key), receipt.id == claim.id { return try dispose(claim, receipt) }
         let subject = status.kind == .folder ? claim.key : ReferenceSet.stem(claim.key)
         guard DropName.isPlain(subject), DropName.isPlain(claim.key), !subject.hasSuffix(".json") else {
@@ -32,7 +32,7 @@ extension Intake {
             try store.add(ReferenceSet.listFile, Array(set.json.text().utf8), to: &draft)
             let destination = SpoolLayout.referenceSet(set.digest)
             if try system.statusIfAny(destination) == nil { try store.publish([(draft, destination)]) }
-            let record = try addGeneration(of: subject, set, claim)
+            let record = try addGeneration(of: subject, set, claim, owner: status.owner)
             result.subjects.append(record)
             try conclude(claim, record, images: set.images.count, unused: unused)
         }
@@ -58,11 +58,13 @@ extension Intake {
         }
         for path in paths {
             let name = isFolder ? path.lastName.map(DropName.key) ?? "" : claim.key
-            if isFolder, path.lastName?.string.hasPrefix(".") == true || Self.litter.contains(name) { continue }
+            guard pulse() else { return .later }
+            // A folder is somebody's, hidden or not.
             if try system.foreignStatus(path)?.kind == .folder {
                 unused.append(name)
                 continue
             }
+            if isFolder, path.lastName?.string.hasPrefix(".") == true || Self.litter.contains(name) { continue }
             switch try examine(path) {
             case .success(let (_, bytes)):
                 let name = Self.plain(name)
@@ -105,23 +107,26 @@ extension Intake {
             + (ending.count <= 6 ? String(ending.map { DropName.isPlain("x\($0)") ? $0 : "_" }) : "")
     }
 
-    private func addGeneration(of subject: String, _ set: ReferenceSet, _ claim: Claim) throws(SpoolError)
-        -> SubjectRecord
-    {
+    private func addGeneration(
+        of subject: String, _ set: ReferenceSet, _ claim: Claim, owner: UInt32
+    ) throws(SpoolError) -> SubjectRecord {
         let path = SpoolLayout.subject(subject)
-        var record = SubjectRecord(name: subject)
-        if try system.statusIfAny(path) != nil {
-            guard let known = SubjectRecord(try store.readJSON(path)) else {
-                throw SpoolError(.damaged, operation: "read", path: path.string)
-            }
-            record = known
-        }
+        var record = try store.subjectSettingAsideDamage(subject, logger) ?? SubjectRecord(name: subject)
         if record.generations.contains(where: { $0.dropID == claim.id }) { return record }
-        if record.current?.references == set.digest { return record }
-        record.generations.append(
-            .init(
-                number: (record.generations.last?.number ?? 0) + 1, references: set.digest, drop: claim.key,
-                dropID: claim.id, state: .pending))
+        if let index = record.generations.lastIndex(where: { !$0.isRejected }),
+            record.generations[index].references == set.digest
+        {
+            guard record.generations[index].state == .pending, record.generations[index].drop != claim.key,
+                !record.generations[index].furtherDrops.contains(claim.key)
+            else { return record }
+            // The same pictures under a second name, before they are encoded: both drops are answered then.
+            record.generations[index].furtherDrops.append(claim.key)
+        } else {
+            record.generations.append(
+                .init(
+                    number: (record.generations.last?.number ?? 0) + 1, references: set.digest, drop: claim.key,
+                    dropID: claim.id, owner: owner, state: .pending))
+        }
         try store.publish(record.json, at: path, replacing: true)
         return record
     }
@@ -142,7 +147,7 @@ extension Intake {
         }
         if !unused.isEmpty {
             receipt.message += "; not used: " + unused.joined(separator: ", ")
-            receipt.keptAt = receipts.keepingPlace(claim).string
+            receipt.keptAt = receipts.shelf.keepingPlace(claim).string
         }
         try receipts.write(receipt)
         logger.info(
@@ -153,6 +158,11 @@ extension Intake {
 
     /// Removes an answered claim, or keeps it when its receipt says so.
     private func dispose(_ claim: Claim, _ receipt: Receipt) throws(SpoolError) {
-        if receipt.keptAt != nil { try receipts.keep(claim) } else { try receipts.remove(claim) }
+        guard receipt.keptAt == nil else { return try receipts.shelf.keep(claim) }
+        guard let place = try receipts.shelf.remove(claim) else { return }
+        var receipt = receipt
+        receipt.message += "; the original could not be removed"
+        receipt.keptAt = place.string
+        try receipts.write(receipt)
     }
 }

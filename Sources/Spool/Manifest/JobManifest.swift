@@ -240,10 +240,11 @@ extension JobManifest {
     public var imageCount: Int { prompts.count * imagesPerPrompt }
 
     /// The images of the set: all of the first prompt, then all of the second, and so on; image i has seed `seed` + i.
-    public func images(seed: Int) -> [ImagePlan] {
-        (0..<imageCount).map { index in
-            ImagePlan(index: index, prompt: prompts[index / imagesPerPrompt], seed: seed + index)
-        }
+    public func images(seed: Int) -> [ImagePlan] { (0..<imageCount).map { plan(image: $0, seed: seed) } }
+
+    /// One of them.
+    public func plan(image index: Int, seed: Int) -> ImagePlan {
+        ImagePlan(index: index, prompt: prompts[index / imagesPerPrompt], seed: seed + index)
     }
 
     /// The name of an image's file in the set: `0000.png`.

@@ -1,186 +1,32 @@
 /// The queue, pure: what happened goes in, what to do comes out. It knows no file, no thread and no clock.
 ///
 /// One piece of work is out at a time. At each pause between two pieces, which is also between two images of a job, the
-/// machine chooses anew: references that want encoding first, then the most urgent job, the one at hand on a tie.
+/// machine chooses anew (`choose`).
 public struct QueueMachine: Sendable {
-    /// What the machine knows of a job.
-    public struct Entry: Sendable, Equatable {
-        /// The job.
-        public let id: JobID
-        /// Order of acceptance.
-        public let sequence: Int
-        /// The manifest's priority.
-        public let priority: Int
-        /// Subjects it needs.
-        public let subjects: [String]
-        /// How many of them, from the first, it needs the cache of; of the rest the pictures will do.
-        public let caches: Int
-        /// Images in its set.
-        public let images: Int
-        /// Whether a contact sheet follows them.
-        public let hasGrid: Bool
-        /// Attempts so far.
-        public var attempts: JobRecord.Attempts
-        /// How far it is.
-        public var point: JobRecord.Mark
-        /// Whether the contact sheet is there already.
-        public var isGridDone: Bool
-
-        /// An entry.
-        public init(
-            id: JobID, sequence: Int, priority: Int = 0, subjects: [String], caches: Int? = nil, images: Int,
-            hasGrid: Bool = false, attempts: JobRecord.Attempts = .init(), point: JobRecord.Mark = .init(),
-            isGridDone: Bool = false
-        ) {
-            self.id = id
-            self.sequence = sequence
-            self.priority = priority
-            self.subjects = subjects
-            self.caches = caches ?? subjects.count
-            self.images = images
-            self.hasGrid = hasGrid
-            self.attempts = attempts
-            self.point = point
-            self.isGridDone = isGridDone
-        }
-    }
-
-    /// Where a job stands; each case owns what is true in it alone.
-    public enum Standing: Sendable, Equatable {
-        /// In `queued`, since a moment.
-        case queued(since: Double)
-        /// In `retry`, until a moment.
-        case retrying(until: Double)
-        /// In `active`, with what comes next and the attempts to go back to if this one is not to count.
-        case active(next: Step, before: JobRecord.Attempts)
-        /// Its folder could not be brought to where it belongs; tried again at a moment.
-        case unsettled(until: Double)
-    }
-
-    /// A piece of a job's work.
-    public enum Step: Sendable, Equatable {
-        /// See that the cache of the n-th subject is there.
-        case cache(Int)
-        /// Render an image.
-        case image(Int)
-        /// Make the contact sheet.
-        case grid
-        /// Nothing is left but to publish.
-        case publish
-    }
-
-    /// What is known of a subject.
-    public enum Subject: Sendable, Equatable {
-        /// To be encoded, not before a moment.
-        case pending(notBefore: Double)
-        /// It could not be encoded for want of a usable model; tried again at a moment. Jobs may find out for themselves.
-        case held(until: Double)
-        /// Encoded.
-        case ready
-    }
-
-    /// What the one worker has.
-    public enum Work: Sendable, Equatable {
-        case encode(String)
-        case job(JobID, Step)
-    }
-
-    /// What happened.
-    public enum Event: Sendable, Equatable {
-        /// A job is in `queued`.
-        case queued(Entry)
-        /// A job is in `retry`, after a restart.
-        case retrying(Entry)
-        /// A subject has references to encode, or encoded ones; nil: none any more.
-        case subject(String, Subject?)
-        /// The worker did what it was given.
-        case worked
-        /// The worker kept a checkpoint of the image in hand.
-        case checkpointed(step: Int)
-        /// The worker could not.
-        case failed(RendererError)
-        /// The spool could not carry out a transition of that job.
-        case storageFailed(JobID)
-        /// A job's folder cannot be read; it is taken out of the queue.
-        case abandoned(JobID)
-        /// A job's folder has been brought back to `queued` after that, or is gone from the queue.
-        case settled(JobID, Entry?)
-        /// Somebody wants a job ended.
-        case cancel(JobID)
-        /// Time has passed.
-        case tick
-        /// Whether new work may begin: not while the disk is full.
-        case mayStart(Bool)
-        /// Come to an end.
-        case stop
-    }
-
-    /// What to do about it, in this order.
-    public enum Action: Sendable, Equatable {
-        /// Record the attempt durably, then `queued` -> `active`.
-        case begin(JobID, JobRecord.Attempts)
-        /// Give the worker this.
-        case work(Work)
-        /// Commit what the worker made.
-        case commit(Work)
-        /// The set to `out/`, then `active` -> `done`.
-        case publish(JobID)
-        /// `active` -> `queued`, with the attempts put back.
-        case release(JobID, JobRecord.Attempts)
-        /// `active` -> `retry`, because of this.
-        case postpone(JobID, reason: String)
-        /// `retry` -> `queued`.
-        case ripen(JobID)
-        /// To `failed`.
-        case fail(JobID, reason: String)
-        /// To `quarantine`.
-        case quarantine(JobID, reason: String)
-        /// Refuse the references being encoded.
-        case rejectSubject(String, reason: String)
-        /// Tell whoever dropped them that the references wait.
-        case holdSubject(String, reason: String)
-        /// Bring the job's folder back to `queued`, then report `.settled`.
-        case settle(JobID, JobRecord.Attempts)
-        /// Have the worker stop soon; it will report.
-        case interrupt
-        /// Nothing is left to do; end.
-        case exit
-    }
-
-    /// The configured numbers it needs; in seconds.
-    public struct Limits: Sendable, Equatable {
-        /// See `SpoolConfiguration`.
-        public var maximumAttempts: Int
-        /// See `SpoolConfiguration`.
-        public var backoff: Double, maximumBackoff: Double, environmentPause: Double, subjectLimit: Double
-        /// See `SpoolConfiguration`.
-        public var agingInterval: Double
-
-        /// Those of a configuration.
-        public init(_ configuration: SpoolConfiguration) {
-            maximumAttempts = configuration.maximumAttempts
-            backoff = configuration.backoff
-            maximumBackoff = configuration.maximumBackoff
-            environmentPause = configuration.environmentPause
-            subjectLimit = configuration.subjectLimit
-            agingInterval = configuration.agingInterval
-        }
-    }
-
     /// The configured numbers.
     public var limits: Limits
     /// The jobs that are not at their end.
-    public private(set) var jobs: [JobID: (entry: Entry, standing: Standing)] = [:]
+    public internal(set) var jobs: [JobID: (entry: Entry, standing: Standing)] = [:]
     /// The subjects somebody has dropped.
-    public private(set) var subjects: [String: Subject] = [:]
+    public internal(set) var subjects: [String: Subject] = [:]
     /// What the worker has.
-    public private(set) var work: Work?
+    public internal(set) var work: Work?
     /// The job in `active`.
-    public private(set) var active: JobID?
-    private var mayStart = true
-    private var isStopping = false
-    private var hasExited = false
+    public internal(set) var active: JobID?
+    var mayStart = true
+    var isStopping = false
+    var hasExited = false
     private var cancelled: Set<JobID> = []
+    var shares = OwnerShares()
+    /// When the work at hand began, and whose it is.
+    var workBegan = (moment: 0.0, owner: UInt32(0))
+    /// Models that could not be used, by their names in manifests.
+    var heldModels: [String: Hold] = [:]
+    /// The machine's troubles in a row, of one job and of all; whatever succeeds ends them.
+    private var troubles: [JobID: Int] = [:]
+    private var troublesInARow = 0
+    /// Set when they are so many that it cannot be the jobs.
+    var heldMachine: Hold?
 
     /// An empty queue.
     public init(limits: Limits) { self.limits = limits }
@@ -194,16 +40,19 @@ public struct QueueMachine: Sendable {
         case .retrying(let entry):
             jobs[entry.id] = (entry, .retrying(until: now + pause(after: entry.attempts.fruitless)))
         case .subject(let name, let subject): subjects[name] = subject
-        case .worked: worked(&actions)
+        case .worked: worked(now, &actions)
         case .checkpointed(let step): if let active { jobs[active]?.entry.point.step = step }
         case .failed(let error): failed(error, now, &actions)
+        case .changed(let id, let reason):
+            if case .job(id, _) = work { work = nil }
+            changed(id, reason, now, &actions)
         case .storageFailed(let id): storageFailed(id, now)
         case .abandoned(let id):
             storageFailed(id, now)
-            jobs[id] = nil
-            cancelled.remove(id)
+            forget(id)
         case .settled(let id, let entry): settled(id, entry, now, &actions)
         case .cancel(let id): cancel(id, &actions)
+        case .retryHeld: retryHeld(now)
         case .tick: tick(now, &actions)
         case .mayStart(let value): mayStart = value
         case .stop:
@@ -220,25 +69,38 @@ public struct QueueMachine: Sendable {
 
     // MARK: - What the worker reports
 
-    private mutating func worked(_ actions: inout [Action]) {
-        guard let done = work else { return }
-        work = nil
+    private mutating func worked(_ now: Double, _ actions: inout [Action]) {
+        guard let done = takeWork(now) else { return }
         switch done {
         case .encode(let subject):
+            noteSuccess()
             subjects[subject] = .ready
             actions.append(.commit(done))
         case .job(let id, let step):
             guard var (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
             actions.append(.commit(done))
             switch step {
+            // That a cache is there says nothing of the machine.
             case .cache, .publish: break
-            case .image(let index): entry.point = JobRecord.Mark(images: index + 1)
+            case .image(let index):
+                noteSuccess()
+                troubles[id] = nil
+                heldModels[entry.model] = nil
+                entry.point = JobRecord.Mark(images: index + 1)
             case .grid: entry.isGridDone = true
             }
             standing = .active(next: following(step, entry), before: before)
             jobs[id] = (entry, standing)
             if cancelled.remove(id) != nil { end(id, .fail(id, reason: Self.cancelReason), &actions) }
         }
+    }
+
+    /// What the worker had; its time is counted to its owner.
+    private mutating func takeWork(_ now: Double) -> Work? {
+        guard let done = work else { return nil }
+        work = nil
+        shares.add(now - workBegan.moment, to: workBegan.owner)
+        return done
     }
 
     private func following(_ step: Step, _ entry: Entry) -> Step {
@@ -251,43 +113,75 @@ public struct QueueMachine: Sendable {
         return entry.hasGrid && !entry.isGridDone ? .grid : .publish
     }
 
+    private func first(_ entry: Entry) -> Step {
+        entry.caches == 0 || entry.point.images == entry.images ? afterCaches(entry) : .cache(0)
+    }
+
     private mutating func failed(_ error: RendererError, _ now: Double, _ actions: inout [Action]) {
-        guard let failed = work else { return }
-        work = nil
+        guard let failed = takeWork(now) else { return }
+        if case .environment(let message) = error { noteTrouble(message, now) }
         switch failed {
         case .encode(let subject): encodeFailed(subject, error, now, &actions)
-        case .job(let id, _): jobFailed(id, error, now, &actions)
+        case .job(let id, let step): jobFailed(id, step, error, now, &actions)
         }
+    }
+
+    /// Three troubles in a row, whatever was tried: the machine is the cause, and everything waits for it.
+    private mutating func noteTrouble(_ reason: String, _ now: Double) {
+        troublesInARow += 1
+        guard troublesInARow >= 3 else { return }
+        heldMachine = Hold(
+            failures: troublesInARow, until: now + troublePause(after: troublesInARow - 2), reason: reason)
+    }
+
+    private mutating func noteSuccess() {
+        troublesInARow = 0
+        heldMachine = nil
     }
 
     private mutating func encodeFailed(
         _ subject: String, _ error: RendererError, _ now: Double, _ actions: inout [Action]
     ) {
+        guard let (_, owner, attempts) = subjects[subject]?.order else { return }
+        let before = max(0, attempts - 1)
+        func restore(_ next: Subject) {
+            subjects[subject] = next
+            actions.append(.restoreEncoding(subject, attempts: before))
+        }
         switch error {
-        case .rejected(let field, let message):
-            subjects[subject] = nil
-            actions.append(.rejectSubject(subject, reason: Self.sentence(field, message)))
+        case .rejected(let field, let message): reject(subject, Self.sentence(field, message), &actions)
         case .unavailable(let message):
-            subjects[subject] = .held(until: now + limits.maximumBackoff)
-            actions.append(.holdSubject(subject, reason: message))
-        case .transient(let message):
-            subjects[subject] = .pending(notBefore: now + limits.backoff)
+            restore(.held(until: now + pause(after: attempts), owner: owner, attempts: before))
             actions.append(.holdSubject(subject, reason: message))
         case .environment(let message):
-            subjects[subject] = .pending(notBefore: now + limits.environmentPause)
+            restore(.pending(notBefore: now + limits.environmentPause, owner: owner, attempts: before))
             actions.append(.holdSubject(subject, reason: message))
-        case .stopped: subjects[subject] = .pending(notBefore: now)
+        case .stopped: restore(.pending(notBefore: now, owner: owner, attempts: before))
+        case .transient(let message), .changed(let message):
+            guard attempts < limits.maximumAttempts else {
+                return reject(subject, "\(attempts) attempts to encode it failed; the last: \(message)", &actions)
+            }
+            subjects[subject] = .pending(notBefore: now + pause(after: attempts), owner: owner, attempts: attempts)
+            actions.append(.holdSubject(subject, reason: message))
         }
     }
 
-    private mutating func jobFailed(_ id: JobID, _ error: RendererError, _ now: Double, _ actions: inout [Action]) {
+    mutating func reject(_ subject: String, _ reason: String, _ actions: inout [Action]) {
+        subjects[subject] = nil
+        actions.append(.rejectSubject(subject, reason: reason))
+    }
+
+    private mutating func jobFailed(
+        _ id: JobID, _ step: Step, _ error: RendererError, _ now: Double, _ actions: inout [Action]
+    ) {
         guard let (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
         if cancelled.remove(id) != nil {
             return end(id, .fail(id, reason: Self.cancelReason), &actions)
         }
+        if step == .grid, error != .stopped { return gridFailed(entry, before, error, now, &actions) }
         switch error {
         case .rejected(let field, let message): end(id, .fail(id, reason: Self.sentence(field, message)), &actions)
-        case .unavailable(let message): end(id, .fail(id, reason: message), &actions)
+        case .unavailable(let message): holdModel(of: entry, message, now, &actions)
         case .transient(let message):
             // An attempt that got further counts as the first of its kind.
             let fruitless = entry.point > entry.attempts.mark ? 1 : entry.attempts.fruitless
@@ -299,13 +193,47 @@ public struct QueueMachine: Sendable {
             active = nil
             jobs[id] = (entry, .retrying(until: now + pause(after: fruitless)))
             actions.append(.postpone(id, reason: message))
-        case .environment:
-            // The machine's trouble is not over at once; the job waits in `active`, where it is, and goes on from there.
-            active = nil
-            var entry = entry
-            entry.attempts = before
-            jobs[id] = (entry, .unsettled(until: now + limits.environmentPause))
+        case .environment(let message): hold(id, message, now, &actions)
+        case .changed(let message): changed(id, message, now, &actions)
         case .stopped: release(id, now, &actions)
+        }
+    }
+
+    /// A contact sheet is a convenience and never costs a set: what the machine refuses is tried again, twice; then, and
+    /// after any other failure, the set goes without.
+    private mutating func gridFailed(
+        _ entry: Entry, _ before: JobRecord.Attempts, _ error: RendererError, _ now: Double,
+        _ actions: inout [Action]
+    ) {
+        let message: String
+        switch error {
+        case .environment(let reason):
+            if troubles[entry.id, default: 0] < 2 { return hold(entry.id, reason, now, &actions) }
+            message = reason
+        case .rejected(let field, let reason): message = Self.sentence(field, reason)
+        case .unavailable(let reason), .transient(let reason), .changed(let reason): message = reason
+        case .stopped: return
+        }
+        var entry = entry
+        entry.isGridDone = true
+        jobs[entry.id] = (entry, .active(next: .publish, before: before))
+        actions.append(.skipGrid(entry.id, reason: message))
+    }
+
+    /// What the images of a set depend on has changed in its middle: it begins anew, or waits for its owner, as configured.
+    private mutating func changed(_ id: JobID, _ reason: String, _ now: Double, _ actions: inout [Action]) {
+        guard var (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
+        switch limits.onModelChange {
+        case .restart:
+            entry.point = JobRecord.Mark()
+            entry.attempts.mark = JobRecord.Mark()
+            entry.isGridDone = false
+            standing = .active(next: first(entry), before: before)
+            jobs[id] = (entry, standing)
+            actions.append(.restart(id, reason: reason))
+        case .hold:
+            troubles[id] = .max >> 1
+            hold(id, reason, now, &actions)
         }
     }
 
@@ -316,11 +244,17 @@ public struct QueueMachine: Sendable {
     /// What a cancelled job's reason file says.
     public static let cancelReason = "cancelled"
 
-    private func pause(after attempts: Int) -> Double {
+    func pause(after attempts: Int) -> Double {
         min(limits.backoff * Double(1 << min(max(attempts - 1, 0), 20)), limits.maximumBackoff)
     }
 
-    private mutating func release(_ id: JobID, _ now: Double, _ actions: inout [Action]) {
+    private func troublePause(after troubles: Int) -> Double {
+        min(limits.environmentPause * Double(1 << min(max(troubles - 1, 0), 20)), limits.maximumBackoff)
+    }
+
+    // MARK: - Back to the queue
+
+    mutating func release(_ id: JobID, _ now: Double, _ actions: inout [Action]) {
         guard var (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
         entry.attempts = before
         standing = .queued(since: now)
@@ -329,11 +263,58 @@ public struct QueueMachine: Sendable {
         actions.append(.release(id, before))
     }
 
-    private mutating func end(_ id: JobID, _ action: Action, _ actions: inout [Action]) {
-        jobs[id] = nil
-        cancelled.remove(id)
+    /// The machine's trouble is not over at once: the job goes back to the queue, and is left alone for a while.
+    private mutating func hold(_ id: JobID, _ reason: String, _ now: Double, _ actions: inout [Action]) {
+        let count = (troubles[id] ?? 0) &+ 1
+        troubles[id] = count
+        release(id, now, &actions)
+        let until = now + troublePause(after: count)
+        jobs[id]?.standing = .held(until: until, since: now, reason: reason)
+        actions.append(.announceHold([id], reason: reason))
+    }
+
+    /// A model cannot be used: every job that names it waits, and one of them looks again after a while.
+    private mutating func holdModel(of entry: Entry, _ reason: String, _ now: Double, _ actions: inout [Action]) {
+        let previous = heldModels[entry.model]
+        let failures = (previous?.failures ?? 0) + 1
+        heldModels[entry.model] = Hold(failures: failures, until: now + pause(after: failures), reason: reason)
+        release(entry.id, now, &actions)
+        var waiting = [entry.id]
+        if previous?.reason != reason {
+            waiting = jobs.values.compactMap { other, standing in
+                if case .queued = standing, other.model == entry.model { other.id } else { nil }
+            }
+        }
+        actions.append(.announceHold(waiting.sorted(), reason: reason))
+    }
+
+    private mutating func retryHeld(_ now: Double) {
+        heldModels = [:]
+        heldMachine = nil
+        troublesInARow = 0
+        for (id, (_, standing)) in jobs {
+            if case .held(_, let since, _) = standing {
+                jobs[id]?.standing = .queued(since: since)
+                troubles[id] = nil
+            }
+        }
+        for (name, subject) in subjects {
+            if case .held(_, let owner, let attempts) = subject {
+                subjects[name] = .pending(notBefore: now, owner: owner, attempts: attempts)
+            }
+        }
+    }
+
+    mutating func end(_ id: JobID, _ action: Action, _ actions: inout [Action]) {
+        forget(id)
         if active == id { active = nil }
         actions.append(action)
+    }
+
+    private mutating func forget(_ id: JobID) {
+        jobs[id] = nil
+        cancelled.remove(id)
+        troubles[id] = nil
     }
 
     // MARK: - What others want
@@ -348,18 +329,15 @@ public struct QueueMachine: Sendable {
     }
 
     private mutating func settled(_ id: JobID, _ entry: Entry?, _ now: Double, _ actions: inout [Action]) {
-        jobs[id] = entry.map { ($0, .queued(since: now)) }
-        guard entry != nil else {
-            cancelled.remove(id)
-            return
-        }
+        guard let entry else { return forget(id) }
+        jobs[id] = (entry, .queued(since: now))
         if cancelled.contains(id) { end(id, .fail(id, reason: Self.cancelReason), &actions) }
     }
 
     private mutating func cancel(_ id: JobID, _ actions: inout [Action]) {
         guard let standing = jobs[id]?.standing else { return }
         switch standing {
-        case .queued, .retrying: end(id, .fail(id, reason: Self.cancelReason), &actions)
+        case .queued, .held, .retrying: end(id, .fail(id, reason: Self.cancelReason), &actions)
         case .unsettled: cancelled.insert(id)
         case .active:
             if case .job(id, _) = work {
@@ -373,7 +351,7 @@ public struct QueueMachine: Sendable {
     private mutating func tick(_ now: Double, _ actions: inout [Action]) {
         let due = jobs.values.filter { _, standing in
             switch standing {
-            case .retrying(let until), .unsettled(let until): until <= now
+            case .retrying(let until), .unsettled(let until), .held(let until, _, _): until <= now
             case .queued(let since): now - since >= limits.subjectLimit
             case .active: false
             }
@@ -387,6 +365,7 @@ public struct QueueMachine: Sendable {
             case .unsettled:
                 jobs[id] = (entry, .unsettled(until: now + limits.environmentPause))
                 actions.append(.settle(id, entry.attempts))
+            case .held(_, let since, _): jobs[id] = (entry, .queued(since: since))
             case .queued:
                 let missing = missingSubjects(of: entry)
                 guard !missing.isEmpty else { continue }
@@ -399,112 +378,37 @@ public struct QueueMachine: Sendable {
         }
     }
 
-    // MARK: - What comes next
+    // MARK: - Beginning
 
-    /// Those of a job's subjects that nobody has dropped.
-    private func missingSubjects(of entry: Entry) -> [String] { entry.subjects.filter { subjects[$0] == nil } }
-
-    private func lacksSubjects(_ entry: Entry) -> Bool { entry.subjects.contains { subjects[$0] == nil } }
-
-    private static func named(_ subjects: [String]) -> String {
-        (subjects.count == 1 ? "subject " : "subjects ") + subjects.map { "'\($0)'" }.joined(separator: ", ")
-    }
-
-    /// Why a queued job does not run yet, or nil when it could.
-    public func waiting(for entry: Entry) -> String? {
-        let missing = missingSubjects(of: entry)
-        if !missing.isEmpty { return "waiting for references of \(Self.named(missing))" }
-        for name in entry.subjects {
-            if case .pending = subjects[name] { return "waiting for the references of subject '\(name)' to be encoded" }
-        }
-        return nil
-    }
-
-    /// The moment at which `tick` next has something to do, or nil.
-    public var nextDeadline: Double? {
-        var deadlines: [Double] = jobs.values.compactMap { entry, standing in
-            switch standing {
-            case .retrying(let until), .unsettled(let until): until
-            case .queued(let since): lacksSubjects(entry) ? since + limits.subjectLimit : nil
-            case .active: nil
-            }
-        }
-        deadlines += subjects.values.compactMap { subject in
-            switch subject {
-            case .pending(let moment), .held(let moment): moment
-            case .ready: nil
-            }
-        }
-        return deadlines.min()
-    }
-
-    private func urgency(_ entry: Entry, since: Double, now: Double) -> Double {
-        Double(entry.priority)
-            + (limits.agingInterval > 0 ? (max(0, now - since) / limits.agingInterval).rounded(.down) : 0)
-    }
-
-    private mutating func choose(_ now: Double, _ actions: inout [Action]) {
-        guard work == nil, !hasExited else { return }
-        if isStopping {
-            if let active { release(active, now, &actions) }
-            hasExited = true
-            actions.append(.exit)
-            return
-        }
-        guard mayStart else { return }
-        if let subject = subjects.filter({ isDue($0.value, now) }).keys.min() {
-            work = .encode(subject)
-            actions.append(.work(.encode(subject)))
-            return
-        }
-        var best: (entry: Entry, urgency: Double)?
-        for (entry, standing) in jobs.values {
-            guard case .queued(let since) = standing, waiting(for: entry) == nil else { continue }
-            let urgency = urgency(entry, since: since, now: now)
-            if let best, (best.urgency, -best.entry.sequence) >= (urgency, -entry.sequence) { continue }
-            best = (entry, urgency)
-        }
-        if let active, let entry = jobs[active]?.entry {
-            // Only a job its author ranks higher takes the place of one at work; age alone never does, or two old jobs
-            // would take turns for ever.
-            guard let better = best, better.entry.priority > entry.priority else {
-                return proceed(active, now, &actions)
-            }
-            release(active, now, &actions)
-        }
-        guard let chosen = best?.entry else { return }
-        begin(chosen, &actions)
-        choose(now, &actions)
-    }
-
-    private func isDue(_ subject: Subject, _ now: Double) -> Bool {
-        switch subject {
-        case .pending(let moment), .held(let moment): moment <= now
-        case .ready: false
-        }
-    }
-
-    private mutating func begin(_ chosen: Entry, _ actions: inout [Action]) {
+    mutating func begin(_ chosen: Entry, _ actions: inout [Action]) {
         let next = chosen.attempts.begun(at: chosen.point)
-        guard next.fruitless <= limits.maximumAttempts else {
-            let reason = "\(chosen.attempts.fruitless) attempts without progress, the last of which ended the daemon"
-            return end(chosen.id, .quarantine(chosen.id, reason: reason), &actions)
-        }
         var entry = chosen
         entry.attempts = next
-        let first: Step = entry.caches == 0 ? afterCaches(entry) : .cache(0)
-        jobs[entry.id] = (entry, .active(next: first, before: chosen.attempts))
+        jobs[entry.id] = (entry, .active(next: first(entry), before: chosen.attempts))
         active = entry.id
-        actions.append(.begin(entry.id, next))
+        guard next.fruitless > limits.maximumAttempts else { return actions.append(.begin(entry.id, next)) }
+        let reason = "\(chosen.attempts.fruitless) attempts without progress, the last of which ended the daemon"
+        guard first(entry) == .grid else {
+            return end(entry.id, .quarantine(entry.id, reason: reason), &actions)
+        }
+        // All images are there; only the contact sheet fails. The set goes without.
+        entry.isGridDone = true
+        jobs[entry.id] = (entry, .active(next: .publish, before: chosen.attempts))
+        actions += [.begin(entry.id, next), .skipGrid(entry.id, reason: reason)]
     }
 
-    private mutating func proceed(_ id: JobID, _ now: Double, _ actions: inout [Action]) {
-        guard case .active(let step, _) = jobs[id]?.standing else { return }
+    mutating func proceed(_ id: JobID, _ now: Double, _ actions: inout [Action]) {
+        guard let (entry, standing) = jobs[id], case .active(let step, _) = standing else { return }
         if step == .publish {
             end(id, .publish(id), &actions)
             return choose(now, &actions)
         }
-        work = .job(id, step)
-        actions.append(.work(.job(id, step)))
+        start(.job(id, step), of: entry.owner, now, &actions)
+    }
+
+    mutating func start(_ next: Work, of owner: UInt32, _ now: Double, _ actions: inout [Action]) {
+        work = next
+        workBegan = (now, owner)
+        actions.append(.work(next))
     }
 }

@@ -160,6 +160,9 @@ public final class DurableStore: Sendable {
         while try !isSynced({ () throws(SpoolError) in try system.syncFileSystem() }) {}
     }
 
+    /// Whether the last sync failed. Until one succeeds nothing new should be taken on.
+    var isSuspect: Bool { syncFailures.load(ordering: .relaxed) > 0 }
+
     /// False when a sync failed for the first time in a row; a full disk or quota, which it may report too, is thrown.
     private func isSynced(_ sync: () throws(SpoolError) -> Void) throws(SpoolError) -> Bool {
         do throws(SpoolError) {
@@ -186,17 +189,39 @@ public final class DurableStore: Sendable {
 
     /// Removes a folder and all below it, as a whole: it leaves its place by one rename first.
     func removeTree(_ path: SpoolPath) throws(SpoolError) {
-        let trash = temporary("trash")
-        do throws(SpoolError) {
-            try system.rename(path, to: trash)
-        } catch  where error.errno == .noSuchFileOrDirectory {
-            return
+        while true {
+            let trash = SpoolLayout.trash.appending("\(counter.wrappingAdd(1, ordering: .relaxed).newValue)")
+            do throws(SpoolError) {
+                try system.rename(path, to: trash)
+            } catch  where error.errno == .noSuchFileOrDirectory {
+                return
+            } catch  where error.errno == .fileExists {
+                // An earlier daemon could not empty its trash.
+                continue
+            }
+            try syncDirectory(path.parent)
+            return discard(trash)
         }
-        try syncDirectory(path.parent)
-        discard(trash)
     }
 
-    /// Removes a path under `lib/tmp` and all below it.
+    /// Moves what cannot stay where it is to `lib/rejected`, under a name that is free.
+    ///
+    /// - Returns: where it is now.
+    @discardableResult
+    func setAside(_ path: SpoolPath, as name: String) throws(SpoolError) -> SpoolPath {
+        var number = 1
+        while true {
+            let place = SpoolLayout.rejected.appending("\(name)~\(number)")
+            do throws(SpoolError) {
+                try move(path, to: place)
+                return place
+            } catch  where error.errno == .fileExists {
+                number += 1
+            }
+        }
+    }
+
+    /// Removes a path of the daemon's own and all below it.
     func clear(_ path: SpoolPath) throws(SpoolError) {
         guard let status = try system.statusIfAny(path) else { return }
         guard status.kind == .folder else { return try system.unlink(path) }

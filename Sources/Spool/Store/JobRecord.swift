@@ -18,10 +18,18 @@ public struct JobRecord: Sendable, Equatable {
     public var caches: [Binding] = []
     /// The picture it begins with, where its manifest names one; set when it first starts.
     public var initialImage: InitialImage?
-    /// The images done, in order: the first `images.count` of the set.
+    /// The user who dropped it.
+    public var owner: UInt32 = 0
+    /// What the pictures done were made with (`RenderedImage.identity`); nil before the first.
+    public var identity: String?
+    /// Why its set was begun anew, each time.
+    public var restarts: [String] = []
+    /// The images done, in order: the first `images.count` of the set. Not in `job.json`, see `ImagePages`.
     public var images: [Image] = []
     /// The contact sheet, once made.
     public var grid: Image?
+    /// Why there is no contact sheet although one was asked for.
+    public var gridError: String?
     /// Whether its receipt says that it waits.
     public var isAnnouncedAsWaiting = false
     /// Why it last failed.
@@ -125,7 +133,9 @@ extension JobRecord {
                     "sha256": .string($0.sha256),
                 ])
             },
-            "images": .array(images.map(\.json)), "grid": grid?.json,
+            "owner": .integer(Int(owner)), "identity": identity.map { .string($0) },
+            "restarts": restarts.isEmpty ? nil : .array(restarts.map { .string($0) }),
+            "grid": grid?.json, "grid_error": gridError.map { .string($0) },
             "announced_as_waiting": .bool(isAnnouncedAsWaiting),
             "last_error": lastError.map { .string($0) },
         ])
@@ -139,17 +149,24 @@ extension JobRecord {
             (0...JobManifest.maximumSeed).contains(seed), let digest = json["manifest_sha256"]?.string,
             let attempts = json["attempts"], let total = attempts["total"]?.integer,
             let fruitless = attempts["fruitless"]?.integer, let images = attempts["images"]?.integer,
-            let step = attempts["step"]?.integer, let caches = json["caches"]?.array, let done = json["images"]?.array,
+            let step = attempts["step"]?.integer, let caches = json["caches"]?.array,
             let waiting = json["announced_as_waiting"]?.bool
         else { return nil }
         self.init(
             id: id, sequence: sequence, drop: drop, accepted: accepted, seed: seed, manifestDigest: digest)
-        guard (0..<1 << 32).contains(total), (0..<1 << 32).contains(fruitless) else { return nil }
+        let count = 0..<1 << 32
+        guard [total, fruitless, images, step].allSatisfy(count.contains), (0..<1 << 48).contains(sequence) else {
+            return nil
+        }
         self.attempts.total = total
         self.attempts.fruitless = fruitless
         self.attempts.mark = Mark(images: images, step: step)
         isAnnouncedAsWaiting = waiting
         lastError = json["last_error"]?.string
+        owner = json["owner"]?.integer.flatMap(UInt32.init(exactly:)) ?? 0
+        identity = json["identity"]?.string
+        restarts = (json["restarts"]?.array ?? []).compactMap(\.string)
+        gridError = json["grid_error"]?.string
         for entry in caches {
             guard let subject = entry["subject"]?.string, let references = entry["references"]?.string,
                 DropName.isPlain(subject), DropName.isPlain(references),
@@ -168,20 +185,24 @@ extension JobRecord {
             guard let image = Image(grid) else { return nil }
             self.grid = image
         }
-        for entry in done {
-            guard let image = Image(entry) else { return nil }
-            self.images.append(image)
-        }
+    }
+
+    /// The images as the layout before this one kept them, inside the record; nil when there are none.
+    static func inlineImages(_ json: JSON) -> [Image]? {
+        json["images"]?.array.map { $0.compactMap(Image.init) }
     }
 
     /// A new job's record.
-    init(id: JobID, sequence: Int, drop: String, accepted: String, seed: Int, manifestDigest: String) {
+    init(
+        id: JobID, sequence: Int, drop: String, accepted: String, seed: Int, manifestDigest: String, owner: UInt32 = 0
+    ) {
         self.id = id
         self.sequence = sequence
         self.drop = drop
         self.accepted = accepted
         self.seed = seed
         self.manifestDigest = manifestDigest
+        self.owner = owner
     }
 }
 
@@ -199,7 +220,7 @@ extension JobRecord.Image {
 
     init?(_ json: JSON) {
         guard let file = json["file"]?.string, DropName.isPlain(file), let sha256 = json["sha256"]?.string,
-            let bytes = json["bytes"]?.integer, let seed = json["seed"]?.integer,
+            let bytes = json["bytes"]?.integer, bytes >= 0, let seed = json["seed"]?.integer,
             let seconds = json["seconds"]?.members, let metadata = json["metadata"]?.members
         else { return nil }
         self.file = file

@@ -6,7 +6,7 @@ struct Job: Sendable, Equatable {
     let manifest: JobManifest
 
     var id: JobID { record.id }
-    var plans: [ImagePlan] { manifest.images(seed: record.seed) }
+    func plan(image index: Int) -> ImagePlan { manifest.plan(image: index, seed: record.seed) }
     var isRendered: Bool { record.images.count == manifest.imageCount }
 }
 
@@ -24,7 +24,7 @@ struct JobStore: Sendable {
     static let progressFile = "progress.json"
     static let resultFile = "result.json"
 
-    /// The ids in a state's folder, and names there that are no ids.
+    /// The ids in a state's folder; names there that are no ids are left out.
     func list(_ state: JobState) throws(SpoolError) -> [JobID] {
         try store.system.list(state.folder).compactMap { JobID($0.string) }
     }
@@ -52,8 +52,11 @@ struct JobStore: Sendable {
             }
             throw SpoolError(.damaged, operation: "read", path: error.path, detail: "the file is not there")
         }
-        guard let record = JobRecord(document), record.id == id else {
+        guard var record = JobRecord(document), record.id == id else {
             throw SpoolError(.damaged, operation: "read", path: folder.appending(Self.recordFile).string)
+        }
+        if let images = try ImagePages(store, of: folder).read() ?? JobRecord.inlineImages(document) {
+            record.images = images
         }
         guard record.manifestDigest == Digest.sha256(bytes) else {
             throw SpoolError(
@@ -73,6 +76,49 @@ struct JobStore: Sendable {
                 .damaged, operation: "read", path: folder.appending(Self.recordFile).string, detail: "too many images")
         }
         return Job(record: record, manifest: manifest)
+    }
+
+    /// Reads a job, or nil when its folder does not hold what it should.
+    func loadIfSound(_ id: JobID, _ state: JobState) throws(SpoolError) -> Job? {
+        do throws(SpoolError) {
+            return try load(id, state)
+        } catch  where error.code == .damaged {
+            return nil
+        }
+    }
+
+    /// SHA-256 of a job's manifest, whatever has become of its record; nil when it cannot be read.
+    func manifestDigest(_ id: JobID, _ state: JobState) throws(SpoolError) -> String? {
+        do throws(SpoolError) {
+            return Digest.sha256(try store.system.read(manifestPath(id, state), limit: JSONReader.maximumSize))
+        } catch  where error.code == .damaged || error.isForeign || error.errno == .isDirectory {
+            return nil
+        }
+    }
+
+    /// The job whose manifest has an idempotency key, found by reading all of them: a key's own file was damaged.
+    func owner(ofKey key: String) throws(SpoolError) -> JobID? {
+        for state in JobState.allCases {
+            for id in try list(state) {
+                let bytes = try? store.system.read(manifestPath(id, state), limit: JSONReader.maximumSize)
+                if let bytes, (try? JobManifest.parse(bytes))?.idempotencyKey == key { return id }
+            }
+        }
+        return nil
+    }
+
+    private func manifestPath(_ id: JobID, _ state: JobState) -> SpoolPath {
+        SpoolLayout.job(id, state).appending(Self.manifestFile)
+    }
+
+    /// Brings a job's folder of the layout before this one to this one: its images move out of `job.json`.
+    func upgrade(_ id: JobID, _ state: JobState) throws(SpoolError) {
+        let folder = SpoolLayout.job(id, state)
+        guard try store.system.statusIfAny(folder.appending(ImagePages.folderName)) == nil,
+            let job = try loadIfSound(id, state), !job.record.images.isEmpty
+        else { return }
+        try ImagePages(store, of: folder).replace(job.record.images)
+        try save(job, state)
     }
 
     /// Keeps a changed record.
@@ -120,7 +166,12 @@ struct JobStore: Sendable {
             of: job.id)
         job.record.images.append(image)
         do throws(SpoolError) {
-            try save(job, .active)
+            // The first picture decides what the others must be made with.
+            if job.record.identity != report.identity, let identity = report.identity {
+                job.record.identity = identity
+                try save(job, .active)
+            }
+            try ImagePages(store, of: SpoolLayout.job(job.id, .active)).append(job.record.images)
         } catch {
             job.record.images.removeLast()
             throw error
@@ -145,9 +196,12 @@ struct JobStore: Sendable {
             "attempts": .integer(job.record.attempts.total), "manifest": manifest, "seed": .integer(job.record.seed),
             "caches": job.record.json["caches"], "init_image": job.record.json["init_image"],
             "images": .array(job.record.images.map(\.json)),
-            "grid": job.record.grid?.json,
+            "grid": job.record.grid?.json, "grid_error": job.record.gridError.map { .string($0) },
+            "restarts": job.record.restarts.isEmpty ? nil : .array(job.record.restarts.map { .string($0) }),
         ])
         try store.publish(result, at: set(job.id).appending(Self.resultFile), replacing: true)
+        // Its group may move it away. That needs the right to write in it, whatever the daemon's umask is.
+        try store.system.setMode(set(job.id), store.system.status(set(job.id)).permissions | 0o070)
         try store.move(set(job.id), to: SpoolLayout.published(job.id))
     }
 
@@ -170,7 +224,10 @@ struct JobStore: Sendable {
         if good.count < job.manifest.imageCount { grid = nil }
         if let there = grid, try !isWhole(there, in: folder) { grid = nil }
         if good != job.record.images || grid != job.record.grid {
-            job.record.images = good
+            if good != job.record.images {
+                job.record.images = good
+                try ImagePages(store, of: SpoolLayout.job(job.id, state)).replace(good)
+            }
             job.record.grid = grid
             try save(job, state)
         }
@@ -199,11 +256,16 @@ struct JobStore: Sendable {
         return file
     }
 
-    /// Forgets every image, since the caches they were made with are no longer these.
-    func restart(_ job: inout Job) throws(SpoolError) {
+    /// Forgets every image, since what they were made with is no longer this.
+    func restart(_ job: inout Job, because reason: String) throws(SpoolError) {
+        let folder = SpoolLayout.job(job.id, .active)
         job.record.images = []
         job.record.grid = nil
+        job.record.identity = nil
+        job.record.restarts.append(reason)
+        try ImagePages(store, of: folder).replace([])
         try save(job, .active)
         try store.removeTree(set(job.id))
+        try? store.system.unlink(folder.appending(CheckpointFile.name))
     }
 }

@@ -13,12 +13,16 @@ struct Recovery {
     struct Found {
         var queued: [Job] = []
         var retrying: [Job] = []
+        /// Jobs that the machine does not let be read now, with the attempts they had.
+        var unreadable: [(id: JobID, attempts: JobRecord.Attempts?)] = []
         var subjects: [String: SubjectRecord] = [:]
         var nextSequence = 1
     }
 
     /// Makes what is missing of the layout, takes the lock, checks version and file system, clears `lib/tmp`.
-    static func open(_ store: DurableStore) throws(SpoolError) -> SystemCalls.Lock {
+    ///
+    /// - Throws: for what makes the whole spool unusable, and nothing else.
+    static func open(_ store: DurableStore, _ jobs: JobStore, _ logger: Logger) throws(SpoolError) -> SystemCalls.Lock {
         let system = store.system
         for folder in SpoolLayout.folders where try system.statusIfAny(folder) == nil {
             try store.ensureDirectory(folder)
@@ -40,12 +44,17 @@ struct Recovery {
                 )
             }
         }
-        for name in try system.list(SpoolLayout.temporary) { try store.clear(SpoolLayout.temporary.appending(name)) }
+        for folder in [SpoolLayout.temporary, SpoolLayout.trash] {
+            for name in try system.list(folder) { try clear(folder.appending(name), store, logger) }
+        }
         if try system.statusIfAny(SpoolLayout.versionFile) == nil {
             try store.publish(Array(SpoolLayout.version.utf8), at: SpoolLayout.versionFile, replacing: true)
         }
         let version = String(decoding: try system.read(SpoolLayout.versionFile, limit: 64), as: UTF8.self)
-        guard version == SpoolLayout.version else {
+        if version == Upgrade.from {
+            try Upgrade(store: store, jobs: jobs, logger: logger).run()
+            try store.publish(Array(SpoolLayout.version.utf8), at: SpoolLayout.versionFile, replacing: true)
+        } else if version != SpoolLayout.version {
             throw SpoolError(
                 .badLayout, operation: "check", path: SpoolLayout.versionFile.string,
                 detail:
@@ -55,39 +64,71 @@ struct Recovery {
         return lock
     }
 
-    /// Verifies every unfinished job, finishes what was published, quarantines what cannot be read.
+    /// Removes what an earlier daemon has left; what cannot be removed stays, and harms nobody.
+    private static func clear(_ path: SpoolPath, _ store: DurableStore, _ logger: Logger) throws(SpoolError) {
+        do throws(SpoolError) {
+            try store.clear(path)
+        } catch  where !error.isFinal {
+            logger.warning("what was left over cannot be removed", metadata: ["path": "\(path)", "error": "\(error)"])
+        }
+    }
+
+    /// Verifies every unfinished job, finishes what was published, quarantines what cannot be understood, and puts off what
+    /// the machine does not let be read. No job keeps another from being recovered.
     func run() throws(SpoolError) -> Found {
         var found = Found()
         try removeTwins()
         for id in try jobs.list(.active) {
-            guard var job = try load(id, .active) else { continue }
-            if try jobs.isPublished(job, .active) {
-                // The crash came between publishing and finishing: no rendering again.
-                try jobs.move(id, from: .active, to: .done)
-                logger.notice("finished a published job", metadata: ["job": "\(id)"])
-                continue
+            try each(id, .active, &found) { (job, _) throws(SpoolError) in
+                try jobs.move(id, from: .active, to: .queued)
+                logger.notice(
+                    "job resumed", metadata: ["job": "\(id)", "images_done": "\(job.record.images.count)"])
             }
-            try jobs.mend(&job, .active)
-            try jobs.move(id, from: .active, to: .queued)
-            logger.notice(
-                "job resumed", metadata: ["job": "\(id)", "images_done": "\(job.record.images.count)"])
         }
         for (state, path) in [(JobState.queued, \Found.queued), (.retry, \Found.retrying)] {
             for id in try jobs.list(state) {
-                guard var job = try load(id, state) else { continue }
-                if try jobs.isPublished(job, state) {
-                    try jobs.move(id, from: state, to: .done)
-                    continue
+                try each(id, state, &found) { (job, found) throws(SpoolError) in
+                    found[keyPath: path].append(job)
+                    found.nextSequence = max(found.nextSequence, job.record.sequence + 1)
                 }
-                try jobs.mend(&job, state)
-                found[keyPath: path].append(job)
-                found.nextSequence = max(found.nextSequence, job.record.sequence + 1)
             }
         }
         for name in try store.system.list(SpoolLayout.subjects) {
-            if let record = try loadSubject(name) { found.subjects[record.name] = record }
+            do throws(SpoolError) {
+                guard name.string.hasSuffix(".json"), DropName.isPlain(String(name.string.dropLast(5))) else {
+                    try store.setAside(SpoolLayout.subjects.appending(name), as: "subject~\(DropName.key(name))")
+                    continue
+                }
+                let subject = String(name.string.dropLast(5))
+                if let record = try store.subjectSettingAsideDamage(subject, logger) {
+                    found.subjects[subject] = record
+                }
+            } catch  where !error.isFinal {
+                logger.error("a subject cannot be read", metadata: ["path": "\(name.string)", "error": "\(error)"])
+            }
         }
         return found
+    }
+
+    /// Brings one job up to date and hands it on.
+    private func each(
+        _ id: JobID, _ state: JobState, _ found: inout Found, _ body: (Job, inout Found) throws(SpoolError) -> Void
+    ) throws(SpoolError) {
+        var attempts: JobRecord.Attempts?
+        do throws(SpoolError) {
+            guard var job = try load(id, state) else { return }
+            attempts = job.record.attempts
+            if try jobs.isPublished(job, state) {
+                // The crash came between publishing and finishing: no rendering again.
+                try jobs.move(id, from: state, to: .done)
+                return logger.notice("finished a published job", metadata: ["job": "\(id)"])
+            }
+            try jobs.mend(&job, state)
+            try body(job, &found)
+        } catch  where !error.isFinal {
+            logger.error("a job cannot be recovered yet", metadata: ["job": "\(id)", "error": "\(error)"])
+            found.unreadable.append((id, attempts))
+        }
     }
 
     /// No crash puts a job into two states, but somebody's `cp -r` may: the one that is further on stays.
@@ -97,7 +138,7 @@ struct Recovery {
             for id in try jobs.list(state) where !seen.insert(id).inserted {
                 logger.error(
                     "a second folder of one job was set aside", metadata: ["job": "\(id)", "state": "\(state)"])
-                try setAside(SpoolLayout.job(id, state), "\(state.rawValue)~\(id)")
+                try store.setAside(SpoolLayout.job(id, state), as: "\(state.rawValue)~\(id)")
             }
         }
     }
@@ -109,33 +150,6 @@ struct Recovery {
             logger.error("job quarantined", metadata: ["job": "\(id)", "reason": "\(error)"])
             try jobs.end(id, from: state, to: .quarantine, reason: error.description, time: time)
             return nil
-        }
-    }
-
-    private func loadSubject(_ name: SpoolPath.Name) throws(SpoolError) -> SubjectRecord? {
-        let path = SpoolLayout.subjects.appending(name)
-        do throws(SpoolError) {
-            if let record = SubjectRecord(try store.readJSON(path)), record.name + ".json" == name.string {
-                return record
-            }
-            throw SpoolError(.damaged, operation: "read", path: path.string)
-        } catch  where error.code == .damaged {
-            // Out of the way, so that the next drop of the subject begins a new record; kept, since it is somebody's.
-            logger.error("subject record set aside", metadata: ["subject": "\(name.string)", "reason": "\(error)"])
-            try setAside(path, "subject~\(name.string)")
-            return nil
-        }
-    }
-
-    /// Moves what cannot stay where it is to `lib/rejected`, under a name that is free.
-    private func setAside(_ path: SpoolPath, _ name: String) throws(SpoolError) {
-        var number = 1
-        while true {
-            do throws(SpoolError) {
-                return try store.move(path, to: SpoolLayout.rejected.appending("\(name)~\(number)"))
-            } catch  where error.errno == .fileExists {
-                number += 1
-            }
         }
     }
 }

@@ -1,3 +1,6 @@
+import Logging
+import SystemPackage
+
 /// What is known of a subject: `lib/subjects/<name>.json`. A new drop of its folder makes a new generation.
 struct SubjectRecord: Sendable, Equatable {
     let name: String
@@ -10,7 +13,15 @@ struct SubjectRecord: Sendable, Equatable {
         let references: String
         /// Key of its receipt, and id of the drop.
         let drop: String, dropID: JobID
+        /// Keys of receipts of later drops of the same pictures, which are answered with the first.
+        var furtherDrops: [String] = []
+        /// The user who dropped it.
+        var owner: UInt32 = 0
+        /// How often its encoding was begun without coming to an end.
+        var attempts = 0
         var state: State
+
+        var isRejected: Bool { if case .rejected = state { true } else { false } }
     }
 
     enum State: Sendable, Equatable {
@@ -24,9 +35,7 @@ struct SubjectRecord: Sendable, Equatable {
 
     /// The newest generation that was not rejected.
     var current: Generation? {
-        generations.last { generation in
-            if case .rejected = generation.state { false } else { true }
-        }
+        generations.last { !$0.isRejected }
     }
 
     var json: JSON {
@@ -43,6 +52,9 @@ struct SubjectRecord: Sendable, Equatable {
                     return .object([
                         "number": .integer(generation.number), "references": .string(generation.references),
                         "drop": .string(generation.drop), "drop_id": .string(generation.dropID.text),
+                        "further_drops": generation.furtherDrops.isEmpty
+                            ? nil : .array(generation.furtherDrops.map { .string($0) }),
+                        "owner": .integer(Int(generation.owner)), "attempts": .integer(generation.attempts),
                         "state": .string(state), "cache": cache.map { .string($0) },
                         "reason": reason.map { .string($0) },
                     ])
@@ -72,8 +84,12 @@ struct SubjectRecord: Sendable, Equatable {
             case "rejected": state = .rejected(reason: entry["reason"]?.string ?? "")
             default: return nil
             }
-            generations.append(
-                Generation(number: number, references: references, drop: drop, dropID: dropID, state: state))
+            var generation = Generation(
+                number: number, references: references, drop: drop, dropID: dropID, state: state)
+            generation.furtherDrops = (entry["further_drops"]?.array ?? []).compactMap(\.string)
+            generation.owner = entry["owner"]?.integer.flatMap(UInt32.init(exactly:)) ?? 0
+            generation.attempts = max(0, entry["attempts"]?.integer ?? 0)
+            generations.append(generation)
         }
     }
 }
@@ -151,5 +167,22 @@ extension DurableStore {
             throw SpoolError(.damaged, operation: "read", path: path.string)
         }
         return set
+    }
+}
+
+extension DurableStore {
+    /// What is known of a subject, or nil. A record that cannot be understood is moved out of the way, so that the next drop
+    /// of the subject begins a new one, and is kept, since it is somebody's.
+    func subjectSettingAsideDamage(_ name: String, _ logger: Logger) throws(SpoolError) -> SubjectRecord? {
+        let path = SpoolLayout.subject(name)
+        guard try system.statusIfAny(path) != nil else { return nil }
+        do throws(SpoolError) {
+            if let record = SubjectRecord(try readJSON(path)), record.name == name { return record }
+        } catch  where error.code == .damaged || error.isForeign || error.errno == .isDirectory {
+            logger.error("subject record cannot be read", metadata: ["subject": "\(name)", "error": "\(error)"])
+        }
+        logger.error("subject record set aside", metadata: ["subject": "\(name)"])
+        try setAside(path, as: "subject~\(name).json")
+        return nil
     }
 }

@@ -15,6 +15,9 @@ final class Mailbox<Message: Sendable>: Sendable {
         _ = write(event, &one, MemoryLayout<UInt64>.size)
     }
 
+    /// Whether a message like that waits to be received.
+    func isWaiting(_ isIt: (Message) -> Bool) -> Bool { messages.withLock { $0.contains(where: isIt) } }
+
     /// The messages posted since the last call; waits for one up to a time in seconds, or for ever.
     func receive(timeout: Double?) -> [Message] {
         let waiting = take()

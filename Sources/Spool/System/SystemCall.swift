@@ -15,6 +15,7 @@ public enum SystemCall: Sendable, Equatable {
     case makeDirectory(SpoolPath)
     case removeDirectory(SpoolPath)
     case makeSymbolicLink(SpoolPath, target: String)
+    case changeMode(SpoolPath, mode: UInt32)
     case status(SpoolPath)
     case list(SpoolPath)
     case lock(SpoolPath)
@@ -24,8 +25,7 @@ public enum SystemCall: Sendable, Equatable {
     public var isMutating: Bool {
         switch self {
         case .create, .write, .sync, .syncDirectory, .syncFileSystem, .rename, .unlink, .makeDirectory,
-            .removeDirectory,
-            .makeSymbolicLink:
+            .removeDirectory, .makeSymbolicLink, .changeMode:
             true
         case .openForReading, .read, .close, .status, .list, .lock, .space: false
         }
@@ -47,6 +47,7 @@ public enum SystemCall: Sendable, Equatable {
         case .makeDirectory(let path): ("mkdir", path.string)
         case .removeDirectory(let path): ("rmdir", path.string)
         case .makeSymbolicLink(let path, _): ("symlink", path.string)
+        case .changeMode(let path, _): ("chmod", path.string)
         case .status(let path): ("stat", path.string)
         case .list(let path): ("list", path.string)
         case .lock(let path): ("lock", path.string)

@@ -49,6 +49,8 @@ public struct SystemCalls: Sendable {
         public let modified: Int64, changed: Int64
         /// Number of names it has.
         public let links: Int
+        /// The user it belongs to, and who may do what with it.
+        public let owner: UInt32, permissions: mode_t
 
         init(_ s: stat) {
             var s = s
@@ -65,6 +67,8 @@ public struct SystemCalls: Sendable {
             modified = clinux_modified(&s)
             changed = clinux_changed(&s)
             links = Int(s.st_nlink)
+            owner = s.st_uid
+            permissions = s.st_mode & 0o7777
         }
     }
 
@@ -119,6 +123,8 @@ public struct SystemCalls: Sendable {
                 beneath(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW, 0)
             }
         } catch {
+            // Somebody holds a lease on it, which the kernel now asks back (fcntl(2), F_SETLEASE).
+            if error.errno == .resourceTemporarilyUnavailable { return .changedWhileRead }
             if let errno = error.errno, error.isForeign { return .cannotOpen(errno) }
             throw error
         }
@@ -317,6 +323,23 @@ public struct SystemCalls: Sendable {
         try remove(path, .removeDirectory(path), flags: AT_REMOVEDIR)
     }
 
+    /// Sets the permissions of a file or folder of the spool's own.
+    public func setMode(_ path: SpoolPath, _ mode: mode_t) throws(SpoolError) {
+        try judge(.changeMode(path, mode: UInt32(mode)))
+        let descriptor = try call(.changeMode(path, mode: UInt32(mode))) { beneath(path, O_RDONLY | O_NONBLOCK, 0) }
+        defer { Glibc.close(descriptor) }
+        _ = try call(.changeMode(path, mode: UInt32(mode))) { fchmod(descriptor, mode) }
+    }
+
+    /// Whether the spool is still where it was opened: its folder may be renamed, or another mounted over it, and then
+    /// the absolute paths that a renderer gets lead elsewhere.
+    public var isInPlace: Bool {
+        var here = stat()
+        var there = stat()
+        guard fstat(root.descriptor, &here) == 0, stat(rootPath, &there) == 0 else { return false }
+        return here.st_dev == there.st_dev && here.st_ino == there.st_ino
+    }
+
     /// Makes a symbolic link, for people to follow; the spool itself never does.
     public func makeSymbolicLink(_ path: SpoolPath, target: String) throws(SpoolError) {
         try judge(.makeSymbolicLink(path, target: target))
@@ -451,6 +474,18 @@ extension SpoolError {
         guard let errno else { return false }
         return [
             .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .permissionDenied, .notPermitted,
+        ].contains(errno)
+    }
+}
+
+extension SpoolError {
+    /// Whether it tells of the machine: no room, no descriptors, no memory, a disk that does not answer. What was tried
+    /// is not to blame, and is tried again.
+    var isMachineTrouble: Bool {
+        guard let errno else { return false }
+        return [
+            .noSpace, .diskQuotaExceeded, .ioError, .readOnlyFileSystem, .tooManyOpenFiles,
+            .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable,
         ].contains(errno)
     }
 }

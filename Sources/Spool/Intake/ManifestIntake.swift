@@ -1,0 +1,150 @@
+import Logging
+import SystemPackage
+
+/// Manifests: from a claimed file to `lib/jobs/queued/<id>/` and a receipt.
+extension Intake {
+    private enum Verdict {
+        case accept(Job, bytes: [UInt8])
+        case known(JobID, message: String)
+        case reject(message: String, faults: [ManifestError.Fault])
+        case later
+    }
+
+    mutating func accept(
+        _ claims: [Claim], _ result: inout IntakeResult, waiting: (JobManifest) -> String?,
+        check: (JobManifest) throws(RendererError) -> Void
+    ) throws(SpoolError) {
+        var answers: [(Claim, Receipt)] = []
+        var drafts: [(draft: DurableStore.Draft, destination: SpoolPath)] = []
+        var accepted: [Job] = []
+        defer { for (draft, _) in drafts { store.discard(draft.path) } }
+        for claim in claims {
+            guard pulse() else {
+                result.hasMore = true
+                break
+            }
+            switch try judge(claim, beside: accepted, &result, check: check) {
+            case .accept(var job, let bytes):
+                let reason = waiting(job.manifest)
+                job.record.isAnnouncedAsWaiting = reason != nil
+                var draft = try store.draft()
+                try store.add(JobStore.manifestFile, bytes, to: &draft)
+                try store.add(JobStore.recordFile, Array(job.record.json.text().utf8), to: &draft)
+                drafts.append((draft, SpoolLayout.job(job.id, .queued)))
+                accepted.append(job)
+                answers.append(
+                    (
+                        claim,
+                        receipts.make(claim, .job, reason == nil ? .accepted : .waiting, message: reason ?? "queued")
+                    ))
+            case .known(let id, let message):
+                answers.append((claim, receipts.make(claim, .job, .accepted, id: id, message: message)))
+            case .reject(let message, let faults):
+                try receipts.reject(claim, kind: .job, message: message, faults: faults)
+            case .later: result.isUnsettled = true
+            }
+        }
+        try store.publish(drafts)
+        drafts = []
+        result.jobs += accepted
+        try receipts.answer(answers)
+        for job in accepted {
+            logger.info(
+                "job accepted",
+                metadata: ["job": "\(job.id)", "drop": "\(job.record.drop)", "images": "\(job.manifest.imageCount)"])
+        }
+    }
+
+    private mutating func judge(
+        _ claim: Claim, beside batch: [Job], _ result: inout IntakeResult,
+        check: (JobManifest) throws(RendererError) -> Void
+    ) throws(SpoolError) -> Verdict {
+        if !fresh.contains(claim.id), let state = try jobs.locate(claim.id) {
+            // Accepted before a crash or a failing sync; whoever keeps the queue may not have heard of it.
+            if state == .queued, let job = try jobs.loadIfSound(claim.id, state) { result.jobs.append(job) }
+            return .known(claim.id, message: state.rawValue)
+        }
+        guard DropName.isPlain(claim.key) else {
+            return .reject(
+                message: "found the name '\(claim.key)', expected \(Schema.StringPattern.name.expectation)", faults: [])
+        }
+        guard let status = try system.statusIfAny(claim.path) else { return .later }
+        var bytes: [UInt8] = []
+        let refusal = try system.readForeign(claim.path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
+        switch refusal {
+        case nil: isSteady(claim)
+        case .changedWhileRead where isPatient(claim): return .later
+        case .some(let refusal):
+            let (found, expected) = Self.words(refusal)
+            return .reject(message: "found \(found), expected \(expected)", faults: [])
+        }
+        let manifest: JobManifest
+        do throws(ManifestError) {
+            manifest = try JobManifest.parse(bytes)
+        } catch {
+            let more = error.faults.count > 1 ? " and \(error.faults.count - 1) more" : ""
+            let first = error.faults.first.map { "\($0)" } ?? "found no manifest"
+            return .reject(message: first + more, faults: error.faults)
+        }
+        do throws(RendererError) {
+            try check(manifest)
+        } catch .rejected(let field, let message) {
+            return .reject(message: field.map { "\($0): \(message)" } ?? message, faults: [])
+        } catch {
+            // Anything else may have passed by the time the job runs.
+        }
+        let digest = Digest.sha256(bytes)
+        if let key = manifest.idempotencyKey, let verdict = try judge(key, digest, claim, beside: batch) {
+            return verdict
+        }
+        let record = JobRecord(
+            id: claim.id, sequence: nextSequence, drop: claim.key, accepted: Timestamp(clock.wall()).text,
+            seed: manifest.seed ?? Int(random() & 0xFFFF_FFFF), manifestDigest: digest, owner: status.owner)
+        nextSequence += 1
+        return .accept(Job(record: record, manifest: manifest), bytes: bytes)
+    }
+
+    // MARK: - Idempotency keys
+
+    private func judge(
+        _ key: String, _ digest: String, _ claim: Claim, beside batch: [Job]
+    ) throws(SpoolError) -> Verdict? {
+        guard let owner = try owner(of: key, claim, beside: batch) else { return nil }
+        // Where the other's manifest cannot be read any more, the key still names that job.
+        if owner.digest == nil || owner.digest == digest {
+            return .known(owner.id, message: "its idempotency_key names this job already")
+        }
+        return .reject(
+            message: """
+                $.idempotency_key: found '\(key)', which names job \(owner.id) with another manifest, \
+                expected the same manifest or a new key
+                """,
+            faults: [])
+    }
+
+    /// The job an idempotency key belongs to and its manifest's digest, when that is not this claim's. The key is bound to
+    /// the claim's id before the job exists; after a crash in between, the claim's replay finds its own id. A key whose
+    /// job is no longer kept is free.
+    private func owner(
+        of key: String, _ claim: Claim, beside batch: [Job]
+    ) throws(SpoolError) -> (id: JobID, digest: String?)? {
+        let path = SpoolLayout.keys.appending(Digest.sha256(key))
+        let mine = Array(claim.id.text.utf8)
+        do throws(SpoolError) {
+            try store.publish(mine, at: path, replacing: false)
+            return nil
+        } catch  where error.errno == .fileExists {
+            let found = JobID(String(decoding: try system.read(path, limit: 256), as: UTF8.self))
+            // A key's file that says no id is damaged; the manifests know whose key it was.
+            let owner = found == nil ? try jobs.owner(ofKey: key) : found
+            if owner == claim.id { return nil }
+            if let owner {
+                if found == nil { try store.publish(Array(owner.text.utf8), at: path, replacing: true) }
+                if let job = batch.first(where: { $0.id == owner }) { return (owner, job.record.manifestDigest) }
+                if let state = try jobs.locate(owner) { return (owner, try jobs.manifestDigest(owner, state)) }
+            }
+            try store.publish(mine, at: path, replacing: true)
+            return nil
+        }
+    }
+}

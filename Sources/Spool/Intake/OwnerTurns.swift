@@ -1,0 +1,29 @@
+/// Who dropped what, so that owners take turns: whoever drops ten thousand does not delay whoever drops one.
+struct OwnerTurns: Sendable {
+    /// The owners already looked up; a name that changes hands in between only changes its place in a line.
+    private var owners: [SpoolPath.Name: UInt32] = [:]
+
+    /// The names in an order in which owners take turns, each owner's own in the order given.
+    mutating func order(
+        _ names: [SpoolPath.Name], owner: (SpoolPath.Name) throws(SpoolError) -> UInt32
+    ) throws(SpoolError) -> [SpoolPath.Name] {
+        var known: [SpoolPath.Name: UInt32] = [:]
+        known.reserveCapacity(names.count)
+        var lines: [UInt32: [SpoolPath.Name]] = [:]
+        for name in names {
+            let uid: UInt32
+            if let seen = owners[name] { uid = seen } else { uid = try owner(name) }
+            known[name] = uid
+            lines[uid, default: []].append(name)
+        }
+        owners = known
+        guard lines.count > 1 else { return names }
+        var ordered: [SpoolPath.Name] = []
+        ordered.reserveCapacity(names.count)
+        let queues = lines.sorted { $0.key < $1.key }.map(\.value)
+        for place in 0..<(queues.map(\.count).max() ?? 0) {
+            for queue in queues where place < queue.count { ordered.append(queue[place]) }
+        }
+        return ordered
+    }
+}

@@ -1,0 +1,69 @@
+/// The records of a job's images on disk: pages of a bounded size under `images/` in its folder, so that what one image costs
+/// does not grow with the set. A page is replaced as a whole, like every file of the spool.
+struct ImagePages {
+    let store: DurableStore
+    let folder: SpoolPath
+
+    static let folderName = "images"
+    /// Images a page.
+    static let pageSize = 64
+
+    init(_ store: DurableStore, of job: SpoolPath) {
+        self.store = store
+        folder = job.appending(Self.folderName)
+    }
+
+    private func path(_ page: Int) -> SpoolPath {
+        let digits = String(page)
+        return folder.appending(String(repeating: "0", count: max(0, 4 - digits.count)) + digits + ".json")
+    }
+
+    /// The records, in order; nil when no page was ever written.
+    func read() throws(SpoolError) -> [JobRecord.Image]? {
+        guard try store.system.statusIfAny(folder) != nil else { return nil }
+        var images: [JobRecord.Image] = []
+        while images.count.isMultiple(of: Self.pageSize),
+            try store.system.statusIfAny(path(images.count / Self.pageSize)) != nil
+        {
+            let path = path(images.count / Self.pageSize)
+            guard let entries = try store.readJSON(path)["images"]?.array, (1...Self.pageSize).contains(entries.count)
+            else {
+                throw SpoolError(.damaged, operation: "read", path: path.string)
+            }
+            for entry in entries {
+                guard let image = JobRecord.Image(entry) else {
+                    throw SpoolError(.damaged, operation: "read", path: path.string)
+                }
+                images.append(image)
+            }
+        }
+        return images
+    }
+
+    /// Writes the page that the last image is on.
+    func append(_ images: [JobRecord.Image]) throws(SpoolError) {
+        guard !images.isEmpty else { return }
+        try store.ensureDirectory(folder)
+        try write(images, page: (images.count - 1) / Self.pageSize)
+    }
+
+    /// Writes all pages anew, and removes those beyond.
+    func replace(_ images: [JobRecord.Image]) throws(SpoolError) {
+        guard !images.isEmpty else { return try store.removeTree(folder) }
+        try store.ensureDirectory(folder)
+        let pages = (images.count + Self.pageSize - 1) / Self.pageSize
+        // From the end: a crash in between leaves the first of the old ones.
+        for name in try store.system.list(folder).reversed()
+        where folder.appending(name).string > path(pages - 1).string {
+            try store.system.unlink(folder.appending(name))
+        }
+        for page in (0..<pages).reversed() { try write(images, page: page) }
+    }
+
+    private func write(_ images: [JobRecord.Image], page: Int) throws(SpoolError) {
+        let first = page * Self.pageSize
+        let entries = images[first..<min(first + Self.pageSize, images.count)].map(\.json)
+        try store.publish(
+            .object(["version": .integer(1), "images": .array(entries)]), at: path(page), replacing: true)
+    }
+}
