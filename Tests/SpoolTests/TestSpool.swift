@@ -64,6 +64,7 @@ final class TestSpool {
         self.random = random
         configuration = SpoolConfiguration(root: self.root)
         configuration.minimumFreeBytes = 0
+        configuration.eventDelay = 0
         configuration.minimumFreeInodes = 0
         configure(&configuration)
         renderer = StubRenderer(try SystemCalls(root: self.root, gate: gate), script)

@@ -56,7 +56,8 @@ struct SubmitCommand: ParsableCommand {
         }
     }
 
-    /// Copies pictures under a hidden name and renames them: whole, whenever the daemon looks.
+    /// Copies pictures under a hidden name and renames them: whole, whenever the daemon looks. The copies are the group's,
+    /// which is the daemon's where several users share the spool: photos may be private, what is dropped cannot be.
     private static func drop(_ references: String, as subject: String?, spool: String) throws {
         let source = URL(fileURLWithPath: references)
         let name = subject ?? source.deletingPathExtension().lastPathComponent
@@ -71,10 +72,24 @@ struct SubmitCommand: ParsableCommand {
             } else {
                 try FileManager.default.copyItem(at: source, to: hidden)
             }
+            try Self.open(hidden)
             try FileManager.default.moveItem(at: hidden, to: folder.appendingPathComponent(name))
         } catch {
             try? FileManager.default.removeItem(at: hidden)
             throw Failure(code: .failed, message: "\(references): \(error.localizedDescription)")
+        }
+    }
+
+    private static func open(_ folder: URL) throws {
+        let manager = FileManager.default
+        try manager.setAttributes([.posixPermissions: 0o770], ofItemAtPath: folder.path)
+        for name in try manager.contentsOfDirectory(atPath: folder.path) {
+            let item = folder.appendingPathComponent(name)
+            switch try manager.attributesOfItem(atPath: item.path)[.type] as? FileAttributeType {
+            case .typeDirectory?: try open(item)
+            case .typeRegular?: try manager.setAttributes([.posixPermissions: 0o660], ofItemAtPath: item.path)
+            default: break
+            }
         }
     }
 }

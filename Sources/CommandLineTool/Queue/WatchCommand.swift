@@ -35,10 +35,11 @@ struct WatchCommand: ParsableCommand {
     }
 
     private static func view(_ client: SpoolClient) throws -> [String] {
-        let (isRunning, status, open, ended) = try onSpool { () throws(SpoolError) in
+        let (isRunning, status, active, open, ended) = try onSpool { () throws(SpoolError) in
             (
-                try client.isDaemonRunning(), try client.status(), try client.list([.active, .retry, .queued]),
-                try client.list([.done, .failed, .quarantine])
+                try client.isDaemonRunning(), try client.status(), try client.extract([.active], first: 20).jobs,
+                try client.extract([.retry, .queued], first: 20),
+                try client.extract([.done, .failed, .quarantine], last: 5).jobs
             )
         }
         var lines = ["dreamcached \(isRunning ? status?["state"]?.string ?? "starting" : "is not running")"]
@@ -47,13 +48,13 @@ struct WatchCommand: ParsableCommand {
         let waiting = Dictionary(
             (status?["waiting"]?.array ?? []).map { ($0["job"]?.string ?? "", $0["reason"]?.string ?? "") },
             uniquingKeysWith: { first, _ in first })
-        for job in open.prefix(20) {
-            lines.append(job.line + (waiting[job.id.text].map { " (\($0))" } ?? ""))
+        for job in active + open.jobs {
+            lines.append(job.line + (job.reason == nil ? waiting[job.id.text].map { ": \($0)" } ?? "" : ""))
         }
-        if open.count > 20 { lines.append("and \(open.count - 20) more") }
-        if open.isEmpty { lines.append("nothing queued") }
+        if open.count > open.jobs.count { lines.append("and \(open.count - open.jobs.count) more") }
+        if active.isEmpty, open.count == 0 { lines.append("nothing queued") }
         lines.append("")
-        for job in ended.suffix(5) { lines.append(job.line) }
+        for job in ended { lines.append(job.line) }
         return lines
     }
 }

@@ -57,6 +57,8 @@ public struct SpoolClient: Sendable {
             let file = try store.system.create(hidden)
             try file.write(bytes)
             try file.syncAndClose()
+            // The daemon reads it by its group, whatever the caller's umask is.
+            try store.system.setMode(hidden, 0o660)
             try store.move(hidden, to: folder.appending(name))
         } catch {
             try? store.system.unlink(hidden)
@@ -276,6 +278,28 @@ public struct SpoolClient: Sendable {
         return found.values.sorted {
             ($0.id.second, $0.sequence ?? 0, $0.id) < ($1.id.second, $1.sequence ?? 0, $1.id)
         }
+    }
+
+    /// How many jobs are in a state, and the first or last few of them by time of acceptance. It reads those few alone, so
+    /// that it costs no more after ten thousand jobs.
+    public func extract(
+        _ states: [JobState], first: Int = 0, last: Int = 0
+    ) throws(SpoolError) -> (count: Int, jobs: [JobSummary]) {
+        var count = 0
+        var chosen: [(id: JobID, state: JobState)] = []
+        for state in states {
+            let names = try store.system.list(state.folder)
+            count += names.count
+            let some = names.count <= first + last ? names : Array(names.prefix(first) + names.suffix(last))
+            chosen += some.compactMap { name in JobID(name.string).map { ($0, state) } }
+        }
+        chosen.sort { $0.id < $1.id }
+        if chosen.count > first + last { chosen = Array(chosen.prefix(first) + chosen.suffix(last)) }
+        var jobs: [JobSummary] = []
+        for (id, state) in chosen {
+            if let summary = try summary(id, state) { jobs.append(summary) }
+        }
+        return (count, jobs)
     }
 
     private func summary(_ id: JobID, _ state: JobState) throws(SpoolError) -> JobSummary? {

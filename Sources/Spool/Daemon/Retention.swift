@@ -16,25 +16,42 @@ struct Retention {
     ///   - subjects: the subjects, whose references and caches stay.
     ///   - unfinished: the jobs whose references and caches stay.
     func run(subjects: [String: SubjectRecord], unfinished: [JobID]) {
+        if let age = limits.outputs {
+            each("finished jobs", { () throws(SpoolError) in try jobs.list(.done) }) { (id) throws(SpoolError) in
+                guard try isOld(SpoolLayout.job(id, .done), age) else { return }
+                try store.removeTree(SpoolLayout.published(id))
+                try remove(SpoolLayout.job(id, .done))
+            }
+        }
+        if let age = limits.failed {
+            for state in [JobState.failed, .quarantine] {
+                each("\(state.rawValue) jobs", { () throws(SpoolError) in try jobs.list(state) }) {
+                    (id) throws(SpoolError) in try removeIfOld(SpoolLayout.job(id, state), age)
+                }
+            }
+        }
+        for (folder, age) in [(SpoolLayout.receipts, limits.receipts), (SpoolLayout.rejected, limits.rejected)] {
+            if let age { removeOld(in: folder, age) { _ in true } }
+        }
+        if let age = limits.unreferenced { removeUnreferenced(age, subjects, unfinished) }
+    }
+
+    /// Does something with each of a list; what one of them does not allow is its own affair.
+    private func each<Item: CustomStringConvertible>(
+        _ what: String, _ list: () throws(SpoolError) -> [Item], _ body: (Item) throws(SpoolError) -> Void
+    ) {
         do throws(SpoolError) {
-            if let age = limits.outputs {
-                for id in try jobs.list(.done) where try isOld(SpoolLayout.job(id, .done), age) {
-                    try store.removeTree(SpoolLayout.published(id))
-                    try remove(SpoolLayout.job(id, .done))
+            for item in try list() {
+                do throws(SpoolError) {
+                    try body(item)
+                } catch {
+                    logger.warning(
+                        "not removed, though old",
+                        metadata: ["what": "\(what)", "name": "\(item)", "error": "\(error)"])
                 }
             }
-            if let age = limits.failed {
-                for state in [JobState.failed, .quarantine] {
-                    for id in try jobs.list(state) where try isOld(SpoolLayout.job(id, state), age) {
-                        try remove(SpoolLayout.job(id, state))
-                    }
-                }
-            }
-            if let age = limits.receipts { try removeOld(in: SpoolLayout.receipts, age) }
-            if let age = limits.rejected { try removeOld(in: SpoolLayout.rejected, age) }
-            if let age = limits.unreferenced { try removeUnreferenced(age, subjects, unfinished) }
         } catch {
-            logger.warning("retention was cut short", metadata: ["error": "\(error)"])
+            logger.warning("retention was cut short", metadata: ["what": "\(what)", "error": "\(error)"])
         }
     }
 
@@ -44,20 +61,25 @@ struct Retention {
         return wall - Double(status.changed) / 1e9 > age
     }
 
+    private func removeIfOld(_ path: SpoolPath, _ age: Double) throws(SpoolError) {
+        if try isOld(path, age) { try remove(path) }
+    }
+
     private func remove(_ path: SpoolPath) throws(SpoolError) {
         try store.removeTree(path)
         logger.info("removed, being old", metadata: ["path": "\(path)"])
     }
 
-    private func removeOld(in folder: SpoolPath, _ age: Double) throws(SpoolError) {
-        for name in try store.system.list(folder) where try isOld(folder.appending(name), age) {
-            try remove(folder.appending(name))
+    private func removeOld(in folder: SpoolPath, _ age: Double, where isWanted: (SpoolPath.Name) -> Bool) {
+        each(
+            folder.string,
+            { () throws(SpoolError) in try store.system.list(folder).filter(isWanted).map(folder.appending) }
+        ) {
+            (path) throws(SpoolError) in try removeIfOld(path, age)
         }
     }
 
-    private func removeUnreferenced(
-        _ age: Double, _ subjects: [String: SubjectRecord], _ unfinished: [JobID]
-    ) throws(SpoolError) {
+    private func removeUnreferenced(_ age: Double, _ subjects: [String: SubjectRecord], _ unfinished: [JobID]) {
         var references: Set<String> = []
         var caches: Set<String> = []
         for record in subjects.values {
@@ -66,21 +88,16 @@ struct Retention {
             if case .ready(let cache) = current.state { caches.insert(cache) }
         }
         for id in unfinished {
-            guard let state = try jobs.locate(id), !state.isFinal else { continue }
-            let record = try jobs.load(id, state).record
+            // What a job needs that cannot be read is not known: nothing is removed then.
+            guard let state = try? jobs.locate(id), !state.isFinal else { continue }
+            guard let record = try? jobs.load(id, state).record else { return }
             if let initial = record.initialImage { references.insert(initial.references) }
             for binding in record.caches {
                 references.insert(binding.references)
                 if let cache = binding.cache { caches.insert(cache) }
             }
         }
-        for name in try store.system.list(SpoolLayout.references) where !references.contains(name.string) {
-            let path = SpoolLayout.references.appending(name)
-            if try isOld(path, age) { try remove(path) }
-        }
-        for name in try store.system.list(SpoolLayout.caches) where !caches.contains(ReferenceSet.stem(name.string)) {
-            let path = SpoolLayout.caches.appending(name)
-            if try isOld(path, age) { try remove(path) }
-        }
+        removeOld(in: SpoolLayout.references, age) { !references.contains($0.string) }
+        removeOld(in: SpoolLayout.caches, age) { !caches.contains(ReferenceSet.stem($0.string)) }
     }
 }

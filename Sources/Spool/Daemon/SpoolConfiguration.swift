@@ -8,6 +8,8 @@ public struct SpoolConfiguration: Sendable, Equatable {
     public var incompleteLimit: Double = 60
     /// Time between two full scans, which are the truth; events only make them come sooner.
     public var rescanInterval: Double = 60
+    /// How long after a file was written in place a scan begins; what was moved in is taken at once.
+    public var eventDelay: Double = 0.25
     /// Shortest time between two writings of `status.json` and of a job's `progress.json`.
     public var statusInterval: Double = 2
     /// Shortest time between two checkpoints of an image.

@@ -73,16 +73,24 @@ public final class SpoolDaemon: Sendable {
         defer { watcher.stop() }
         try loop.turn(wait: 0)
         hooks.ready()
-        while !loop.hasExited { try loop.turn(wait: loop.patience) }
+        while !loop.hasExited {
+            try loop.turn(wait: loop.patience)
+            if loop.isWatchingAskedAnew {
+                loop.isWatchingAskedAnew = false
+                watcher.stop()
+                try watch(loop)
+            }
+        }
         logger.info("stopped")
     }
 
     private func watch(_ loop: SpoolLoop) throws(SpoolError) {
-        var polling = configuration.polling
+        let configured = loop.configuration.polling
+        var polling = configured
         if polling == nil, try loop.store.system.space().isRemote { polling = true }
         if polling == true {
             loop.pollingReason =
-                configuration.polling == true ? "configured" : "a network file system reports no events"
+                configured == true ? "configured" : "a network file system reports no events"
         } else {
             loop.pollingReason = watcher.start(configuration.root) { [mailbox] event in mailbox.post(.watch(event)) }
         }

@@ -47,6 +47,8 @@ final class SpoolLoop {
     /// Cancellations whose job has not ended yet.
     var pendingCancels: [JobID: Claim] = [:]
     var hasExited = false
+    /// Whether a reload has changed how drops are noticed.
+    var isWatchingAskedAnew = false
     private var stopDeadline: Double?
 
     var nextScan = 0.0
@@ -140,7 +142,12 @@ final class SpoolLoop {
         switch message {
         case .watch(let event):
             intake.notice(event)
-            nextScan = 0
+            // Who writes a file in place may look at it once more after closing it, as rsync does to set its times.
+            if case .changed = event {
+                nextScan = min(nextScan, now + configuration.eventDelay)
+            } else {
+                nextScan = 0
+            }
             if case .lost(let reason) = event {
                 logger.notice("events were lost; scanning", metadata: ["reason": "\(reason)"])
             }
@@ -166,6 +173,7 @@ final class SpoolLoop {
                 logger.error("the spool's root cannot be changed while it runs", metadata: ["root": "\(next.root)"])
                 return
             }
+            isWatchingAskedAnew = next.polling != configuration.polling
             configuration = next
             intake.configuration = next
             machine.limits = .init(next)

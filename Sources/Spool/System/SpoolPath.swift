@@ -1,3 +1,5 @@
+import Glibc
+
 /// A path below the spool's root: names joined by `/`. It cannot be absolute and cannot hold `.` or `..`, and its names
 /// may be any bytes a file system allows, UTF-8 or not.
 public struct SpoolPath: Sendable, Hashable, ExpressibleByStringLiteral, CustomStringConvertible {
@@ -84,6 +86,21 @@ public struct SpoolPath: Sendable, Hashable, ExpressibleByStringLiteral, CustomS
         // An array's buffer pointer has a base address as long as it is not empty, and this one ends in a NUL.
         return terminated.withUnsafeBufferPointer { buffer in
             buffer.baseAddress.map(body) ?? body("")
+        }
+    }
+}
+
+extension SpoolPath.Name: Comparable {
+    /// By bytes, as memcmp(3) compares.
+    public static func < (a: SpoolPath.Name, b: SpoolPath.Name) -> Bool {
+        a.bytes.withUnsafeBytes { mine in
+            b.bytes.withUnsafeBytes { theirs in
+                guard let left = mine.baseAddress, let right = theirs.baseAddress else {
+                    return mine.count < theirs.count
+                }
+                let order = memcmp(left, right, min(mine.count, theirs.count))
+                return order != 0 ? order < 0 : mine.count < theirs.count
+            }
         }
     }
 }

@@ -368,7 +368,7 @@ public struct SystemCalls: Sendable {
             if let name { names.append(name) }
         }
         if Glibc.errno != 0 { throw SpoolError(.system(.current), operation: "list", path: path.string) }
-        return names.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+        return names.sorted(by: <)
     }
 
     // MARK: - The whole spool
