@@ -34,7 +34,9 @@ final class StubRenderer: Renderer {
 
     func check(_ manifest: JobManifest) throws(RendererError) { try script.withLock { $0 }.check(manifest) }
 
-    func cacheIdentity(model: String?, settings: CacheSettings) throws(RendererError) -> String {
+    func cacheIdentity(
+        model: String?, settings: CacheSettings, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> String {
         script.withLock { $0.identity } + (model ?? "")
     }
 
@@ -73,7 +75,9 @@ final class StubRenderer: Renderer {
         return RenderedImage(seconds: ["denoise": 0.5], metadata: ["model": "stub"])
     }
 
-    func makeGrid(_ request: GridRequest) throws(RendererError) {
+    func makeGrid(
+        _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) {
         try write(Self.picture(UInt64(request.images.count)), to: request.output)
         log.withLock { $0.sheets.append(request) }
     }

@@ -28,7 +28,8 @@ enum Assignment: Sendable {
         if shouldStop() { throw .stopped }
         switch self {
         case .cache(let order):
-            let identity = try renderer.cacheIdentity(model: order.model, settings: order.settings)
+            let identity = try renderer.cacheIdentity(
+                model: order.model, settings: order.settings, progress: progress, shouldStop: shouldStop)
             let key = Digest.sha256((order.digests + [identity]).joined(separator: "\n"))
             if (try? system.statusIfAny(SpoolLayout.cache(key))) != nil { return .cache(key: key, temporary: nil) }
             let request = EncodeRequest(
@@ -42,7 +43,7 @@ enum Assignment: Sendable {
             try expect(temporary, system)
             return .image(report, temporary: temporary)
         case .grid(let request, let temporary):
-            try renderer.makeGrid(request)
+            try renderer.makeGrid(request, progress: progress, shouldStop: shouldStop)
             try expect(temporary, system)
             return .grid(temporary: temporary)
         }
