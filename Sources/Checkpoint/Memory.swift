@@ -137,13 +137,15 @@ public enum MappedFiles {
         _ = files.withLock { $0.removeValue(forKey: watch) }
     }
 
-    /// Checks that all that was read from mapped files until now was read from them. To be called after work that used such
-    /// a file, before its result counts; costs nothing as long as all is well.
+    /// Checks that all that was read until now from the mapped files that `isUsed` names was read from them. To be called
+    /// after work that used such a file, before its result counts; costs nothing as long as all is well.
     /// - Throws: `CheckpointError` naming a file of which a part could not be read: `.truncated` where it has become shorter,
     ///   else EIO. It is thrown for as long as the file is mapped.
-    public static func check() throws(CheckpointError) {
+    public static func check(_ isUsed: (_ path: String) -> Bool = { _ in true }) throws(CheckpointError) {
         guard mapping_faults() > 0 else { return }
-        let damaged = files.withLock { files in files.first { mapping_is_damaged($0.key) }?.value }
+        let damaged = files.withLock { files in
+            files.first { mapping_is_damaged($0.key) && isUsed($0.value.path) }?.value
+        }
         guard let damaged else { return }
         var status = stat()
         guard stat(damaged.path, &status) == 0, Int(status.st_size) < damaged.size else {

@@ -4,7 +4,6 @@
 /// our own decoder takes, which is far less than the formats can hold. Where the smallest cells are too many, the sheet shows the first of them
 /// and says how many it leaves out. It is drawn a picture at a time, so that only one need be in memory.
 public struct ContactSheet: Sendable {
-    private static let background: (UInt8, UInt8, UInt8) = (255, 255, 255)
     private static let ink: (UInt8, UInt8, UInt8) = (51, 51, 51)
     private static let line: (UInt8, UInt8, UInt8) = (204, 204, 204)
     private static let maximalLines = 3
@@ -33,9 +32,18 @@ public struct ContactSheet: Sendable {
     public init?(
         references: [String], pictures: [String], size: (width: Int, height: Int), columns: Int? = nil
     ) {
+        self.init(
+            references: references, pictures: pictures, size: size, columns: columns,
+            maximalPixels: Self.maximalPixels)
+    }
+
+    init?(
+        references: [String], pictures: [String], size: (width: Int, height: Int), columns: Int? = nil,
+        maximalPixels: Int
+    ) {
         guard !pictures.isEmpty, size.width > 0, size.height > 0 else { return nil }
-        layout = Self.layout(references, pictures, size, columns)
-        canvas = Canvas(width: layout.size.width, height: layout.size.height, color: Self.background)
+        layout = Self.layout(references, pictures, size, columns, maximalPixels)
+        canvas = Canvas(width: layout.size.width, height: layout.size.height)
         drawCaptions()
     }
 
@@ -94,8 +102,9 @@ public struct ContactSheet: Sendable {
     // MARK: Layout
 
     /// The largest cells with which the sheet is not too large.
-    private static func layout(
-        _ references: [String], _ pictures: [String], _ size: (width: Int, height: Int), _ columns: Int?
+    static func layout(
+        _ references: [String], _ pictures: [String], _ size: (width: Int, height: Int), _ columns: Int?,
+        _ maximalPixels: Int = maximalPixels
     ) -> Layout {
         let smallest = min(minimalCellWidth, size.width)
         var width = size.width
@@ -125,7 +134,7 @@ public struct ContactSheet: Sendable {
         }
     }
 
-    private struct Layout: Sendable {
+    struct Layout: Sendable {
         /// Lines of caption of each.
         let references, pictures: [[String]]
         let cell: (width: Int, height: Int)
@@ -208,9 +217,10 @@ private struct Canvas {
     let width, height: Int
     private var pixels: [UInt8]
 
-    init(width: Int, height: Int, color: (UInt8, UInt8, UInt8)) {
+    /// A white one.
+    init(width: Int, height: Int) {
         (self.width, self.height) = (width, height)
-        pixels = Raster(width: width, height: height, color: color).pixels
+        pixels = [UInt8](repeating: 255, count: width * height * 3)
     }
 
     var raster: Raster { Raster(width: width, height: height, channels: 3, pixels: pixels) }

@@ -80,38 +80,46 @@ import Testing
         Amount(references: 10_000, pictures: 10_000, side: 128, isWhole: false),
         Amount(references: 0, pictures: 10_000, side: 8, isWhole: true),
     ])
-    func aSheetIsNeverTooLarge(_ amount: Amount) throws {
+    func aSheetIsNeverTooLarge(_ amount: Amount) {
         let prompt = "a backpack on the beach in the evening light, photo"
-        let sheet = try #require(
-            ContactSheet(
-                references: Array(repeating: "backpack", count: amount.references),
-                pictures: Array(repeating: prompt, count: amount.pictures), size: (amount.side, amount.side)))
-        let raster = sheet.raster
-        #expect(max(raster.width, raster.height) <= ContactSheet.maximalSide)
-        #expect(raster.width * raster.height <= ContactSheet.maximalPixels)
+        let layout = ContactSheet.layout(
+            Array(repeating: "backpack", count: amount.references), Array(repeating: prompt, count: amount.pictures),
+            (amount.side, amount.side), nil)
+        let (width, height) = layout.size
+        #expect(max(width, height) <= ContactSheet.maximalSide)
+        #expect(width * height <= ContactSheet.maximalPixels)
         // No strip.
-        #expect(raster.width < 6 * raster.height)
-        #expect(sheet.cell.width >= min(amount.side, ContactSheet.minimalCellWidth))
-        let isWhole = sheet.shown == (amount.references, amount.pictures)
-        #expect(isWhole == amount.isWhole, "\(sheet.shown)")
-        #expect(sheet.shown.pictures >= min(amount.pictures, 500))
+        #expect(width < 6 * height)
+        #expect(layout.cell.width >= min(amount.side, ContactSheet.minimalCellWidth))
+        let isWhole = (layout.references.count, layout.pictures.count) == (amount.references, amount.pictures)
+        #expect(isWhole == amount.isWhole)
+        #expect(layout.pictures.count >= min(amount.pictures, 500))
+        #expect((layout.remark == nil) == amount.isWhole)
     }
 
     /// What is left out is said below the pictures.
     @Test func whatIsLeftOutIsSaid() throws {
         let sheet = try #require(
-            ContactSheet(references: [], pictures: Array(repeating: "", count: 10_000), size: (256, 256)))
-        #expect(sheet.shown.pictures < 10_000)
-        let ink = try #require(place(of: 51, in: sheet.raster))
-        #expect(ink.rows.upperBound > sheet.raster.height - 30)
+            ContactSheet(
+                references: [], pictures: Array(repeating: "", count: 30), size: (128, 128), maximalPixels: 100_000))
+        #expect(sheet.shown.pictures < 30 && sheet.shown.pictures > 3)
+        let raster = sheet.raster
+        let ink = try #require(place(of: 51, in: raster))
+        #expect(ink.rows.lowerBound > raster.height - 30)
     }
 
     @Test func aPictureLargerThanItsCellIsMadeSmaller() throws {
         var sheet = try #require(
-            ContactSheet(references: [], pictures: Array(repeating: "", count: 300), size: (512, 256)))
-        #expect(sheet.cell.width < 512)
-        sheet.draw(picture: plain(20, width: 512, height: 256), at: 299)
-        let place = try #require(place(of: 20, in: sheet.raster))
-        #expect(place.columns.count == sheet.cell.width && place.rows.count == sheet.cell.height)
+            ContactSheet(
+                references: ["", "", ""], pictures: ["", ""], size: (256, 128), maximalPixels: 100_000))
+        #expect(sheet.cell.width < 256 && sheet.shown == (3, 2))
+        sheet.draw(picture: plain(20, width: 256, height: 128), at: 1)
+        sheet.draw(reference: plain(30, width: 1000, height: 500), at: 2)
+        let drawn = sheet.raster
+        for value: UInt8 in [20, 30] {
+            let place = try #require(self.place(of: value, in: drawn))
+            #expect(abs(place.columns.count - sheet.cell.width) <= 2)
+            #expect(abs(place.rows.count - sheet.cell.height) <= 1)
+        }
     }
 }

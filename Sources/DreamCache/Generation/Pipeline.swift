@@ -27,6 +27,8 @@ public final class Pipeline {
     let trainingSchedule: TrainingSchedule
     /// Where the engine's weights are kept for the next start, if anywhere.
     private var preparedWeights: PreparedWeights?
+    /// The files that are mapped for as long as the pipeline lives.
+    private var weightFiles: Set<String> = []
     // What the last requests computed and the next may need again: keys and values of texts and caches, time embeddings,
     // posteriors of initial images by their pixels, and all that a denoiser prepared. A job has two prompts at a time.
     private var texts = Recent<String, TextKeys>(capacity: 4)
@@ -74,12 +76,13 @@ public final class Pipeline {
             model: parts.model, adapter: parts.adapter, modelHash: parts.hash, adapterHash: parts.adapterHash,
             featureHash: parts.featureHash, description: parts.description)
         preparedWeights = parts.prepared
+        weightFiles = parts.weightFiles.union([parts.prepared?.path].compactMap(\.self))
     }
 
     private struct Parts {
         let model: StableDiffusion, adapter: Adapter?
         let hash: String, adapterHash: String?, featureHash: String, description: String
-        let prepared: PreparedWeights?
+        let prepared: PreparedWeights?, weightFiles: Set<String>
     }
 
     private static func load(
@@ -108,10 +111,11 @@ public final class Pipeline {
             try Adapter(path: path, for: model, engine: engine) { stores.append($0) }
         }
         try checkFinite(files, stores, known, monitor)
-        do { try MappedFiles.check() } catch { throw .diffusion(.checkpoint(error)) }
+        let used = Set(try files.weightFiles() + [files.adapter].compactMap(\.self) + files.loras.map(\.path))
+        do { try MappedFiles.check(used.contains) } catch { throw .diffusion(.checkpoint(error)) }
         return Parts(
             model: model, adapter: adapter, hash: hash, adapterHash: adapterHash, featureHash: featureHash,
-            description: try files.descriptionHash(known, monitor), prepared: prepared)
+            description: try files.descriptionHash(known, monitor), prepared: prepared, weightFiles: used)
     }
 
     /// Refuses weights with NaN or infinity among them, by name: a picture made of them would be black.
@@ -146,7 +150,9 @@ public final class Pipeline {
     ) throws(DreamCacheError) -> (path: String, bytes: Int)? {
         guard let preparedWeights else { return nil }
         let written = try Monitor.watching(progress, shouldStop) { monitor throws(DreamCacheError) in
-            try preparedWeights.keep(model.engine, monitor)
+            try preparedWeights.keep(model.engine, monitor) { () throws(CheckpointError) in
+                try MappedFiles.check(weightFiles.contains)
+            }
         }
         guard let size = written else { return nil }
         return (preparedWeights.path, size)
@@ -311,7 +317,8 @@ public final class Pipeline {
     /// Refuses what was computed from a file that could not be read to its end: the pipeline is then of no more use, unless it
     /// is one of `caches`.
     private func checkMappings(_ caches: [FeatureCache] = []) throws(DreamCacheError) {
-        do { try MappedFiles.check() } catch {
+        let used = weightFiles.union(caches.map(\.path))
+        do { try MappedFiles.check(used.contains) } catch {
             if caches.contains(where: { $0.path == error.path }) {
                 throw .cache(path: error.path, field: error.place, found: error.found, expected: error.expected)
             }

@@ -98,10 +98,13 @@ final class PreparedWeights {
 
     /// Writes the file anew if the engine has packed weights that are not in it; what is in it stays.
     ///
+    /// - Parameter check: throws where the weights came out of a file that was damaged meanwhile.
     /// - Returns: the size of the weights in bytes; nil where there is nothing new.
     /// - Throws: `DreamCacheError` with the errno, or where the disk has no room for it, or `.stopped`; the file before, if
     ///   any, stays.
-    func keep(_ engine: Engine, _ monitor: Monitor) throws(DreamCacheError) -> Int? {
+    func keep(
+        _ engine: Engine, _ monitor: Monitor, check: () throws(CheckpointError) -> Void
+    ) throws(DreamCacheError) -> Int? {
         var writer = SafetensorsWriter()
         writer.dataAlignment = Engine.packedWeightsAlignment
         var size = 0
@@ -132,7 +135,7 @@ final class PreparedWeights {
         }
         try monitor.begin("keeping weights")
         writer.metadata[Self.checksumKey] = try checksum(writer, monitor)
-        try write(writer, monitor)
+        try write(writer, monitor, check: check)
         kept = names
         return size
     }
@@ -153,7 +156,9 @@ final class PreparedWeights {
         return hexadecimal(hash.finalize())
     }
 
-    private func write(_ writer: SafetensorsWriter, _ monitor: Monitor) throws(DreamCacheError) {
+    private func write(
+        _ writer: SafetensorsWriter, _ monitor: Monitor, check: () throws(CheckpointError) -> Void
+    ) throws(DreamCacheError) {
         // Of this process alone: another may be keeping the same weights.
         let part = "\(path).\(getpid()).part"
         unlink(part)
@@ -175,7 +180,7 @@ final class PreparedWeights {
                 }
             }
             // Zeros in place of what a damaged file held are not kept.
-            try MappedFiles.check()
+            try check()
             guard fsync(descriptor) == 0 else { throw .system("fsync", part) }
             guard rename(part, path) == 0 else { throw .system("rename", part) }
         } catch {
