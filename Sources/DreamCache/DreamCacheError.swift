@@ -32,7 +32,8 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
         case .schedule(let error): "\(error)"
         case .notFinite(let what, let found): "\(what) is not finite (\(found))"
         case .preparedWeights(let path, let found): "\(path): prepared weights: found \(found); they are made again"
-        case .mismatch(let path, let field, let found, let expected), .cache(let path, let field, let found, let expected):
+        case .mismatch(let path, let field, let found, let expected),
+            .cache(let path, let field, let found, let expected):
             "\(path): \(field): found \(found), expected \(expected)"
         case .request(let field, let found, let expected): "\(field): found \(found), expected \(expected)"
         case .stopped: "stopped on request"

@@ -21,8 +21,8 @@ public enum EngineError: Error, Sendable, CustomStringConvertible {
         case .oneDNN(let operation, let status): "\(operation): oneDNN says \(status)"
         case .outOfMemory(let byteCount): "no memory for \(byteCount) bytes"
         case .overLimit(let byteCount, let held, let limit):
-            "no room for \(byteCount >> 20) MB: \(held >> 20) MB are in use of \(limit >> 20) MB that the memory limit "
-                + "leaves for the model"
+            "no room for \(byteCount >> 20) MB: \(held >> 20) MB are in use of \(limit >> 20) MB that "
+                + "the memory limit leaves for the model"
         case .stopped: "stopped on request"
         case .unsupported(let path, let reason): "compute path \(path.rawValue) is not possible here: \(reason)"
         }

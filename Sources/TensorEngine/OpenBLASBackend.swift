@@ -44,7 +44,8 @@ final class OpenBLASBackend: ProductBackend {
         let (oh, ow) = shape.outputSize
         let failure = Work.Failure()
         var work = Work(
-            failure: .passUnretained(failure), shape: shape, rows: shape.n * oh * ow, depth: shape.inputs * shape.kind.kernel * shape.kind.kernel,
+            failure: .passUnretained(failure), shape: shape, rows: shape.n * oh * ow,
+            depth: shape.inputs * shape.kind.kernel * shape.kind.kernel,
             source: UnsafeRawPointer(source), weights: try packed(weights, as: shape.source), bias: bias,
             destination: destination)
         kernels_parallel_for(Int64(shape.batch * work.rowTiles * work.columnTiles), Self.tile, &work)

@@ -25,7 +25,9 @@ import Testing
         CheckpointError(path: "/m/sd.ckpt", cause: cause, place: "open", found: "this", expected: "that")
     }
 
-    private static func inModel(_ cause: CheckpointError.Cause) -> DreamCacheError { .diffusion(.checkpoint(file(cause))) }
+    private static func inModel(_ cause: CheckpointError.Cause) -> DreamCacheError {
+        .diffusion(.checkpoint(file(cause)))
+    }
 
     static let machine: [Int32] = [
         EMFILE, ENFILE, EIO, ENOMEM, ENOSPC, EDQUOT, EROFS, EAGAIN, EINTR,
@@ -36,7 +38,8 @@ import Testing
             [
                 Row(error: inModel(.system(code: code)), kind: .environment, says: "sd.ckpt"),
                 Row(
-                    error: RasterError(path: "/r/cat.png", cause: .system(code: code), place: "start the decoder", found: ""),
+                    error: RasterError(
+                        path: "/r/cat.png", cause: .system(code: code), place: "start the decoder", found: ""),
                     kind: .environment, says: "start the decoder"),
                 Row(error: RendererError(errno: code, "write /x"), kind: .environment, says: "write /x"),
             ]
@@ -83,7 +86,8 @@ import Testing
                 error: DreamCacheError.notFinite(what: "the latent at step 3", found: "NaN"), kind: .rejected,
                 says: "the latent at step 3 is not finite (NaN)"),
             Row(
-                error: DreamCacheError.request(field: "width", found: "7", expected: "8"), kind: .rejected, says: "width"),
+                error: DreamCacheError.request(field: "width", found: "7", expected: "8"), kind: .rejected,
+                says: "width"),
             Row(
                 error: RasterError(path: "/r/cat.png", cause: .corrupt, place: "row", found: "b", expected: "c"),
                 kind: .rejected, says: "corrupt"),

@@ -118,7 +118,9 @@ import Testing
         let drawn = sheet.raster
         for value: UInt8 in [20, 30] {
             let place = try #require(self.place(of: value, in: drawn))
-            #expect(abs(place.columns.count - sheet.cell.width) <= 2)
+            #expect(
+                abs(place.columns.count - sheet.cell.width) <= 2,
+                "\(place) \(sheet.cell) \(drawn.width)x\(drawn.height)")
             #expect(abs(place.rows.count - sheet.cell.height) <= 1)
         }
     }

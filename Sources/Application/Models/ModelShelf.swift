@@ -107,7 +107,8 @@ final class ModelShelf {
         let others = max(0, ProcessMemory.anonymous - engine.memoryHeld)
         guard others < limit else {
             throw .environment(
-                message: "memory_limit: found \(others >> 20) MB in use beside the model, expected less than the limit of "
+                message:
+                    "memory_limit: found \(others >> 20) MB in use beside the model, expected less than the limit of "
                     + "\(limit >> 20) MB")
         }
         engine.memoryLimit = limit - others
@@ -117,8 +118,13 @@ final class ModelShelf {
 /// Whether threads can be had.
 enum ThreadProbe {
     /// Starts `count` threads at once and ends them again.
+    /// - Parameter stackSize: in bytes; nil is the system's.
     /// - Throws: `.environment` where not all of them could be started.
-    static func check(_ count: Int) throws(RendererError) {
+    static func check(_ count: Int, stackSize: Int? = nil) throws(RendererError) {
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        defer { pthread_attr_destroy(&attributes) }
+        if let stackSize { pthread_attr_setstacksize(&attributes, stackSize) }
         var gate = pthread_mutex_t()
         pthread_mutex_init(&gate, nil)
         defer { pthread_mutex_destroy(&gate) }
@@ -129,7 +135,7 @@ enum ThreadProbe {
             for _ in 0..<max(0, count) where failure == 0 {
                 var thread = pthread_t()
                 failure = pthread_create(
-                    &thread, nil,
+                    &thread, &attributes,
                     { gate in
                         guard let gate = gate?.assumingMemoryBound(to: pthread_mutex_t.self) else { return nil }
                         pthread_mutex_lock(gate)

@@ -66,7 +66,8 @@ public struct DenoisingState: Sendable {
     /// The state as bytes, for a model of this identity; whoever keeps them guards them against damage.
     public func encoded(identity: String) -> [UInt8] {
         let document = Document(
-            identity: identity, latent: latent.withUnsafeBytes { Data($0) }, sampler: sampler, generator: Data(generator.state))
+            identity: identity, latent: latent.withUnsafeBytes { Data($0) }, sampler: sampler,
+            generator: Data(generator.state))
         let encoder = PropertyListEncoder()
         encoder.outputFormat = .binary
         // Encoding plain data cannot fail; an empty state would be refused on decoding.

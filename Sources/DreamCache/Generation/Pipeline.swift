@@ -128,7 +128,8 @@ public final class Pipeline {
         try known.once(what, paths) { () throws(DreamCacheError) in
             func progress(_ tensor: Int, _ tensors: Int) throws(CheckpointError) {
                 do { try monitor.begin("checking weights", tensor, of: tensors) } catch {
-                    throw CheckpointError(path: files.checkpoint, cause: .stopped, place: "", found: "a request to stop")
+                    throw CheckpointError(
+                        path: files.checkpoint, cause: .stopped, place: "", found: "a request to stop")
                 }
             }
             do throws(CheckpointError) {
@@ -159,7 +160,9 @@ public final class Pipeline {
     }
 
     /// Why weights that an earlier run kept are not used, if that is so.
-    public var preparedWeightsDamage: String? { preparedWeights?.damage.map { "\(preparedWeights?.path ?? ""): \($0)" } }
+    public var preparedWeightsDamage: String? {
+        preparedWeights?.damage.map { "\(preparedWeights?.path ?? ""): \($0)" }
+    }
 
     /// A pipeline of parts already made, such as those of a random model.
     ///
