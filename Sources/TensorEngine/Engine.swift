@@ -42,12 +42,14 @@ public final class Engine {
 
     /// The most bytes to hold for tensors and packed weights; nil is no limit. Where it is reached, weights that the phases
     /// before this one used are given up, to be laid out again when they are needed; where that is not enough, the work ends
-    /// with `EngineError.overLimit`.
+    /// with `EngineError.overLimit`. To be set between pieces of work: what is held beyond it is given up at once.
     public var memoryLimit: Int? {
         get { pool.limit }
         set {
             pool.limit = newValue
             pool.relieve = newValue == nil ? nil : { [shelf] in shelf.giveUpOldPhases() }
+            beginPhase()
+            pool.giveUpExcess()
         }
     }
 

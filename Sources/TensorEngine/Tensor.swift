@@ -121,12 +121,18 @@ final class BufferPool {
         return (pointer, size)
     }
 
-    private func makeRoom(for size: Int) throws(EngineError) {
+    /// Gives up what can be had again, as far as the limit wants it with `size` bytes more.
+    func giveUpExcess(for size: Int = 0) {
         guard let limit, bytesHeld + size > limit else { return }
         trim()
         guard bytesHeld + size > limit else { return }
         relieve?()
         trim()
+    }
+
+    private func makeRoom(for size: Int) throws(EngineError) {
+        guard let limit else { return }
+        giveUpExcess(for: size)
         guard bytesHeld + size <= limit else {
             throw .overLimit(byteCount: size, held: bytesHeld, limit: limit)
         }
