@@ -105,6 +105,7 @@ install:
 	install -m644 -t $(DESTDIR)$(PREFIX)/share/dreamcache $(RELEASE)/dreamcache_Diffusion.resources/Resources/*
 	install -Dm644 etc/dreamcached.yaml $(DESTDIR)/etc/dreamcache/dreamcached.yaml
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/dreamcached.service
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/dreamcache systemd/dreamcached.service.d/memory.conf.example
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d etc/sysusers.d/dreamcache.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d etc/tmpfiles.d/dreamcache.conf
 

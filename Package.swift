@@ -50,11 +50,12 @@ let package = Package(
             name: "CImageCodecs", dependencies: ["PNG", "JPEG"], cSettings: c,
             linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg"), .linkedLibrary("z")]),
         .target(name: "CLinux", cSettings: c),
+        .target(name: "CCheckpoint", cSettings: c),
         .target(name: "CConfinement", cSettings: c),
 
         // The model.
         .target(name: "TensorEngine", dependencies: ["CKernels", "COneDNN", "OpenBLAS"], swiftSettings: swift),
-        .target(name: "Checkpoint", swiftSettings: swift),
+        .target(name: "Checkpoint", dependencies: ["CCheckpoint"], swiftSettings: swift),
         .target(name: "Raster", dependencies: ["CImageCodecs"], swiftSettings: swift),
         .target(
             name: "Diffusion", dependencies: ["TensorEngine", "Checkpoint", .product(name: "Yams", package: "Yams")],
@@ -121,6 +122,12 @@ let package = Package(
             dependencies: [
                 "CLinux", "Spool", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
+            ], swiftSettings: swift),
+        .testTarget(
+            name: "ApplicationTests",
+            dependencies: [
+                "Application", "Checkpoint", "Diffusion", "DreamCache", "Golden", "Raster", "Spool", "TensorEngine",
+                .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: swift),
         .target(
             name: "FuzzReaders", dependencies: ["Checkpoint", "CImageCodecs", "DreamCache", "Raster", "Spool"],

@@ -35,8 +35,8 @@ public struct Checkpoint: Sendable {
         self.dataRange = dataRange
     }
 
-    /// Opens and checks a checkpoint. While the result or any of its tensors lives, the file must be replaced by
-    /// rename only, never changed in place: reading a page that someone cut off raises SIGBUS.
+    /// Opens and checks a checkpoint. While the result or any of its tensors lives, the file must be replaced by rename
+    /// only, never changed in place: a page that someone cuts off reads as zeros, which `MappedFiles.check()` reports.
     /// - Throws: `CheckpointError` naming what was found and what was expected.
     public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
         // Without O_NONBLOCK a FIFO dropped in a model's place would hang the program in open().

@@ -15,6 +15,12 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
         case refused
         /// The tensors are not the ones the model asks for.
         case keys(KeyMismatch)
+        /// A tensor holds NaN or infinity.
+        case notFinite
+        /// No memory for what has to be kept.
+        case outOfMemory
+        /// The caller wanted it to end.
+        case stopped
     }
 
     /// The file, as it was named by the caller.

@@ -1,10 +1,12 @@
+import CCheckpoint
 import Glibc
+import Synchronization
 
 /// Bytes that tensors point into: a read-only file mapping, memory of our own, or the mere places of bytes that are made
 /// up each time they are read.
 ///
-/// The size is checked once, when the file is opened. A file that another process shortens while it is mapped
-/// raises SIGBUS on the next read of the lost pages; replace checkpoints by rename, never in place.
+/// The size is checked once, when the file is opened. Pages that another process cuts off later, or that the disk can no
+/// longer read, read as zeros, and `MappedFiles.check()` then names the file.
 final class Memory: @unchecked Sendable {
     /// Writes the bytes from `offset` on into a buffer.
     typealias Maker = @Sendable (_ offset: Int, _ buffer: UnsafeMutableRawBufferPointer) -> Void
@@ -19,6 +21,8 @@ final class Memory: @unchecked Sendable {
     /// `withBytes` where they may be made up.
     let bytes: UnsafeRawBufferPointer
     private let kind: Kind
+    /// Of a file: what watches over its pages, -1 where nothing does.
+    private let watch: Int32
 
     /// Maps the whole of an open regular file. The descriptor is the caller's, and may be closed afterwards.
     /// - Throws: `CheckpointError` with the errno, or when the file is empty or no regular file.
@@ -41,6 +45,8 @@ final class Memory: @unchecked Sendable {
         }
         bytes = UnsafeRawBufferPointer(start: address, count: size)
         kind = .file
+        watch = mapping_watch(address, size)
+        MappedFiles.began(watch, path: path, size: size)
     }
 
     /// Addresses for `count` bytes that `maker` makes up whenever they are read, and that no memory is spent on in
@@ -50,6 +56,7 @@ final class Memory: @unchecked Sendable {
         guard let address = mmap(nil, max(count, 1), PROT_NONE, flags, -1, 0), address != MAP_FAILED else { return nil }
         bytes = UnsafeRawBufferPointer(start: address, count: count)
         kind = .made(maker)
+        watch = -1
     }
 
     /// Memory of `count` zero bytes; large blocks cost nothing until they are written.
@@ -57,6 +64,7 @@ final class Memory: @unchecked Sendable {
         guard let address = calloc(max(count, 1), 1) else { return nil }
         bytes = UnsafeRawBufferPointer(start: address, count: count)
         kind = .heap
+        watch = -1
     }
 
     /// `count` zero bytes, then filled by `fill`; nil when there is no memory for them.
@@ -72,6 +80,7 @@ final class Memory: @unchecked Sendable {
     private init(of nothing: UnsafeRawBufferPointer) {
         bytes = nothing
         kind = .heap
+        watch = -1
     }
 
     /// Whether its bytes are made up when they are read.
@@ -106,10 +115,47 @@ final class Memory: @unchecked Sendable {
     deinit {
         let address = UnsafeMutableRawPointer(mutating: bytes.baseAddress)
         switch kind {
-        case .file: munmap(address, bytes.count)
+        case .file:
+            MappedFiles.ended(watch)
+            munmap(address, bytes.count)
         case .made: munmap(address, max(bytes.count, 1))
         case .heap: free(address)
         }
+    }
+}
+
+/// The files that are mapped at this moment.
+public enum MappedFiles {
+    private static let files = Mutex<[Int32: (path: String, size: Int)]>([:])
+
+    fileprivate static func began(_ watch: Int32, path: String, size: Int) {
+        if watch >= 0 { files.withLock { $0[watch] = (path, size) } }
+    }
+
+    fileprivate static func ended(_ watch: Int32) {
+        mapping_unwatch(watch)
+        _ = files.withLock { $0.removeValue(forKey: watch) }
+    }
+
+    /// Checks that all that was read until now from the mapped files that `isUsed` names was read from them. To be called
+    /// after work that used such a file, before its result counts; costs nothing as long as all is well.
+    /// - Throws: `CheckpointError` naming a file of which a part could not be read: `.truncated` where it has become shorter,
+    ///   else EIO. It is thrown for as long as the file is mapped.
+    public static func check(_ isUsed: (_ path: String) -> Bool = { _ in true }) throws(CheckpointError) {
+        guard mapping_faults() > 0 else { return }
+        let damaged = files.withLock { files in
+            files.first { mapping_is_damaged($0.key) && isUsed($0.value.path) }?.value
+        }
+        guard let damaged else { return }
+        var status = stat()
+        guard stat(damaged.path, &status) == 0, Int(status.st_size) < damaged.size else {
+            throw CheckpointError(
+                path: damaged.path, cause: .system(code: EIO), place: "mapped file",
+                found: "a part that can no longer be read", expected: "a file that stays as it was opened")
+        }
+        throw CheckpointError(
+            path: damaged.path, cause: .truncated, place: "mapped file", found: "\(status.st_size) bytes",
+            expected: "\(damaged.size), as when it was opened (replace a file in use by rename, never in place)")
     }
 }
 

@@ -263,6 +263,23 @@ public final class ParameterStore: Sendable {
             path: path, cause: .keys(mismatch), place: "tensors", found: "\(mismatch)", expected: "the model's")
     }
 
+    /// Checks that the files' tensors which were taken so far are finite; of a store that amends them, before that.
+    ///
+    /// - Parameter progress: hears of every tensor before it is read, how many are and of how many; ends it by throwing.
+    /// - Throws: `CheckpointError` of cause `.notFinite` naming file, tensor and place, or what `progress` throws.
+    public func checkFinite(
+        progress: (_ tensor: Int, _ tensors: Int) throws(CheckpointError) -> Void = { _, _ in }
+    ) throws(CheckpointError) {
+        guard case .files(let parts, let files) = source else { return }
+        let names = record.withLock { $0.taken.keys.sorted() }
+        for (index, name) in names.enumerated() {
+            try progress(index, names.count)
+            guard let (part, key) = Self.place(name, parts), let tensor = part.tensors[key] else { continue }
+            try tensor.checkFinite(path: part.homes[key].map { "\(files): \($0)" } ?? files)
+        }
+        try besides?.store.checkFinite(progress: progress)
+    }
+
     /// A writer of all tensors that were taken so far, in the shapes they were asked for, as F32 from a random store
     /// and as stored from files: how a made-up model becomes a checkpoint. Of a store over a part, that part.
     public func takenTensors(metadata: [String: String] = [:]) -> SafetensorsWriter {
@@ -276,7 +293,7 @@ public final class ParameterStore: Sendable {
             case .random(let seed):
                 let parameters = RandomParameters(seed: seed)
                 writer.add(name, type: .f32, shape: shape) { emit in
-                    parameters.tensor(name, shape: shape)?.withUnsafeBytes(emit)
+                    try? parameters.tensor(name, shape: shape)?.withUnsafeBytes(emit)
                 }
             }
         }

@@ -32,9 +32,10 @@ public struct SafetensorsWriter: Sendable {
         entries.append(Entry(name: name, type: type, shape: shape, provide: provide))
     }
 
-    /// Adds a tensor of another checkpoint as it is.
+    /// Adds a tensor of another checkpoint as it is. Where there is no memory for a copy that it needs, no bytes come, which
+    /// the check of sizes reports.
     public mutating func add(_ tensor: StoredTensor) {
-        add(tensor.name, type: tensor.elementType, shape: tensor.shape) { tensor.withUnsafeBytes($0) }
+        add(tensor.name, type: tensor.elementType, shape: tensor.shape) { try? tensor.withUnsafeBytes($0) }
     }
 
     /// Adds a tensor converted from floats, to nearest even: F64, F32, F16 or BF16.

@@ -1,3 +1,5 @@
+import CCheckpoint
+
 /// The element types that are read, by the names safetensors gives them.
 public enum StoredElementType: String, Sendable, CaseIterable {
     case f64 = "F64"
@@ -42,8 +44,9 @@ public struct StoredTensor: @unchecked Sendable {
     private let memory: Memory
     /// The bytes from the first element to the last one.
     private let bytes: UnsafeRawBufferPointer
-    /// Distances in elements, one a dimension; nil for a row-major tensor without gaps.
-    private let strides: [Int]?
+    /// How the elements lie where they are not row-major without gaps: extents and distances in elements, one a dimension.
+    /// The extents are those of the file, which `shape` may have divided differently.
+    private let layout: (extents: [Int], strides: [Int])?
     /// The tensor this is made of and what is done to its values; `bytes` is then empty.
     private let amended: Amended?
 
@@ -66,7 +69,7 @@ public struct StoredTensor: @unchecked Sendable {
         self.memory = memory
         self.bytes = UnsafeRawBufferPointer(
             rebasing: memory.bytes[offset..<offset + count * elementType.byteCount])
-        self.strides = nil
+        self.layout = nil
         self.amended = nil
     }
 
@@ -81,7 +84,7 @@ public struct StoredTensor: @unchecked Sendable {
         self.count = count
         self.memory = memory
         self.bytes = UnsafeRawBufferPointer(rebasing: memory.bytes[range])
-        self.strides = Self.isRowMajor(shape: shape, strides: strides) ? nil : strides
+        self.layout = Self.isRowMajor(shape: shape, strides: strides) ? nil : (shape, strides)
         self.amended = nil
     }
 
@@ -92,18 +95,21 @@ public struct StoredTensor: @unchecked Sendable {
         self.count = other.count
         self.memory = other.memory
         self.bytes = other.bytes
-        self.strides = nil
+        self.layout = other.layout
         self.amended = other.amended
     }
 
-    private init(_ other: StoredTensor, shape: [Int], count: Int, bytes range: Range<Int>) {
+    /// A part of another, which is not amended.
+    private init(
+        _ other: StoredTensor, shape: [Int], count: Int, bytes range: Range<Int>, strides: [Int]? = nil
+    ) {
         self.name = other.name
         self.elementType = other.elementType
         self.shape = shape
         self.count = count
         self.memory = other.memory
         self.bytes = UnsafeRawBufferPointer(rebasing: other.bytes[range])
-        self.strides = nil
+        self.layout = strides.map { (shape, $0) }
         self.amended = nil
     }
 
@@ -114,7 +120,7 @@ public struct StoredTensor: @unchecked Sendable {
         self.count = other.count
         self.memory = .empty
         self.bytes = UnsafeRawBufferPointer(start: nil, count: 0)
-        self.strides = nil
+        self.layout = nil
         self.amended = Amended(base: other, changes: changes)
     }
 
@@ -134,38 +140,51 @@ public struct StoredTensor: @unchecked Sendable {
     }
 
     /// The same elements under another name.
-    public func renamed(_ name: String) -> StoredTensor {
-        strides == nil ? StoredTensor(self, name: name, shape: shape) : gathered().renamed(name)
-    }
+    public func renamed(_ name: String) -> StoredTensor { StoredTensor(self, name: name, shape: shape) }
 
     /// The same elements in another shape of as many elements, or nil.
     public func reshaped(_ shape: [Int]) -> StoredTensor? {
-        guard elementCount(shape) == count else { return nil }
-        return strides == nil ? StoredTensor(self, name: name, shape: shape) : gathered().reshaped(shape)
+        elementCount(shape) == count ? StoredTensor(self, name: name, shape: shape) : nil
     }
 
-    /// Entry `index` of the first dimension, or nil: one row of a vocabulary, without reading the others.
+    /// Entry `index` of the first dimension: one row of a vocabulary, without reading the others. Nil where there is none, or
+    /// where the values are amended and there is no memory for a copy.
     public func entry(_ index: Int) -> StoredTensor? {
         guard let extent = shape.first, index >= 0, index < extent else { return nil }
-        guard strides == nil, amended == nil else { return gathered().entry(index) }
         let size = count / extent
-        let range = index * size * elementType.byteCount..<(index + 1) * size * elementType.byteCount
-        return StoredTensor(self, shape: Array(shape.dropFirst()), count: size, bytes: range)
+        let width = elementType.byteCount
+        if let layout, layout.extents == shape {
+            // From its first element to the last of the whole, which lies behind its own.
+            let start = min(index * layout.strides[0] * width, bytes.count)
+            return StoredTensor(
+                self, shape: Array(shape.dropFirst()), count: size, bytes: start..<bytes.count,
+                strides: Array(layout.strides.dropFirst()))
+        }
+        guard layout == nil, amended == nil else { return gathered()?.entry(index) }
+        return StoredTensor(
+            self, shape: Array(shape.dropFirst()), count: size,
+            bytes: index * size * width..<(index + 1) * size * width)
     }
 
     /// Calls `body` with the elements, row-major without gaps, not necessarily aligned. A strided view is gathered
     /// into a copy first.
-    public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
-        try withExtendedLifetime(memory) {
-            guard strides == nil, amended == nil else { return try gathered().withUnsafeBytes(body) }
-            return try memory.withBytes(bytes, body)
+    /// - Throws: `CheckpointError` of cause `.outOfMemory` where there is no memory for the copy.
+    public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) -> R) throws(CheckpointError) -> R {
+        guard layout == nil, amended == nil else {
+            guard let copy = gathered() else {
+                throw CheckpointError(
+                    path: name, cause: .outOfMemory, place: "tensor \(name)",
+                    found: "no memory for a copy of \(count * elementType.byteCount) bytes")
+            }
+            return try copy.withUnsafeBytes(body)
         }
+        return withExtendedLifetime(memory) { memory.withBytes(bytes, body) }
     }
 
     /// The elements where they are in memory or in a mapped file, for as long as the tensor or another of its checkpoint
     /// lives; nil of a tensor whose elements lie apart or are made up when they are read.
     public var mappedBytes: UnsafeRawBufferPointer? {
-        strides == nil && amended == nil && !memory.isMade ? bytes : nil
+        layout == nil && amended == nil && !memory.isMade ? bytes : nil
     }
 
     /// All elements as floats, row-major.
@@ -188,62 +207,125 @@ public struct StoredTensor: @unchecked Sendable {
         }
         guard let target = destination.baseAddress, count > 0 else { return }
         defer { memory.release(bytes) }
-        withUnsafeBytes { bytes in
-            guard let source = bytes.baseAddress else { return }
-            switch elementType {
-            case .f32: UnsafeMutableRawPointer(target).copyMemory(from: source, byteCount: count * 4)
-            case .f16:
-                for i in 0..<count {
-                    target[i] = float(fromHalf: source.loadUnaligned(fromByteOffset: i &* 2, as: UInt16.self))
+        forEachPiece { first, piece in
+            convert(piece, into: target + first, count: piece.count / elementType.byteCount)
+        }
+    }
+
+    /// Calls `body` with the stored elements in row-major order, in pieces, each with the index of its first element; what
+    /// lies apart in the file is brought together a piece at a time.
+    private func forEachPiece(_ body: (_ first: Int, _ piece: UnsafeRawBufferPointer) -> Void) {
+        guard let layout else {
+            withExtendedLifetime(memory) { memory.withBytes(bytes) { body(0, $0) } }
+            return
+        }
+        guard let source = bytes.baseAddress, count > 0 else { return }
+        let size = elementType.byteCount
+        let capacity = 1024
+        var index = [Int](repeating: 0, count: layout.extents.count)
+        var from = 0
+        withExtendedLifetime(memory) {
+            withUnsafeTemporaryAllocation(byteCount: capacity * size, alignment: 8) { piece in
+                for first in stride(from: 0, to: count, by: capacity) {
+                    let part = min(capacity, count - first)
+                    for to in 0..<part {
+                        guard let target = piece.baseAddress else { return }
+                        (target + to * size).copyMemory(from: source + from * size, byteCount: size)
+                        for axis in layout.extents.indices.reversed() {
+                            index[axis] += 1
+                            from += layout.strides[axis]
+                            if index[axis] < layout.extents[axis] { break }
+                            from -= layout.strides[axis] * layout.extents[axis]
+                            index[axis] = 0
+                        }
+                    }
+                    body(first, UnsafeRawBufferPointer(rebasing: piece[..<(part * size)]))
                 }
-            case .bf16:
-                for i in 0..<count {
-                    let bits = source.loadUnaligned(fromByteOffset: i &* 2, as: UInt16.self)
-                    target[i] = Float(bitPattern: UInt32(bits) << 16)
-                }
-            case .f64:
-                for i in 0..<count { target[i] = Float(source.loadUnaligned(fromByteOffset: i &* 8, as: Double.self)) }
-            case .i64:
-                for i in 0..<count { target[i] = Float(source.loadUnaligned(fromByteOffset: i &* 8, as: Int64.self)) }
-            case .i32:
-                for i in 0..<count { target[i] = Float(source.loadUnaligned(fromByteOffset: i &* 4, as: Int32.self)) }
-            case .i16:
-                for i in 0..<count { target[i] = Float(source.loadUnaligned(fromByteOffset: i &* 2, as: Int16.self)) }
-            case .i8: for i in 0..<count { target[i] = Float(source.load(fromByteOffset: i, as: Int8.self)) }
-            case .u8: for i in 0..<count { target[i] = Float(source.load(fromByteOffset: i, as: UInt8.self)) }
-            case .bool: for i in 0..<count { target[i] = source.load(fromByteOffset: i, as: UInt8.self) == 0 ? 0 : 1 }
             }
         }
     }
 
-    /// A row-major copy of a strided view or of amended values.
-    private func gathered() -> StoredTensor {
-        guard strides != nil || amended != nil else { return self }
+    private func convert(_ bytes: UnsafeRawBufferPointer, into target: UnsafeMutablePointer<Float>, count: Int) {
+        guard let source = bytes.baseAddress else { return }
+        switch elementType {
+        case .f32: UnsafeMutableRawPointer(target).copyMemory(from: source, byteCount: count * 4)
+        case .f16:
+            for i in 0..<count {
+                target[i] = float(fromHalf: source.loadUnaligned(fromByteOffset: i &* 2, as: UInt16.self))
+            }
+        case .bf16:
+            for i in 0..<count {
+                let bits = source.loadUnaligned(fromByteOffset: i &* 2, as: UInt16.self)
+                target[i] = Float(bitPattern: UInt32(bits) << 16)
+            }
+        case .f64:
+            for i in 0..<count { target[i] = Float(source.loadUnaligned(fromByteOffset: i &* 8, as: Double.self)) }
+        case .i64:
+            for i in 0..<count { target[i] = Float(source.loadUnaligned(fromByteOffset: i &* 8, as: Int64.self)) }
+        case .i32:
+            for i in 0..<count { target[i] = Float(source.loadUnaligned(fromByteOffset: i &* 4, as: Int32.self)) }
+        case .i16:
+            for i in 0..<count { target[i] = Float(source.loadUnaligned(fromByteOffset: i &* 2, as: Int16.self)) }
+        case .i8: for i in 0..<count { target[i] = Float(source.load(fromByteOffset: i, as: Int8.self)) }
+        case .u8: for i in 0..<count { target[i] = Float(source.load(fromByteOffset: i, as: UInt8.self)) }
+        case .bool: for i in 0..<count { target[i] = source.load(fromByteOffset: i, as: UInt8.self) == 0 ? 0 : 1 }
+        }
+    }
+
+    /// Checks that there is neither NaN nor infinity among the stored elements. What the file's mapping held in memory for
+    /// them is given back.
+    /// - Throws: `CheckpointError` of cause `.notFinite` naming the tensor and the place in it.
+    public func checkFinite(path: String) throws(CheckpointError) {
+        if let amended { return try amended.base.checkFinite(path: path) }
+        guard elementType.isFloat else { return }
+        let type: numbers_type =
+            switch elementType {
+            case .f16: NUMBERS_F16
+            case .bf16: NUMBERS_BF16
+            case .f64: NUMBERS_F64
+            default: NUMBERS_F32
+            }
+        var special: (index: Int, value: Float)?
+        forEachPiece { first, piece in
+            guard special == nil else { return }
+            let size = elementType.byteCount
+            let index = Int(numbers_first_special(piece.baseAddress, type, Int64(piece.count / size)))
+            guard index >= 0, let start = piece.baseAddress else { return }
+            var value = Float.zero
+            let element = UnsafeRawBufferPointer(start: start + index * size, count: size)
+            withUnsafeMutablePointer(to: &value) { convert(element, into: $0, count: 1) }
+            special = (first + index, value)
+        }
+        memory.release(bytes)
+        guard let special else { return }
+        var rest = special.index
+        let place = shape.reversed().map { extent in
+            defer { rest /= extent }
+            return rest % extent
+        }
+        throw CheckpointError(
+            path: path, cause: .notFinite, place: "tensor \(name)",
+            found: "\(special.value.isNaN ? "NaN" : special.value < 0 ? "-infinity" : "infinity") at "
+                + "\(Array(place.reversed()))", expected: "finite numbers")
+    }
+
+    /// A row-major copy of a strided view or of amended values; nil where there is no memory for it.
+    private func gathered() -> StoredTensor? {
+        guard layout != nil || amended != nil else { return self }
         let size = elementType.byteCount
         let copy = Memory.allocated(count * size) { target in
-            guard let strides else {
+            guard amended == nil else {
                 copyFloats(into: target.bindMemory(to: Float.self))
                 return
             }
-            guard let source = bytes.baseAddress, let target = target.baseAddress, count > 0 else { return }
-            var index = [Int](repeating: 0, count: shape.count)
-            var from = 0
-            for to in 0..<count {
-                (target + to * size).copyMemory(from: source + from * size, byteCount: size)
-                for axis in shape.indices.reversed() {
-                    index[axis] += 1
-                    from += strides[axis]
-                    if index[axis] < shape[axis] { break }
-                    from -= strides[axis] * shape[axis]
-                    index[axis] = 0
-                }
+            forEachPiece { first, piece in
+                guard let target = target.baseAddress, let source = piece.baseAddress else { return }
+                (target + first * size).copyMemory(from: source, byteCount: piece.count)
             }
         }
-        // A view has no more elements than its storage, which is mapped: a copy of it that does not fit
-        // in memory leaves nothing to continue with.
-        guard let copy else { fatalError("out of memory for a copy of \(name) \(shape)") }
-        return StoredTensor(
-            name: name, elementType: elementType, shape: shape, count: count, memory: copy, offset: 0)
+        return copy.map {
+            StoredTensor(name: name, elementType: elementType, shape: shape, count: count, memory: $0, offset: 0)
+        }
     }
 }
 

@@ -30,7 +30,7 @@ public struct TorchWriter: Sendable {
             pickle().withUnsafeBytes { archive.add("data.pkl", $0) }
             archive.add("byteorder", "little")
             for (index, tensor) in tensors.enumerated() {
-                tensor.withUnsafeBytes { archive.add("data/\(index)", $0) }
+                try tensor.withUnsafeBytes { archive.add("data/\(index)", $0) }
             }
             archive.add("version", "3\n")
             try archive.finish()

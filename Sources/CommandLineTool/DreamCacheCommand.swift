@@ -37,6 +37,7 @@ struct DreamCacheCommand: ParsableCommand {
 
     static func main() {
         ConfinedDecoder.serveIfAsked()
+        Terminal.obeyClosedPipes()
         main(nil)
     }
 }

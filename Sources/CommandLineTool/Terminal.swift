@@ -1,3 +1,4 @@
+import Application
 import ArgumentParser
 import Foundation
 import Glibc
@@ -23,6 +24,9 @@ struct Failure: Error, CustomStringConvertible {
 
 /// Standard output is for results, standard error for everything else.
 enum Terminal {
+    /// A reader that goes away, such as `head`, ends the program quietly, whatever the program that started it ignores.
+    static func obeyClosedPipes() { signal(SIGPIPE, SIG_DFL) }
+
     /// A line of a result.
     static func result(_ line: String) { print(line) }
 
@@ -44,7 +48,7 @@ enum Terminal {
         write("\r\u{1B}[K")
     }
 
-    private static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+    private static func write(_ text: String) { StandardError.write(text) }
 
     /// A bar such as `[####------]`.
     static func bar(_ done: Int, of total: Int, width: Int = 20) -> String {

@@ -11,7 +11,13 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
     case raster(RasterError)
     /// A schedule is impossible.
     case schedule(ScheduleError)
-    /// A file (a `.dcache`, an adapter) cannot be read, or does not belong to the model.
+    /// A `.dcache` is damaged, missing, or does not belong to the model; it can be made again.
+    case cache(path: String, field: String, found: String, expected: String)
+    /// A file of prepared weights was damaged while it was in use; it is made again.
+    case preparedWeights(path: String, found: String)
+    /// What was computed is no number: the weights are damaged, or the settings drive the model beyond all bounds.
+    case notFinite(what: String, found: String)
+    /// A file (an adapter, say) cannot be read, or does not belong to the model.
     case mismatch(path: String, field: String, found: String, expected: String)
     /// A request asks for something this model or program cannot do.
     case request(field: String, found: String, expected: String)
@@ -24,7 +30,10 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
         case .diffusion(let error): "\(error)"
         case .raster(let error): "\(error)"
         case .schedule(let error): "\(error)"
-        case .mismatch(let path, let field, let found, let expected):
+        case .notFinite(let what, let found): "\(what) is not finite (\(found))"
+        case .preparedWeights(let path, let found): "\(path): prepared weights: found \(found); they are made again"
+        case .mismatch(let path, let field, let found, let expected),
+            .cache(let path, let field, let found, let expected):
             "\(path): \(field): found \(found), expected \(expected)"
         case .request(let field, let found, let expected): "\(field): found \(found), expected \(expected)"
         case .stopped: "stopped on request"
@@ -32,12 +41,31 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
     }
 }
 
+extension DreamCacheError {
+    /// The error of a model's work.
+    init(_ error: DiffusionError) {
+        switch error {
+        case .engine(.stopped): self = .stopped
+        case .checkpoint(let error) where error.cause == .stopped: self = .stopped
+        default: self = .diffusion(error)
+        }
+    }
+
+    /// Throws where there is a number that is none.
+    static func checkFinite(
+        _ values: [Float], _ what: @autoclosure () -> String
+    ) throws(DreamCacheError) {
+        guard let value = values.first(where: { !$0.isFinite }) else { return }
+        throw .notFinite(what: what(), found: value.isNaN ? "NaN" : value < 0 ? "-infinity" : "infinity")
+    }
+}
+
 /// Runs engine work inside functions that throw this module's error.
 func onEngine<R>(_ body: () throws(EngineError) -> R) throws(DreamCacheError) -> R {
-    do { return try body() } catch { throw .diffusion(.engine(error)) }
+    do { return try body() } catch { throw DreamCacheError(.engine(error)) }
 }
 
 /// Runs model work inside functions that throw this module's error.
 func onModel<R>(_ body: () throws(DiffusionError) -> R) throws(DreamCacheError) -> R {
-    do { return try body() } catch { throw .diffusion(error) }
+    do { return try body() } catch { throw DreamCacheError(error) }
 }

@@ -1,6 +1,17 @@
 import CImageCodecs
 import Glibc
 
+extension ImageFormat {
+    /// The most pixels of a side that can be written: libjpeg's `JPEG_MAX_DIMENSION`, and for PNG, which could have more,
+    /// what other programs can be trusted to read.
+    var maximalSide: Int {
+        switch self {
+        case .jpeg: 65_500
+        case .png: 65_535
+        }
+    }
+}
+
 extension Raster {
     /// The bytes of a PNG file, RGB or RGBA of 8 bits, with metadata as text chunks: a function of both alone, no time
     /// in it.
@@ -41,10 +52,10 @@ extension Raster {
     ) -> image_result
 
     private func encoded(_ format: ImageFormat, _ path: String, _ encode: Encoder) throws(RasterError) -> [UInt8] {
-        guard width <= 65_535, height <= 65_535 else {
+        guard width <= format.maximalSide, height <= format.maximalSide else {
             throw RasterError(
                 path: path, cause: .tooLarge, place: "size", found: "\(width)x\(height)",
-                expected: "at most 65535 a side")
+                expected: "at most \(format.maximalSide) a side")
         }
         var output: UnsafeMutablePointer<UInt8>?
         var count = 0

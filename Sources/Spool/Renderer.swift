@@ -14,7 +14,9 @@ public protocol Renderer: AnyObject, Sendable {
     /// timestep, prompt, seed. Equal strings and equal references mean an equal `.dcache`.
     ///
     /// - Parameter model: a model's configured name, or nil for the default one.
-    func cacheIdentity(model: String?, settings: CacheSettings) throws(RendererError) -> String
+    func cacheIdentity(
+        model: String?, settings: CacheSettings, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> String
 
     /// Decodes and encodes references and writes a `.dcache` to `request.output`; the spool syncs and publishes it.
     func encode(
@@ -40,18 +42,21 @@ public protocol Renderer: AnyObject, Sendable {
 
 /// Why a renderer could not do what was asked. The case decides what becomes of the job.
 public enum RendererError: Error, Sendable, Equatable {
-    /// The request itself is at fault and would fail again: a damaged image, an unknown model.
-    /// `field` is a JSON path of the manifest or a file's name. The job fails, or the references are rejected.
+    /// The request itself is at fault and would fail again: a damaged image, an unknown model, settings that drive the model
+    /// to results that are no numbers. `field` is a JSON path of the manifest or a file's name. The job fails, or the
+    /// references are rejected.
     case rejected(field: String?, message: String)
-    /// The model a request names cannot be used (missing, damaged, misconfigured). Consumes no attempt: jobs and references
-    /// wait, and look again after a pause.
+    /// The model a request names cannot be used: a file of it is missing, unreadable, damaged or misconfigured. It is the
+    /// installation's fault. Consumes no attempt: jobs and references wait, and look again after a pause.
     case unavailable(message: String)
     /// What the pictures depend on is not what `RenderRequest.identity` names. Consumes no attempt; the set begins anew, or
     /// waits, as configured.
     case changed(message: String)
-    /// It may work another time. Consumes an attempt; tried again after a pause.
+    /// It may work another time, or after something is made again, such as a damaged `.dcache`. Consumes an attempt; tried
+    /// again after a pause.
     case transient(message: String)
-    /// The machine, not the job: disk full, I/O error, no descriptors. Consumes no attempt.
+    /// The machine, not the job: no space, memory, descriptors, processes or threads, an I/O error, the memory limit.
+    /// Consumes no attempt.
     case environment(message: String)
     /// `shouldStop` said so. Consumes no attempt.
     case stopped

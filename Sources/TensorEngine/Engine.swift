@@ -8,6 +8,9 @@ public final class Engine {
     public let path: ComputePath
     /// Where the cost of every operation is noted, if anywhere.
     public var profile: EngineProfile?
+    /// Asked before every product, which includes the conversion of its weights where they are needed for the first time; true
+    /// ends the work with `EngineError.stopped`. Also the place to report that the work goes on.
+    public var interruption: (() -> Bool)?
     let pool = BufferPool()
     let backend: any ProductBackend
     private let shelf = WeightShelf()
@@ -37,11 +40,27 @@ public final class Engine {
         }
     }
 
+    /// The most bytes to hold for tensors and packed weights; nil is no limit. Where it is reached, weights that the phases
+    /// before this one used are given up, to be laid out again when they are needed; where that is not enough, the work ends
+    /// with `EngineError.overLimit`. To be set between pieces of work: what is held beyond it is given up at once.
+    public var memoryLimit: Int? {
+        get { pool.limit }
+        set {
+            pool.limit = newValue
+            pool.relieve = newValue == nil ? nil : { [shelf] in shelf.giveUpOldPhases() }
+            beginPhase()
+            pool.giveUpExcess()
+        }
+    }
+
+    /// Another part of the model is used from now on: what the parts before it used may be given up for it.
+    public func beginPhase() { shelf.phase += 1 }
+
     /// Gives memory that no tensor uses back to the system.
     public func trimMemory() { pool.trim() }
 
     /// Bytes held for tensors and packed weights, in use or kept for the next.
-    package var memoryHeld: Int { pool.bytesHeld }
+    public var memoryHeld: Int { pool.bytesHeld }
 
     /// Finds packed weights that an earlier run has kept, by the names that ``forEachPackedWeights(_:)`` gave: bytes that
     /// begin at a multiple of ``packedWeightsAlignment`` and stay where they are for the engine's life.
@@ -122,7 +141,7 @@ public final class Engine {
     /// `bias` holds `outputs` values. `name` tells these weights from all others of the model, for ``preparedWeights``.
     public func weights(
         _ kind: ProductKind, inputs: Int, outputs: Int, bias: [Float]?, name: String? = nil,
-        fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
+        fill: @escaping (UnsafeMutableBufferPointer<Float>) throws(EngineError) -> Void
     ) throws(EngineError) -> Weights {
         var tensor: Tensor?
         if let bias { tensor = try self.tensor(bias, shape: [outputs]) }
@@ -178,6 +197,9 @@ public final class Engine {
         _ x: Tensor, _ weights: Weights, bias: Tensor?, _ shape: ProductShape, into y: Tensor, doubled: Bool = false
     ) throws(EngineError) {
         if y.count == 0 { return }
+        if let interruption, interruption() { throw .stopped }
+        weights.phase = shelf.phase
+        weights.winograd?.phase = shelf.phase
         let source = try converted(x, to: shape.source)
         let bias = (bias ?? weights.bias).map { UnsafePointer($0.floats) }
         try measured(shape.name, flops: shape.flops) { () throws(EngineError) in

@@ -1,5 +1,7 @@
 import CKernels
+import Glibc
 import OpenBLAS
+import Synchronization
 
 /// Products by OpenBLAS' sgemm: the portable path. A convolution is a product over patches, of which one block at a time is
 /// in memory (im2col, Chellapilla et al. 2006). Weights and inputs in bfloat16 are widened, a block at a time, and multiplied
@@ -12,6 +14,10 @@ final class OpenBLASBackend: ProductBackend {
 
     /// A product, and how it is cut into tiles of its result: enough of them for many threads, large enough to be fast.
     fileprivate struct Work {
+        /// Whether a tile found no memory for its blocks; it is then left out.
+        final class Failure: Sendable { let isOutOfMemory = Atomic(false) }
+
+        let failure: Unmanaged<Failure>
         let shape: ProductShape
         /// Rows of the result and columns of the matrix of patches, which is the input itself of a linear map.
         let rows: Int, depth: Int
@@ -36,11 +42,16 @@ final class OpenBLASBackend: ProductBackend {
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
         let (oh, ow) = shape.outputSize
+        let failure = Work.Failure()
         var work = Work(
-            shape: shape, rows: shape.n * oh * ow, depth: shape.inputs * shape.kind.kernel * shape.kind.kernel,
+            failure: .passUnretained(failure), shape: shape, rows: shape.n * oh * ow,
+            depth: shape.inputs * shape.kind.kernel * shape.kind.kernel,
             source: UnsafeRawPointer(source), weights: try packed(weights, as: shape.source), bias: bias,
             destination: destination)
         kernels_parallel_for(Int64(shape.batch * work.rowTiles * work.columnTiles), Self.tile, &work)
+        guard !failure.isOutOfMemory.load(ordering: .relaxed) else {
+            throw .outOfMemory(byteCount: 4 * work.depthTile * (work.rowTile + work.columnTile))
+        }
     }
 
     private static let tile: @convention(c) (UnsafeMutableRawPointer?, Int64) -> Void = { context, index in
@@ -79,7 +90,7 @@ final class OpenBLASBackend: ProductBackend {
     private func arrange(_ weights: Weights, into packed: UnsafeMutableBufferPointer<Float>) throws(EngineError) {
         let area = weights.kind.kernel * weights.kind.kernel
         if area == 1 {
-            weights.fill(packed)
+            try weights.fill(packed)
             return
         }
         try weights.withValues { floats in
@@ -104,11 +115,18 @@ extension OpenBLASBackend.Work {
         let start = (entry * self.rows + rows.lowerBound) * outputs + columns.lowerBound
         let block = needsPatches ? min(depth, depthTile) : depth
 
-        func room(_ count: Int) -> UnsafeMutablePointer<Float> { .allocate(capacity: count) }
-        let patches = room(needsPatches ? rows.count * block : 0)
-        let widened = room(isNarrow ? columns.count * block : 0)
-        let sums = room(shape.destination == .bfloat16 ? rows.count * columns.count : 0)
-        defer { for memory in [patches, widened, sums] { memory.deallocate() } }
+        let patchCount = needsPatches ? rows.count * block : 0
+        let widenedCount = isNarrow ? columns.count * block : 0
+        let sumCount = shape.destination == .bfloat16 ? rows.count * columns.count : 0
+        let size = (patchCount + widenedCount + sumCount) * MemoryLayout<Float>.size
+        guard let room = malloc(max(size, 1)) else {
+            failure.takeUnretainedValue().isOutOfMemory.store(true, ordering: .relaxed)
+            return
+        }
+        defer { free(room) }
+        let patches = room.assumingMemoryBound(to: Float.self)
+        let widened = patches + patchCount
+        let sums = widened + widenedCount
 
         let (result, stride) =
             switch shape.destination {

@@ -99,6 +99,10 @@ final class BufferPool {
     private var free: [Int: [UnsafeMutableRawPointer]] = [:]
     /// Bytes taken from the system and not given back, in use or not.
     private(set) var bytesHeld = 0
+    /// The most of them; nil is no limit.
+    var limit: Int?
+    /// Makes the owners of buffers that can be made again let go of them.
+    var relieve: (() -> Void)?
     private static let hugePage = 2 << 20
 
     /// Sizes are rounded so that tensors of nearly one size share buffers: to 1/8 of their power of two.
@@ -111,9 +115,27 @@ final class BufferPool {
     func take(_ byteCount: Int, isLasting: Bool) throws(EngineError) -> (UnsafeMutableRawPointer, Int) {
         let size = isLasting ? (max(byteCount, 1) + 4095) / 4096 * 4096 : Self.rounded(byteCount)
         if let pointer = free[size]?.popLast() { return (pointer, size) }
+        try makeRoom(for: size)
         let pointer = try size >= Self.hugePage ? Self.map(size) : Self.allocate(size)
         bytesHeld += size
         return (pointer, size)
+    }
+
+    /// Gives up what can be had again, as far as the limit wants it with `size` bytes more.
+    func giveUpExcess(for size: Int = 0) {
+        guard let limit, bytesHeld + size > limit else { return }
+        trim()
+        guard bytesHeld + size > limit else { return }
+        relieve?()
+        trim()
+    }
+
+    private func makeRoom(for size: Int) throws(EngineError) {
+        guard let limit else { return }
+        giveUpExcess(for: size)
+        guard bytesHeld + size <= limit else {
+            throw .overLimit(byteCount: size, held: bytesHeld, limit: limit)
+        }
     }
 
     private static func allocate(_ size: Int) throws(EngineError) -> UnsafeMutableRawPointer {

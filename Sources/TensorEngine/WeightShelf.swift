@@ -3,6 +3,9 @@ final class WeightShelf {
     /// Finds bytes by name; they begin at a multiple of ``alignment`` and stay for the engine's life.
     var prepared: ((_ name: String) -> UnsafeRawBufferPointer?)?
 
+    /// Counts the parts of the model that took turns.
+    var phase = 0
+
     private struct Member { weak var weights: Weights? }
     private var members: [Member] = []
 
@@ -10,6 +13,13 @@ final class WeightShelf {
     static let alignment = 64
 
     func enrol(_ weights: Weights) { members.append(Member(weights: weights)) }
+
+    /// Gives up the packed forms that were last used in an earlier phase and that are in memory of their own.
+    func giveUpOldPhases() {
+        for weights in members.compactMap(\.weights) where weights.phase < phase {
+            weights.packed.removeAll { !$0.storage.isBorrowed }
+        }
+    }
 
     /// All packed forms that have names, of the weights that live.
     func forEach(_ body: (_ name: String, PackedWeights) -> Void) {

@@ -1,3 +1,5 @@
+import Glibc
+
 /// The map that weights stand for.
 public enum ProductKind: Hashable, Sendable {
     /// `[rows, inputs] -> [rows, outputs]`; PyTorch stores `[outputs, inputs]`.
@@ -31,7 +33,9 @@ public final class Weights {
     let pool: BufferPool
     let shelf: WeightShelf
     /// Writes `batch * outputs * inputs * kernel * kernel` values in PyTorch's order.
-    let fill: (UnsafeMutableBufferPointer<Float>) -> Void
+    let fill: (UnsafeMutableBufferPointer<Float>) throws(EngineError) -> Void
+    /// The shelf's phase in which they were last used.
+    var phase: Int
     /// What the backend made of the values, once a layout.
     var packed: [PackedWeights] = []
     /// The same weights as Winograd's convolution multiplies by them, where it has.
@@ -41,10 +45,11 @@ public final class Weights {
 
     init(
         kind: ProductKind, inputs: Int, outputs: Int, batch: Int = 1, bias: Tensor?, name: String?, pool: BufferPool,
-        shelf: WeightShelf, fill: @escaping (UnsafeMutableBufferPointer<Float>) -> Void
+        shelf: WeightShelf, fill: @escaping (UnsafeMutableBufferPointer<Float>) throws(EngineError) -> Void
     ) {
         self.name = name
         self.shelf = shelf
+        phase = shelf.phase
         self.kind = kind
         self.inputs = inputs
         self.outputs = outputs
@@ -61,19 +66,21 @@ extension Weights {
     /// would keep the largest of each size for ever.
     func withValues<R>(_ body: (UnsafeMutableBufferPointer<Float>) throws(EngineError) -> R) throws(EngineError) -> R {
         try withFloats(count) { values throws(EngineError) in
-            fill(values)
+            try fill(values)
             return try body(values)
         }
     }
 }
 
 /// Calls `body` with room for `count` values that are not set yet.
-func withFloats<R, E: Error>(
-    _ count: Int, _ body: (UnsafeMutableBufferPointer<Float>) throws(E) -> R
-) throws(E) -> R {
-    let values = UnsafeMutableBufferPointer<Float>.allocate(capacity: count)
-    defer { values.deallocate() }
-    return try body(values)
+func withFloats<R>(
+    _ count: Int, _ body: (UnsafeMutableBufferPointer<Float>) throws(EngineError) -> R
+) throws(EngineError) -> R {
+    let size = count * MemoryLayout<Float>.size
+    guard let memory = malloc(max(size, 1)) else { throw .outOfMemory(byteCount: size) }
+    defer { free(memory) }
+    return try body(
+        UnsafeMutableBufferPointer(start: memory.bindMemory(to: Float.self, capacity: count), count: count))
 }
 
 /// Weights in the layout of one backend.

@@ -48,9 +48,9 @@ extension Weights {
         let made = Weights(
             kind: .linear, inputs: inputs, outputs: outputs, batch: 16, bias: nil, name: name.map { "\($0) winograd" },
             pool: pool, shelf: shelf
-        ) { [fill, count, inputs, outputs] matrices in
-            withFloats(count) { values in
-                fill(values)
+        ) { [fill, count, inputs, outputs] matrices throws(EngineError) in
+            try withFloats(count) { values throws(EngineError) in
+                try fill(values)
                 kernels_winograd_weights(values.baseAddress, matrices.baseAddress, Int64(outputs), Int64(inputs))
             }
         }

@@ -1,9 +1,11 @@
 import ArgumentParser
 import DreamCache
 import Foundation
+import Glibc
 import Logging
 import Application
 import Spool
+import Synchronization
 import TensorEngine
 
 /// The daemon: reads its configuration, opens the spool, and works until it is told to stop.
@@ -17,7 +19,7 @@ struct DaemonCommand: ParsableCommand {
 
             Signals: SIGTERM and SIGINT stop claiming, checkpoint the image at work and end with 0 within 20 seconds; a \
             second one ends at once. SIGHUP checks the configuration anew and takes it over; if it is wrong the old one \
-            stays.
+            stays. The log says which settings were taken, and which wait for a restart.
 
             Exit codes: 0 stopped, 64 usage, 74 the storage can no longer be trusted, 75 the spool is locked by another \
             daemon, 78 bad configuration or spool layout.
@@ -32,16 +34,20 @@ struct DaemonCommand: ParsableCommand {
 
     static func main() {
         ConfinedDecoder.serveIfAsked()
+        // A reader of our output that goes away must not end the daemon.
+        signal(SIGPIPE, SIG_IGN)
         main(nil)
     }
 
     func run() throws {
         let settings: Settings
         do { settings = try load() } catch {
-            FileHandle.standardError.write(Data("dreamcached: \(error)\n".utf8))
+            StandardError.write("dreamcached: \(error)\n")
             throw ExitCode(78)
         }
-        LoggingSystem.bootstrap { StructuredLog(label: $0, level: settings.logLevel) }
+        StructuredLog.level = settings.logLevel
+        LoggingSystem.bootstrap { StructuredLog(label: $0) }
+        defer { LogSink.standardError.flush() }
         let logger = Logger(label: "daemon")
         logger.notice(
             "starting",
@@ -51,6 +57,8 @@ struct DaemonCommand: ParsableCommand {
                 "models": "\(settings.models.keys.sorted().joined(separator: " "))",
             ])
 
+        let started = settings
+        let last = Mutex(settings)
         let notifier = SystemNotifier.fromEnvironment()
         let runner = JobRunner(settings)
         let daemon = SpoolDaemon(
@@ -67,7 +75,17 @@ struct DaemonCommand: ParsableCommand {
                     let settings = try self.load()
                     runner.reload(settings)
                     daemon.reload(configuration: settings.spool)
-                    logger.notice("configuration reloaded")
+                    StructuredLog.level = settings.logLevel
+                    // What waits for a start is compared with what this start took.
+                    let changes = settings.changes(from: last.withLock { $0 })
+                    let waiting = settings.changes(from: started).atStart
+                    last.withLock { $0 = settings }
+                    logger.notice(
+                        "configuration reloaded",
+                        metadata: [
+                            "taken": "\(changes.live.isEmpty ? "nothing" : changes.live.joined(separator: " "))",
+                            "waiting_for_restart": "\(waiting.isEmpty ? "nothing" : waiting.joined(separator: " "))",
+                        ])
                 } catch {
                     logger.error("configuration not reloaded, the old one stays", metadata: ["error": "\(error)"])
                     // After a reload that succeeds the daemon says so itself, once the configuration is in force.

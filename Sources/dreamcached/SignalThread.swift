@@ -26,8 +26,6 @@ enum SignalThread {
         sigemptyset(&set)
         for number in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&set, number) }
         pthread_sigmask(SIG_UNBLOCK, &set, nil)
-        // A reader of our log that goes away must not end the daemon.
-        signal(SIGPIPE, SIG_IGN)
 
         let thread = Thread {
             var isStopping = false

@@ -76,7 +76,7 @@ private func checkpoint(_ shapes: [String: [Int]]) throws -> Checkpoint {
         #expect(tensor.entry(1)?.floats() == [6, 8, 10])
         #expect(tensor.reshaped([6])?.floats() == expected)
         #expect(tensor.renamed("x").floats() == expected)
-        let bytes = tensor.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+        let bytes = try tensor.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
         #expect(bytes == expected)
         #expect(store.take("v", shape: [2]).elementType == .f16)
         try store.finish()
@@ -113,7 +113,7 @@ private func checkpoint(_ shapes: [String: [Int]]) throws -> Checkpoint {
             let copy = try #require(written.tensors[tensor.name])
             #expect(copy.shape == tensor.shape)
             #expect(copy.elementType == tensor.elementType)
-            let bytes = [copy, tensor].map { $0.withUnsafeBytes { Array($0) } }
+            let bytes = try [copy, tensor].map { try $0.withUnsafeBytes { Array($0) } }
             #expect(bytes[0] == bytes[1], "\(tensor.name)")
         }
     }

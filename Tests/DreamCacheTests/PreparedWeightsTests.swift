@@ -29,6 +29,11 @@ import Testing
         return try pipeline.generate(request).pixels
     }
 
+    /// The files of weights in the folder.
+    private func prepared() throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: folder.path).filter { $0.hasSuffix(".safetensors") }
+    }
+
     /// New and kept packed weights.
     private func counts(_ pipeline: Pipeline) -> (new: Int, kept: Int) {
         var counts = (new: 0, kept: 0)
@@ -56,7 +61,7 @@ import Testing
         #expect(try image(third) == picture)
         #expect(counts(third).kept == 0)
         #expect(try #require(try third.keepWeights()).path != file.path)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 2)
+        #expect(try prepared().count == 2)
     }
 
     /// A start that needs other parts of the model adds them.
@@ -80,7 +85,7 @@ import Testing
         let fourth = try pipeline(.oneDNNFP32)
         _ = try image(fourth)
         #expect(throws: DreamCacheError.self) { try fourth.keepWeights(shouldStop: { true }) }
-        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 1)
+        #expect(try prepared().count == 1)
     }
 
     @Test func aDamagedFileIsMadeAnew() throws {
@@ -94,6 +99,76 @@ import Testing
             #expect(counts(next).kept == 0)
             #expect(try next.keepWeights()?.bytes == file.bytes)
         }
+    }
+
+    /// A flipped bit gives another picture and no error, unless the bytes are checked.
+    @Test func flippedBitsAreNoticed() throws {
+        let first = try pipeline(.openBLAS)
+        let picture = try image(first)
+        let file = try #require(try first.keepWeights())
+        let url = URL(fileURLWithPath: file.path)
+        let whole = try Data(contentsOf: url)
+        for place in [whole.count - 1, whole.count / 2, whole.count - file.bytes] {
+            var damaged = whole
+            damaged[place] ^= 0x40
+            try damaged.write(to: url)
+            let next = try pipeline(.openBLAS)
+            #expect(next.preparedWeightsDamage?.contains("SHA-256") == true)
+            #expect(try image(next) == picture)
+            #expect(counts(next).kept == 0)
+            #expect(try next.keepWeights() != nil)
+        }
+        #expect(try Data(contentsOf: url) == whole)
+        #expect(try pipeline(.openBLAS).preparedWeightsDamage == nil)
+    }
+
+    /// Reading gigabytes takes seconds: the same state of a file is checked once.
+    @Test func aFileIsCheckedOnce() throws {
+        let first = try pipeline(.openBLAS)
+        _ = try image(first)
+        let file = try #require(try first.keepWeights())
+        let known = KnownFiles(folder: folder.path)
+        func checks() throws -> Bool {
+            var isChecked = false
+            let path = file.path
+            _ = try Pipeline(
+                files: ModelFiles(checkpoint: Golden.path("tiny-sd2.ckpt")), path: .openBLAS, known: known,
+                weightsFolder: URL(fileURLWithPath: path).deletingLastPathComponent().path,
+                progress: { phase, _, _ in isChecked = isChecked || phase == "checking weights" })
+            return isChecked
+        }
+        #expect(try checks())
+        #expect(try !checks())
+    }
+
+    /// A file that is cut short while it is in use neither ends the process nor gives a picture.
+    @Test func aFileCutShortWhileInUseIsAnError() throws {
+        let first = try pipeline(.openBLAS)
+        let picture = try image(first)
+        let file = try #require(try first.keepWeights())
+        #expect(try image(try pipeline(.openBLAS)) == picture)
+        let second = try pipeline(.openBLAS)
+        #expect(truncate(file.path, 4096) == 0)
+        let error = try #require(throws: DreamCacheError.self) { try image(second) }
+        guard case .preparedWeights(let path, _) = error else {
+            Issue.record("\(error)")
+            return
+        }
+        #expect(path == file.path)
+    }
+
+    @Test func whatAKilledWriterLeftIsSwept() throws {
+        let left = folder.appendingPathComponent("abc.safetensors.4711.part")
+        try Data(count: 100).write(to: left)
+        // One that is being written is locked.
+        let busy = folder.appendingPathComponent("abc.safetensors.4712.part")
+        try Data(count: 100).write(to: busy)
+        let descriptor = open(busy.path, O_RDONLY)
+        try #require(flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+        defer { close(descriptor) }
+        _ = try pipeline(.openBLAS)
+        #expect(!FileManager.default.fileExists(atPath: left.path))
+        #expect(FileManager.default.fileExists(atPath: busy.path))
     }
 
     @Test func aFolderThatIsNotThereIsAnErrorAndNoMore() throws {

@@ -90,11 +90,11 @@ extension DaemonTests {
             #expect(daemon.stop() == 0)
         }
 
-        /// Stopping does not wait for a decoder.
-        @Test func aDaemonThatIsToldToStopEndsItsDecoder() throws {
+        /// Stopping does not wait for a decoder, neither for one that is silent nor for one that sends a byte now and then.
+        @Test(arguments: [202, 208]) func aDaemonThatIsToldToStopEndsItsDecoder(width: Int) throws {
             let place = try Workplace()
             let daemon = try place.startDaemon(environment: ["LD_PRELOAD": Workplace.faultShim])
-            try write(width: 202, "hangs", place)
+            try write(width: width, "hangs", place)
             try place.eventually("the decoder runs") { !decoders(of: daemon.pid).isEmpty }
             let process = try #require(decoders(of: daemon.pid).first)
             #expect(daemon.stop() == 0)

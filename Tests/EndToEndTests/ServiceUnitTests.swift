@@ -28,6 +28,25 @@ import Testing
         #expect(try Workplace.run(Self.tool, ["verify", wrong]).errors.contains("notify-reload"))
     }
 
+    /// The example of a drop-in is one that systemd understands, beside the unit that it is for.
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool)))
+    func theMemoryExampleIsADropIn() throws {
+        let place = try Workplace()
+        let unit = try installed(place)
+        let example = Self.unit.deletingLastPathComponent().appendingPathComponent(
+            "dreamcached.service.d/memory.conf.example")
+        let text = try String(contentsOf: example, encoding: .utf8)
+        #expect(text.contains("MemoryMax="))
+        let folder = place.folder.appendingPathComponent("dreamcached.service.d")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        try Data(text.utf8).write(to: folder.appendingPathComponent("memory.conf"))
+        #expect(try Workplace.run(Self.tool, ["verify", unit]).errors == "")
+        try Data(text.replacingOccurrences(of: "5G", with: "5X").utf8).write(
+            to: folder.appendingPathComponent("memory.conf"))
+        #expect(try Workplace.run(Self.tool, ["verify", unit]).errors.contains("memory limit"))
+        #expect(try String(contentsOf: Self.unit, encoding: .utf8).contains("\nTasksMax="))
+    }
+
     @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool)))
     func exposureIsSmall() throws {
         let place = try Workplace()

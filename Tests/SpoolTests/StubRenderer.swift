@@ -37,7 +37,9 @@ final class StubRenderer: Renderer {
 
     func check(_ manifest: JobManifest) throws(RendererError) { try script.withLock { $0 }.check(manifest) }
 
-    func cacheIdentity(model: String?, settings: CacheSettings) throws(RendererError) -> String {
+    func cacheIdentity(
+        model: String?, settings: CacheSettings, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> String {
         script.withLock { $0.identity } + (model ?? "")
     }
 

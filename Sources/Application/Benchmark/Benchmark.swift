@@ -185,11 +185,5 @@ public final class Benchmark {
     }
 
     /// Peak of the process's memory, in bytes (`VmHWM` of proc(5)).
-    public static var peakMemory: Int {
-        let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
-        for line in status.split(separator: "\n") where line.hasPrefix("VmHWM:") {
-            return (line.split(separator: " ").compactMap { Int($0) }.first ?? 0) << 10
-        }
-        return 0
-    }
+    public static var peakMemory: Int { ProcessMemory.bytes(of: "VmHWM") }
 }

@@ -5,6 +5,8 @@ struct SettingKey: Sendable {
     let name: String
     let expected: String
     let accepts: @Sendable (String) -> Bool
+    /// Whether SIGHUP puts another value in force; one that is not live waits for the next start.
+    var isLive = true
 
     private static func choice(_ name: String, _ values: [String]) -> SettingKey {
         SettingKey(name: name, expected: "one of \(values.joined(separator: ", "))") { values.contains($0) }
@@ -24,12 +26,31 @@ struct SettingKey: Sendable {
         SettingKey(name: name, expected: expected) { !$0.isEmpty }
     }
 
+    private static func size(_ name: String) -> SettingKey {
+        SettingKey(name: name, expected: "a size such as 3.5G or 800M, at least 64M") { bytes(in: $0) != nil }
+    }
+
+    /// The bytes of a size in mebibytes or gibibytes.
+    static func bytes(in text: String) -> Int? {
+        let units = ["M": 20, "G": 30, "T": 40]
+        guard let unit = text.last.flatMap({ units[String($0).uppercased()] }), let number = Double(text.dropLast()),
+            number.isFinite, let bytes = Int(exactly: (number * Double(1 << unit)).rounded()), bytes >= 64 << 20
+        else { return nil }
+        return bytes
+    }
+
+    private func atStart() -> SettingKey {
+        var key = self
+        key.isLive = false
+        return key
+    }
+
     private static let day = 86_400.0
     private static let seconds = "seconds"
 
     /// Every key there is: the check of the file and the reading of the values both go by this list.
     static let all: [SettingKey] = [
-        text("spool.path", "a path"),
+        text("spool.path", "a path").atStart(),
         number("spool.settle_seconds", 0...3600, unit: seconds),
         number("spool.incomplete_seconds", 0...day, unit: seconds),
         number("spool.rescan_seconds", 1...3600, unit: seconds),
@@ -58,6 +79,7 @@ struct SettingKey: Sendable {
         number("models.*.loras.*.weight", -10...10, unit: "times its updates"),
         choice("compute", ComputePath.choices),
         integer("threads", 0...1024, unit: "threads (0: one a core)"),
+        size("memory_limit"),
         text("prepared_weights", "a folder"),
         choice("log_level", ["trace", "debug", "info", "notice", "warning", "error", "critical"]),
         choice("cache.mode", ["paper", "official"]),

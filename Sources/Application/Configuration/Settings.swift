@@ -25,12 +25,24 @@ public struct Settings: Sendable {
     public var compute: ComputePath
     /// Threads that work; 0 is one a core.
     public var threads: Int
+    /// The most memory that the process is to hold, in bytes, beside what files can be read into again; nil is no limit.
+    public var memoryLimit: Int?
     /// The folder where models' weights are kept as the engine reads them, if any.
     public var preparedWeights: String?
     /// What is logged.
     public var logLevel: Logger.Level
     /// How references become caches where a manifest does not say.
     public var cache: CacheOptions
+    /// Every key that has a value in some layer, and that value.
+    private var texts: [String: String] = [:]
+
+    /// The keys whose values differ from those of another configuration, sorted: those that a running daemon takes over, and
+    /// those that wait for its next start.
+    public func changes(from other: Settings) -> (live: [String], atStart: [String]) {
+        let keys = Set(texts.keys).union(other.texts.keys).filter { texts[$0] != other.texts[$0] }.sorted()
+        func isLive(_ key: String) -> Bool { SettingKey.matching(key)?.isLive ?? true }
+        return (keys.filter(isLive), keys.filter { !isLive($0) })
+    }
 
     /// Reads the configuration.
     ///
@@ -111,6 +123,7 @@ public struct Settings: Sendable {
 
         compute = try values.string("compute").flatMap(ComputePath.init(rawValue:)) ?? .best
         threads = try values.integer("threads") ?? 0
+        memoryLimit = try values.string("memory_limit").flatMap(SettingKey.bytes(in:))
         preparedWeights = try values.string("prepared_weights").map { Self.absolute($0, relativeTo: folder) }
         logLevel = try values.string("log_level").flatMap(Logger.Level.init(rawValue:)) ?? .info
 
@@ -122,6 +135,10 @@ public struct Settings: Sendable {
         cache.tokens = try values.string("cache.tokens").flatMap(CacheOptions.Tokens.init(rawValue:)) ?? cache.tokens
         cache.elementType =
             try values.string("cache.element_type").flatMap(StoredElementType.init(rawValue:)) ?? cache.elementType
+        let fixed = SettingKey.all.map(\.name).filter { !$0.contains("*") }
+        for key in Set(fixed + (file?.values.keys.map { $0 } ?? []) + overrides.keys) {
+            texts[key] = try values.string(key)
+        }
     }
 
     private static func absolute(_ path: String, relativeTo folder: String? = nil) -> String {

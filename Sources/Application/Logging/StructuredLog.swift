@@ -1,23 +1,38 @@
 import Foundation
 import Logging
 import Spool
+import Synchronization
 
-/// Writes log lines to standard error: `level=info msg="set published" job=2026...`, one event a line, values quoted where
-/// needed, control characters escaped. Under systemd each line begins with its priority, `<6>`, which journald takes off
-/// (sd-daemon(3)), and carries no time, which journald adds.
+/// Makes log lines: `level=info msg="set published" job=2026...`, one event a line, values quoted where needed, control
+/// characters escaped. Under systemd each line begins with its priority, `<6>`, which journald takes off (sd-daemon(3)), and
+/// carries no time, which journald adds.
 public struct StructuredLog: LogHandler {
     /// Metadata of every line.
     public var metadata: Logger.Metadata = [:]
-    /// What is written.
-    public var logLevel: Logger.Level
+    /// What is written; nil follows ``level``.
+    private var ownLevel: Logger.Level?
     private let label: String
     private let isJournal: Bool
+    private let sink: LogSink
+
+    /// What all handlers write that have no level of their own; may be changed at any time.
+    public static var level: Logger.Level {
+        get { levels.withLock { $0 } }
+        set { levels.withLock { $0 = newValue } }
+    }
+    private static let levels = Mutex(Logger.Level.info)
 
     /// A handler for one label.
-    public init(label: String, level: Logger.Level) {
+    public init(label: String, sink: LogSink = .standardError) {
         self.label = label
-        logLevel = level
+        self.sink = sink
         isJournal = ProcessInfo.processInfo.environment["JOURNAL_STREAM"] != nil
+    }
+
+    /// What is written.
+    public var logLevel: Logger.Level {
+        get { ownLevel ?? Self.level }
+        set { ownLevel = newValue }
     }
 
     /// Metadata by key.
@@ -26,13 +41,19 @@ public struct StructuredLog: LogHandler {
         set { metadata[key] = newValue }
     }
 
-    /// Writes one line.
+    /// Hands one line to the sink.
     public func log(event: LogEvent) {
-        let time = isJournal ? "<\(event.level.priority)>" : "time=\(Timestamp(Date().timeIntervalSince1970).text) "
-        var line = time + "level=\(event.level.rawValue) module=\(label) msg=\(Self.quoted("\(event.message)"))"
-        let all = metadata.merging(event.metadata ?? [:]) { $1 }
-        for (key, value) in all.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(Self.quoted("\(value)"))" }
-        FileHandle.standardError.write(Data((line + "\n").utf8))
+        let fields = metadata.merging(event.metadata ?? [:]) { $1 }
+        sink.write(line("\(event.message)", event.level, fields)) { dropped in
+            line("the log could not be written for a while", .warning, ["dropped_lines": "\(dropped)"])
+        }
+    }
+
+    private func line(_ message: String, _ level: Logger.Level, _ fields: Logger.Metadata) -> String {
+        let start = isJournal ? "<\(level.priority)>" : "time=\(Timestamp(Date().timeIntervalSince1970).text) "
+        var line = start + "level=\(level.rawValue) module=\(label) msg=\(Self.quoted(message))"
+        for (key, value) in fields.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(Self.quoted("\(value)"))" }
+        return line + "\n"
     }
 
     static func quoted(_ text: String) -> String {

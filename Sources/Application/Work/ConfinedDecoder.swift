@@ -37,7 +37,7 @@ public enum ConfinedDecoder {
         var status = stat()
         guard fstat(file, &status) == 0 else { throw systemError("fstat", path) }
         guard status.st_mode & S_IFMT == S_IFREG else {
-            throw JobRunner.rendererError(
+            throw RendererError(
                 RasterError(
                     path: path, cause: .unsupported, place: "file type", found: "something that is no regular file",
                     expected: "a regular file"))
@@ -70,7 +70,7 @@ public enum ConfinedDecoder {
             let parts = String(decoding: try answer(length), as: UTF8.self)
                 .split(separator: "\0", omittingEmptySubsequences: false)
             guard parts.count == 3 else { throw nonsense }
-            throw JobRunner.rendererError(
+            throw RendererError(
                 RasterError(
                     path: path, cause: cause, place: String(parts[0]), found: String(parts[1]),
                     expected: String(parts[2])))
@@ -104,13 +104,13 @@ public enum ConfinedDecoder {
     }
 
     fileprivate static func rejected(_ found: String, _ path: String) -> RendererError {
-        JobRunner.rendererError(
+        RendererError(
             RasterError(path: path, cause: .corrupt, place: "picture", found: found, expected: "a sound one"))
     }
 
     fileprivate static func systemError(_ operation: String, _ path: String) -> RendererError {
         let code = errno
-        return JobRunner.rendererError(
+        return RendererError(
             RasterError(
                 path: path, cause: .system(code: code), place: operation,
                 found: "\(String(cString: strerror(code))) (errno \(code))"))
@@ -246,16 +246,14 @@ private final class DecoderProcess {
         var failure: RendererError?
         let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
             while done < count {
-                var event = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
-                let ready = poll(&event, 1, 100)
-                if ready <= 0 {
-                    if shouldStop() { failure = .stopped }
-                    if ContinuousClock.now > deadline {
-                        failure = ConfinedDecoder.rejected("a picture whose decoder does not come to an end", path)
-                    }
-                    if failure != nil { return }
-                    continue
+                // Before every piece: a decoder that was taken over may send a byte now and then, for ever.
+                if shouldStop() { failure = .stopped }
+                if ContinuousClock.now > deadline {
+                    failure = ConfinedDecoder.rejected("a picture whose decoder does not come to an end", path)
                 }
+                if failure != nil { return }
+                var event = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
+                if poll(&event, 1, 100) <= 0 { continue }
                 let got = Glibc.read(output, buffer.baseAddress.map { $0 + done }, count - done)
                 if got < 0, errno == EINTR { continue }
                 if got <= 0 { return }

@@ -19,6 +19,7 @@ public struct ImageDocument {
             "image": .integer(request.image.index),
             "model_sha256": .string(pipeline.modelHash),
             "adapter_sha256": pipeline.adapterHash.map(JSON.string),
+            "identity": .string(pipeline.identity),
             "init_image_sha256": request.initialImage.map { .string($0.sha256) },
         ])
         let strength =

@@ -11,20 +11,20 @@ import TensorEngine
 
 /// The only place where the spool and the method meet: carries out the spool's requests with a `Pipeline`.
 ///
-/// All methods but `check` run on one thread, the renderer's; the pipeline lives there and is made at its first use. One
-/// model is in memory at a time.
+/// All methods but `check` and `reload` run on one thread, the renderer's; the pipeline lives there and is made at its first
+/// use. One model is in memory at a time.
 public final class JobRunner: Renderer, @unchecked Sendable {
     // Unchecked: `settings` is behind a lock, the variables are touched by the renderer's thread alone.
     private let settings: Mutex<Settings>
-    private let logger: Logger
-    private var loaded: (name: String, files: ModelFiles, compute: ComputePath, pipeline: Pipeline)?
-    private var keepsWeights = true
-    private var hashes: (folder: String?, known: WeightHashes)?
+    private let models: ModelShelf
+    private var sheets = SheetMaker()
+    /// The picture that the images of a job begin with, as it was decoded for the first of them.
+    private var initialImage: (image: InitialImage, state: FileIdentity?, picture: Raster)?
 
     /// A runner for the models of a configuration.
     public init(_ settings: Settings, logger: Logger = Logger(label: "renderer")) {
         self.settings = Mutex(settings)
-        self.logger = logger
+        models = ModelShelf(logger: logger)
     }
 
     /// Takes over a new configuration from the next piece of work on.
@@ -37,48 +37,68 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         _ = try model(named: manifest.model)
     }
 
+    /// All that pictures of a model depend on besides their requests (``Pipeline/identity``); loads the model if need be.
+    public func identity(
+        model: String?, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> String {
+        try pipeline(for: model, progress, shouldStop).identity
+    }
+
     /// The cache's identity: model, preprocessing, timestep, prompt and seed.
-    public func cacheIdentity(model: String?, settings: CacheSettings) throws(RendererError) -> String {
-        try pipeline(for: model).cacheIdentity(options(settings))
+    public func cacheIdentity(
+        model: String?, settings: CacheSettings, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> String {
+        try pipeline(for: model, progress, shouldStop).cacheIdentity(options(settings))
     }
 
     /// Makes a `.dcache` of a subject's references.
     public func encode(
         _ request: EncodeRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) {
-        let references = try decode(request.references, shouldStop)
-        progress(RenderProgress(phase: "loading", step: 0, steps: 0))
-        let pipeline = try pipeline(for: request.model)
-        do {
+        let pipeline = try pipeline(for: request.model, progress, shouldStop)
+        var references: [Raster] = []
+        for (index, path) in request.references.enumerated() {
+            let step = RenderProgress(phase: "reading pictures", step: index, steps: request.references.count)
+            references.append(try decode(path, step, progress, shouldStop))
+        }
+        try withModel { () throws(any Error) in
             let writer = try pipeline.makeCache(
                 of: references, subject: request.subject, options: options(request.settings),
                 progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }, shouldStop: shouldStop)
             try writer.write(toPath: request.output)
-        } catch { throw Self.rendererError(error) }
+        }
     }
 
     /// Makes one image of a job.
     public func render(
         _ request: RenderRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage {
-        progress(RenderProgress(phase: "loading", step: 0, steps: request.manifest.inferenceSteps))
-        let pipeline = try pipeline(for: request.manifest.model)
+        let pipeline = try pipeline(for: request.manifest.model, progress, shouldStop)
+        let name = try model(named: request.manifest.model).name
+        if let expected = request.identity, expected != pipeline.identity {
+            throw .changed(
+                message: "model '\(name)' is not what the first pictures of the set were made with: "
+                    + "found \(pipeline.identity), expected \(expected)")
+        }
         let clock = ContinuousClock()
         let start = clock.now
         var decodeStart: ContinuousClock.Instant?
-        do {
+        var keptStep = 0
+        return try withModel { () throws(any Error) in
             let image = try pipeline.generate(
-                try imageRequest(request, shouldStop),
+                try imageRequest(request, progress, shouldStop),
                 resume: request.checkpoint.load(),
                 progress: { phase, step, steps in
-                    if phase == "decoding" { decodeStart = clock.now }
+                    if phase == "decoding", decodeStart == nil { decodeStart = clock.now }
                     progress(RenderProgress(phase: phase, step: step, steps: steps))
                 },
                 checkpoint: { step, state in
-                    if request.checkpoint.isDue() { request.checkpoint.save(state(), step) }
+                    // Work that is about to be stopped is kept whether it is time or not.
+                    guard step > keptStep, request.checkpoint.isDue() || shouldStop() else { return }
+                    request.checkpoint.save(state(), step)
+                    keptStep = step
                 }, shouldStop: shouldStop)
             let end = clock.now
-            let name = try model(named: request.manifest.model).name
             let document = ImageDocument(
                 request: request, pipeline: pipeline, modelName: name, size: (image.width, image.height))
             let output = request.manifest.output
@@ -89,20 +109,21 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 : try image.encodedJPEG(quality: output.quality, metadata: metadata)
             try Self.write(bytes, to: request.output)
             let written = clock.now
-            keepWeights(
+            models.keepWeights(
                 of: pipeline, progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) },
                 shouldStop: shouldStop)
             let decoding = decodeStart ?? end
             var facts = [
                 "model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue,
+                "identity": pipeline.identity,
             ]
             facts["adapter_sha256"] = pipeline.adapterHash
             return RenderedImage(
                 seconds: [
                     "denoise": start.seconds(to: decoding), "decode": decoding.seconds(to: end),
                     "write": end.seconds(to: written),
-                ], metadata: facts)
-        } catch { throw Self.rendererError(error) }
+                ], metadata: facts, identity: pipeline.identity)
+        }
     }
 
     /// Whether a `.dcache` is whole: its hash is the one it names.
@@ -112,21 +133,16 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     public func makeGrid(
         _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) {
+        let step = RenderProgress(phase: "contact sheet", step: 0, steps: request.references.count)
+        let sheet = try sheets.sheet(request, progress: progress, shouldStop: shouldStop) {
+            path throws(RendererError) in try decode(path, step, progress, shouldStop)
+        }
+        let output = request.manifest.output
         do {
-            let images = try request.images.map { path throws(RasterError) in try Raster.decode(path: path) }
-            let references = try decode(request.references.map(\.path)) { false }
-            let prompts = request.manifest.images(seed: 0).map(\.prompt)
-            guard
-                let sheet = ContactSheet(
-                    references: zip(references, request.references).map { .init($0, caption: $1.subject) },
-                    pictures: zip(images, prompts).map { .init($0, caption: $1) })
-            else { throw RendererError.transient(message: "a contact sheet of no pictures cannot be made") }
-            let grid = sheet.rendered()
-            let output = request.manifest.output
-            try Self.write(
-                output.format == .png ? try grid.encodedPNG() : try grid.encodedJPEG(quality: output.quality),
-                to: request.output)
-        } catch { throw Self.rendererError(error) }
+            let bytes =
+                output.format == .png ? try sheet.encodedPNG() : try sheet.encodedJPEG(quality: output.quality)
+            try Self.write(bytes, to: request.output)
+        } catch { throw RendererError(error) }
     }
 
     // MARK: Models
@@ -162,47 +178,28 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         return options
     }
 
-    /// The pipeline of a model, loaded if it is not the one in memory.
-    func pipeline(for name: String?) throws(RendererError) -> Pipeline {
-        let (name, files) = try model(named: name)
-        let (compute, threads, folder) = settings.withLock { ($0.compute, $0.threads, $0.preparedWeights) }
-        if let loaded, loaded.files == files, loaded.compute == compute { return loaded.pipeline }
-        loaded = nil
-        // The number of threads belongs to the thread that calls, so it is set here and not at start-up.
-        Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
-        do {
-            if let folder {
-                try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-            }
-            let identity = try files.weightFiles().compactMap(WeightHashes.FileIdentity.init)
-            var known = hashes.flatMap { $0.folder == folder ? $0.known : nil } ?? WeightHashes(folder: folder)
-            let pipeline = try Pipeline(
-                files: files, path: compute, modelHash: known[identity], weightsFolder: folder)
-            known.remember(identity, pipeline.modelHash)
-            hashes = (folder, known)
-            loaded = (name, files, compute, pipeline)
-            keepsWeights = true
-            return pipeline
-        } catch { throw Self.rendererError(error) }
+    private func pipeline(
+        for name: String?, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws(RendererError) -> Pipeline {
+        let files = try model(named: name).files
+        return try models.pipeline(
+            of: files, settings.withLock { $0 },
+            progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }, shouldStop: shouldStop)
     }
 
-    /// Prepares the model's next start; where that fails, this one's work is as good as ever, and it is not tried again.
-    private func keepWeights(of pipeline: Pipeline, progress: Pipeline.Progress, shouldStop: () -> Bool) {
-        guard keepsWeights else { return }
-        do {
-            guard let kept = try pipeline.keepWeights(progress: progress, shouldStop: shouldStop) else { return }
-            logger.info("weights prepared", metadata: ["file": "\(kept.path)", "megabytes": "\(kept.bytes >> 20)"])
-        } catch DreamCacheError.stopped {
-            return
-        } catch {
-            keepsWeights = false
-            logger.warning("weights not prepared; the next start converts them again", metadata: ["error": "\(error)"])
+    /// Runs work on the model in memory, which is given up where its error says that it is of no more use.
+    private func withModel<R>(_ work: () throws -> R) throws(RendererError) -> R {
+        do { return try work() } catch {
+            models.giveUp(after: error)
+            throw RendererError(error)
         }
     }
 
     // MARK: Between the spool's terms and the method's
 
-    private func imageRequest(_ request: RenderRequest, _ shouldStop: () -> Bool) throws -> ImageRequest {
+    private func imageRequest(
+        _ request: RenderRequest, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws -> ImageRequest {
         let manifest = request.manifest
         var image = ImageRequest(prompt: request.image.prompt, seed: UInt64(clamping: request.image.seed))
         image.negativePrompt = manifest.negativePrompt
@@ -218,31 +215,51 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         image.height = manifest.height
         for cache in request.caches { image.caches.append(try FeatureCache.open(cache.path)) }
         if let initial = request.initialImage {
-            image.initialImage = try ConfinedDecoder.decode(path: initial.path, shouldStop: shouldStop)
+            image.initialImage = try picture(of: initial, progress, shouldStop)
             image.strength = manifest.initialImage?.strength ?? InitialImageUse.defaultStrength
         }
         return image
     }
 
-    private func decode(_ paths: [String], _ shouldStop: () -> Bool) throws(RendererError) -> [Raster] {
-        do {
-            return try paths.map { path in
-                var picture = try ConfinedDecoder.decode(path: path, shouldStop: shouldStop)
-                let url = URL(fileURLWithPath: path)
-                let mask = url.deletingLastPathComponent().appendingPathComponent(
-                    Raster.maskName(for: url.lastPathComponent)
-                ).path
-                if FileManager.default.fileExists(atPath: mask) {
-                    let mask = (path: mask, raster: try ConfinedDecoder.decode(path: mask, shouldStop: shouldStop))
-                    picture = try picture.masked(by: mask.raster, path: mask.path)
-                }
-                return picture
+    private func picture(
+        of initial: InitialImage, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws(RendererError) -> Raster {
+        let state = FileIdentity(path: initial.path)
+        if let known = initialImage, known.image == initial, known.state == state, state != nil {
+            return known.picture
+        }
+        initialImage = nil
+        let step = RenderProgress(phase: "reading pictures", step: 0, steps: 1)
+        let picture = try ConfinedDecoder.decode(path: initial.path) {
+            progress(step)
+            return shouldStop()
+        }
+        initialImage = (initial, state, picture)
+        return picture
+    }
+
+    /// Reads a reference, with its mask where there is one; `step` is reported as long as that takes.
+    private func decode(
+        _ path: String, _ step: RenderProgress, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws(RendererError) -> Raster {
+        func decoded(_ path: String) throws(RendererError) -> Raster {
+            progress(step)
+            return try ConfinedDecoder.decode(path: path) {
+                progress(step)
+                return shouldStop()
             }
-        } catch { throw Self.rendererError(error) }
+        }
+        let picture = try decoded(path)
+        let url = URL(fileURLWithPath: path)
+        let mask = url.deletingLastPathComponent().appendingPathComponent(
+            Raster.maskName(for: url.lastPathComponent)
+        ).path
+        guard FileManager.default.fileExists(atPath: mask) else { return picture }
+        do { return try picture.masked(by: try decoded(mask), path: mask) } catch { throw RendererError(error) }
     }
 
     private static func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
-        func failure(_ operation: String) -> RendererError { systemError(errno, "\(operation) \(path)") }
+        func failure(_ operation: String) -> RendererError { RendererError(errno: errno, "\(operation) \(path)") }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw failure("create") }
         var done = 0
@@ -259,43 +276,6 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             done += count
         }
         guard close(descriptor) == 0 else { throw failure("close") }
-    }
-
-    private static func systemError(_ code: Int32, _ operation: String) -> RendererError {
-        let message = "\(operation): \(String(cString: strerror(code)))"
-        let machine: Set<Int32> = [ENOSPC, EDQUOT, EIO, EROFS, EMFILE, ENFILE, ENOMEM]
-        return machine.contains(code) ? .environment(message: message) : .transient(message: message)
-    }
-
-    /// Whose fault an error is, which decides what becomes of the job.
-    static func rendererError(_ error: any Error) -> RendererError {
-        switch error {
-        case let error as RendererError: error
-        case DreamCacheError.stopped: .stopped
-        case DreamCacheError.request(let field, _, _): .rejected(field: "$.\(field)", message: "\(error)")
-        case DreamCacheError.schedule(let schedule): .rejected(field: "$.\(schedule.field)", message: "\(error)")
-        case DreamCacheError.raster(let error): rendererError(error)
-        case DreamCacheError.diffusion(.checkpoint(let error)): rendererError(error)
-        case DreamCacheError.diffusion(.engine(.outOfMemory)): .environment(message: "\(error)")
-        case DreamCacheError.diffusion, DreamCacheError.mismatch: .unavailable(message: "\(error)")
-        case let error as CheckpointError:
-            switch error.cause {
-            case .system(let code) where code != ENOENT && code != EACCES: systemError(code, error.path)
-            default: .unavailable(message: "\(error)")
-            }
-        case let error as RasterError:
-            if case .system(let code) = error.cause { systemError(code, error.path) } else { rejected(error) }
-        default: .transient(message: "\(error)")
-        }
-    }
-
-    /// A picture at fault, named without its folders, which are the daemon's own.
-    private static func rejected(_ error: RasterError) -> RendererError {
-        let name = URL(fileURLWithPath: error.path).lastPathComponent
-        let clean = RasterError(
-            path: name, cause: error.cause, place: error.place, found: error.found, expected: error.expected)
-        // The field says the name already.
-        return .rejected(field: name, message: String("\(clean)".dropFirst(name.count + 2)))
     }
 }
 

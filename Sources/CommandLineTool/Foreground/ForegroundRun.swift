@@ -93,12 +93,19 @@ struct ForegroundRun {
             let path = making.appendingPathComponent(manifest.gridFileName).path
             let files = plans.map { making.appendingPathComponent(manifest.fileName(image: $0.index)).path }
             let references = try references(of: manifest, source)
-            try translated {
+            let request = GridRequest(manifest: manifest, references: references, images: files, output: path)
+            do {
                 try runner.makeGrid(
-                    GridRequest(manifest: manifest, references: references, images: files, output: path),
-                    progress: { _ in }, shouldStop: { false })
+                    request, progress: { progress(plans.count - 1, plans.count, $0) },
+                    shouldStop: { Interruption.isRequested })
+                grid = .object(["file": .string(manifest.gridFileName), "sha256": .string(try Self.digest(path))])
+            } catch RendererError.stopped {
+                throw Failure(code: .failed, message: "interrupted")
+            } catch {
+                // A sheet is a convenience, and never costs a set.
+                try? FileManager.default.removeItem(atPath: path)
+                Terminal.note("dreamcache: no contact sheet: \(error)")
             }
-            grid = .object(["file": .string(manifest.gridFileName), "sha256": .string(try Self.digest(path))])
         }
         let result = JSON.object([
             "version": .integer(1), "seed": .integer(seed), "images": .array(images), "grid": grid,

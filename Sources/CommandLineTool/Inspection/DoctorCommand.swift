@@ -104,10 +104,7 @@ struct DoctorCommand: ParsableCommand {
                     what: "spool", isWell: isWell || folder != "",
                     detail: isWell ? path : "\(path): \(reason)\(folder == "" ? "" : "; the daemon makes it")"))
         }
-        var space = statvfs()
-        if statvfs(root, &space) == 0 {
-            let free = Int(
-                clamping: UInt64(space.f_bavail).multipliedReportingOverflow(by: UInt64(space.f_frsize)).partialValue)
+        if let free = try? FreeSpace.bytes(at: root) {
             findings.append(
                 Finding(
                     what: "space", isWell: free >= configuration.minimumFreeBytes,

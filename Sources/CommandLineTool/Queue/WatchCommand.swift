@@ -25,7 +25,8 @@ struct WatchCommand: ParsableCommand {
                 if isLive {
                     // Home, each line cleared to its end, then whatever was below.
                     let lines = view.map { $0 + "\u{1B}[K" }.joined(separator: "\n")
-                    FileHandle.standardOutput.write(Data(("\u{1B}[H" + lines + "\n\u{1B}[J").utf8))
+                    print("\u{1B}[H" + lines + "\n\u{1B}[J", terminator: "")
+                    fflush(nil)
                     usleep(UInt32(max(0.1, min(interval, 60)) * 1e6))
                 } else {
                     view.forEach(Terminal.result)

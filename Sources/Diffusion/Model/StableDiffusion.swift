@@ -1,4 +1,5 @@
 import Checkpoint
+import Foundation
 import TensorEngine
 
 /// A latent diffusion model in memory: tokenizer, text encoder, U-Net and autoencoder on one engine.
@@ -43,9 +44,11 @@ public final class StableDiffusion {
     /// - Parameters:
     ///   - path: the file or folder.
     ///   - yaml: as ``Options/yaml``.
+    ///   - inspect: given the parameters of which the model was made, while the files are at hand.
     /// - Throws: `DiffusionError`; all missing, unused and misshapen tensors in one error, under the names the files have.
     public static func load(
-        checkpoint path: String, yaml: String? = nil, options: Options = Options(), engine: Engine
+        checkpoint path: String, yaml: String? = nil, options: Options = Options(), engine: Engine,
+        inspect: (ParameterStore) throws(CheckpointError) -> Void = { _ in }
     ) throws(DiffusionError) -> StableDiffusion {
         var options = options
         options.yaml = yaml ?? options.yaml
@@ -101,6 +104,7 @@ public final class StableDiffusion {
         let model = try StableDiffusion(
             store, configuration, tokenizer: tokenizer, ignoring: ignored, engine: engine)
         for update in updates { try update.finish() }
+        do { try inspect(store) } catch { throw .checkpoint(error) }
         return model
     }
 
@@ -121,6 +125,20 @@ public final class StableDiffusion {
     public static func weightFiles(of path: String, variant: String? = nil) throws(DiffusionError) -> [String] {
         guard DiffusersFolder.isFolder(path) else { return [path] }
         return try DiffusersFolder(path: path, variant: variant).weightFiles.map { DiffusersFolder.join(path, $0) }
+    }
+
+    /// The files that say how the weights are used: of a folder its configurations and the tokenizer's tables, of a single
+    /// file the yaml, if there is one.
+    public static func describingFiles(of path: String, yaml: String? = nil) -> [String] {
+        guard DiffusersFolder.isFolder(path) else {
+            return [yaml ?? LDMCheckpoint.sibling(of: path)].compactMap(\.self)
+        }
+        return ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"].flatMap { part in
+            let folder = DiffusersFolder.join(path, part)
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+            return names.filter { ($0.hasSuffix(".json") && !$0.contains(".index.")) || $0.hasSuffix(".txt") }
+                .sorted().map { DiffusersFolder.join(folder, $0) }
+        }
     }
 
     /// Builds the model from parameters in LDM naming, or from a random store.

@@ -21,13 +21,19 @@ public final class Adapter {
     /// Loads the authors' `.pt`, or a safetensors file with the same keys:
     /// `diffusion_model.<site>.transformer_blocks.0.{attn_mem.to_q,to_k,to_v,to_out.0,norm2_mem,linear_cat}`.
     ///
+    /// - Parameter inspect: given the parameters of which it was made.
     /// - Throws: an adapter of another base is refused by name; otherwise one error lists all missing, unused and misshapen
     ///   tensors.
-    public init(path: String, for model: StableDiffusion, engine: Engine) throws(DreamCacheError) {
+    public init(
+        path: String, for model: StableDiffusion, engine: Engine,
+        inspect: (ParameterStore) throws(CheckpointError) -> Void = { _ in }
+    ) throws(DreamCacheError) {
         let file = try AdapterFile(path: path)
         try file.check(model)
         self.path = path
-        sites = try Self.sites(ParameterStore(file.checkpoint), model.unet, engine)
+        let store = ParameterStore(file.checkpoint)
+        sites = try Self.sites(store, model.unet, engine)
+        do { try inspect(store) } catch { throw DreamCacheError(.checkpoint(error)) }
     }
 
     /// Builds an adapter from parameters, or from a random store.

@@ -52,18 +52,22 @@ public struct FeatureCache: Sendable {
     static func tensorName(_ site: InjectionSite, _ reference: Int) -> String { "sites.\(site.name).\(reference)" }
 
     /// Opens and verifies a `.dcache`: its format, its version, and the hash of its data.
-    /// - Throws: `DreamCacheError.mismatch` naming what is wrong, or the error of the safetensors reader.
+    /// - Throws: `DreamCacheError.cache` naming what is wrong, or the errno where the machine could not read it.
     public static func open(_ path: String) throws(DreamCacheError) -> FeatureCache {
         let file: Checkpoint
-        do { file = try Checkpoint.open(path) } catch { throw .diffusion(.checkpoint(error)) }
+        do { file = try Checkpoint.open(path) } catch {
+            // One that is gone, or no such file at all, is made again; for the machine's own trouble it is kept.
+            if case .system(let code) = error.cause, code != ENOENT { throw .diffusion(.checkpoint(error)) }
+            throw .cache(path: path, field: error.place, found: error.found, expected: error.expected)
+        }
         guard file.metadata[Key.formatVersion.rawValue] == "1" else {
-            throw .mismatch(
+            throw .cache(
                 path: path, field: Key.formatVersion.rawValue,
                 found: file.metadata[Key.formatVersion.rawValue] ?? "nothing", expected: "1")
         }
         let hash = file.withUnsafeDataSection { hexadecimal(SHA256.hash(data: $0)) }
         guard let expected = file.metadata[Key.data.rawValue], expected == hash else {
-            throw .mismatch(
+            throw .cache(
                 path: path, field: "data section", found: "SHA-256 \(hash)",
                 expected: file.metadata[Key.data.rawValue] ?? "a hash under \(Key.data.rawValue)")
         }
@@ -73,22 +77,22 @@ public struct FeatureCache: Sendable {
     }
 
     /// Checks that the cache was made with this model and has all of its sites.
-    /// - Throws: `DreamCacheError.mismatch` naming the first difference.
+    /// - Throws: `DreamCacheError.cache` naming the first difference.
     public func check(modelHash: String, sites: [InjectionSite]) throws(DreamCacheError) {
         guard self[.baseModel] == modelHash else {
-            throw .mismatch(
+            throw .cache(
                 path: path, field: Key.baseModel.rawValue, found: self[.baseModel] ?? "nothing",
                 expected: "\(modelHash), the model in use")
         }
         guard referenceCount > 0 else {
-            throw .mismatch(path: path, field: "tensors", found: "no references", expected: "at least one")
+            throw .cache(path: path, field: "tensors", found: "no references", expected: "at least one")
         }
         for site in sites {
             for reference in 0..<referenceCount {
                 let name = Self.tensorName(site, reference)
                 let shape = tensors[name]?.shape
                 guard let shape, shape.count == 2, shape[0] > 0, shape[1] == site.channels else {
-                    throw .mismatch(
+                    throw .cache(
                         path: path, field: name, found: shape.map { "shape \($0)" } ?? "no such tensor",
                         expected: "shape [tokens, \(site.channels)]")
                 }
@@ -126,30 +130,5 @@ public struct FeatureCache: Sendable {
         }
         writer.metadata[Key.data.rawValue] = hexadecimal(hash.finalize())
         return writer
-    }
-}
-
-/// Lower-case hexadecimal digits of a digest.
-package func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
-    digest.map { byte in
-        let digits = String(byte, radix: 16)
-        return byte < 16 ? "0" + digits : digits
-    }.joined()
-}
-
-/// SHA-256 of a file's bytes, in lower-case hexadecimal; read a piece at a time.
-package func sha256(ofFile path: String) throws(DreamCacheError) -> String {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .diffusion(.checkpoint(.system("open", path))) }
-    defer { close(descriptor) }
-    var hash = SHA256()
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 8 << 20, alignment: 64)
-    defer { buffer.deallocate() }
-    while true {
-        let count = read(descriptor, buffer.baseAddress, buffer.count)
-        if count < 0, errno == EINTR { continue }
-        guard count >= 0 else { throw .diffusion(.checkpoint(.system("read", path))) }
-        if count == 0 { return hexadecimal(hash.finalize()) }
-        hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
     }
 }

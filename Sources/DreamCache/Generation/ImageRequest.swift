@@ -56,25 +56,28 @@ public struct DenoisingState: Sendable {
     public var step: Int { sampler.position }
 
     private struct Document: Codable {
+        /// Of the model; see ``Pipeline/identity``.
+        var identity: String
         var latent: Data
         var sampler: Sampler.State
         var generator: Data
     }
 
-    /// The state as bytes; whoever keeps them guards them against damage.
-    public func encoded() -> [UInt8] {
+    /// The state as bytes, for a model of this identity; whoever keeps them guards them against damage.
+    public func encoded(identity: String) -> [UInt8] {
         let document = Document(
-            latent: latent.withUnsafeBytes { Data($0) }, sampler: sampler, generator: Data(generator.state))
+            identity: identity, latent: latent.withUnsafeBytes { Data($0) }, sampler: sampler,
+            generator: Data(generator.state))
         let encoder = PropertyListEncoder()
         encoder.outputFormat = .binary
         // Encoding plain data cannot fail; an empty state would be refused on decoding.
         return (try? encoder.encode(document)).map { [UInt8]($0) } ?? []
     }
 
-    /// The state of `encoded()`, or nil where the bytes are none: the image then begins anew.
-    public init?(decoding bytes: [UInt8], latentCount: Int) {
+    /// The state of `encoded(identity:)`, or nil where the bytes are none, or another model's: the image then begins anew.
+    public init?(decoding bytes: [UInt8], identity: String, latentCount: Int) {
         guard let document = try? PropertyListDecoder().decode(Document.self, from: Data(bytes)),
-            document.latent.count == latentCount * MemoryLayout<Float>.size,
+            document.identity == identity, document.latent.count == latentCount * MemoryLayout<Float>.size,
             let generator = try? RandomGenerator(state: [UInt8](document.generator))
         else { return nil }
         latent = [Float](unsafeUninitializedCapacity: latentCount) { buffer, count in

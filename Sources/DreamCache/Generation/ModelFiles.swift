@@ -1,5 +1,6 @@
 import Crypto
 import Diffusion
+import Foundation
 
 /// The files of a model, and what of them is taken.
 public struct ModelFiles: Sendable, Hashable {
@@ -45,26 +46,46 @@ public struct ModelFiles: Sendable, Hashable {
         }
     }
 
+    /// All files that a model is made of: weights, what describes them, adapter, LoRAs.
+    public func allFiles() throws(DreamCacheError) -> [String] {
+        try weightFiles() + describingFiles() + [adapter].compactMap(\.self) + loras.map(\.path)
+    }
+
+    /// The files that say how the base model's weights are used.
+    func describingFiles() -> [String] { StableDiffusion.describingFiles(of: checkpoint, yaml: yaml) }
+
     /// What identifies the base model: SHA-256 of a single file; of a folder, SHA-256 over the SHA-256 of each of its weight
     /// files, in hexadecimal, sorted, a line each.
-    public func weightsHash() throws(DreamCacheError) -> String {
+    public func weightsHash() throws(DreamCacheError) -> String { try weightsHash(KnownFiles(), .none) }
+
+    func weightsHash(_ known: KnownFiles, _ monitor: Monitor) throws(DreamCacheError) -> String {
         let files = try weightFiles()
-        if files == [checkpoint] { return try sha256(ofFile: checkpoint) }
-        let hashes = try files.map { file throws(DreamCacheError) in try sha256(ofFile: file) }
+        if files == [checkpoint] { return try known.sha256(of: checkpoint, monitor) }
+        let hashes = try files.map { file throws(DreamCacheError) in try known.sha256(of: file, monitor) }
         return Self.hash(of: hashes.sorted())
     }
 
     /// What a cache's features depend on: `weightsHash` alone where the model runs as its files have it, else together with
     /// all that changes its features.
-    func featureHash(weightsHash: String) throws(DreamCacheError) -> String {
+    func featureHash(
+        weightsHash: String, _ known: KnownFiles, _ monitor: Monitor
+    ) throws(DreamCacheError) -> String {
         var lines = [weightsHash]
         if usesEMA { lines.append("ema") }
         if clipSkip > 0 { lines.append("clip_skip \(clipSkip)") }
-        for lora in loras { lines.append("lora \(try sha256(ofFile: lora.path)) \(lora.weight)") }
+        for lora in loras { lines.append("lora \(try known.sha256(of: lora.path, monitor)) \(lora.weight)") }
         return lines.count == 1 ? weightsHash : Self.hash(of: lines)
     }
 
-    private static func hash(of lines: [String]) -> String {
+    /// SHA-256 over the names and bytes of ``describingFiles()``.
+    func descriptionHash(_ known: KnownFiles, _ monitor: Monitor) throws(DreamCacheError) -> String {
+        Self.hash(
+            of: try describingFiles().map { path throws(DreamCacheError) in
+                try known.sha256(of: path, monitor) + " " + URL(fileURLWithPath: path).lastPathComponent
+            })
+    }
+
+    static func hash(of lines: [String]) -> String {
         hexadecimal(SHA256.hash(data: Array(lines.map { $0 + "\n" }.joined().utf8)))
     }
 }

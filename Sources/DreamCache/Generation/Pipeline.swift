@@ -19,9 +19,16 @@ public final class Pipeline {
     /// What caches are bound to: ``modelHash`` where the model runs as its files have it, else another hash that also depends
     /// on the LoRAs and the other changes.
     public let featureHash: String
+    /// All that a picture's bytes depend on besides its request, as `name=value` entries in one line: the base model, what
+    /// changes it (``featureHash``: EMA, clip skip, LoRAs with their weights), adapter, the files that describe the weights
+    /// (yaml, configurations, tokenizer), prediction type, compute path, versions of what computes and this CPU's
+    /// instruction sets. Equal identities and equal requests give equal pictures; it is compared whole.
+    public let identity: String
     let trainingSchedule: TrainingSchedule
     /// Where the engine's weights are kept for the next start, if anywhere.
     private var preparedWeights: PreparedWeights?
+    /// The files that are mapped for as long as the pipeline lives.
+    private var weightFiles: Set<String> = []
     // What the last requests computed and the next may need again: keys and values of texts and caches, time embeddings,
     // posteriors of initial images by their pixels, and all that a denoiser prepared. A job has two prompts at a time.
     private var texts = Recent<String, TextKeys>(capacity: 4)
@@ -49,31 +56,91 @@ public final class Pipeline {
     /// - Parameters:
     ///   - files: where it is.
     ///   - path: who computes.
-    ///   - modelHash: what ``ModelFiles/weightsHash()`` gives, where the caller knows it; it is computed otherwise.
-    ///   - weightsFolder: where ``keepWeights()`` keeps the weights as the engine reads them, and where they are looked for.
+    ///   - known: what is known of the files already, and what is added to it.
+    ///   - weightsFolder: where ``keepWeights(progress:shouldStop:)`` keeps the weights as the engine reads them, and where
+    ///     they are looked for.
+    ///   - progress: called several times a second as long as the work goes on.
+    ///   - shouldStop: asked as often; true ends the work with `DreamCacheError.stopped`.
     /// - Throws: `DreamCacheError` listing what does not fit.
     public convenience init(
-        files: ModelFiles, path: ComputePath, modelHash: String? = nil, weightsFolder: String? = nil
+        files: ModelFiles, path: ComputePath, known: KnownFiles = KnownFiles(), weightsFolder: String? = nil,
+        progress: Progress = { _, _, _ in }, shouldStop: () -> Bool = { false }
     ) throws(DreamCacheError) {
         let engine = try onEngine { () throws(EngineError) in try Engine(path: path) }
-        let hash = if let modelHash { modelHash } else { try files.weightsHash() }
-        let featureHash = try files.featureHash(weightsHash: hash)
-        let adapterHash = try files.adapter.map { path throws(DreamCacheError) in try sha256(ofFile: path) }
-        let prepared = weightsFolder.map {
-            PreparedWeights(folder: $0, featureHash: featureHash, adapterHash: adapterHash, compute: path)
+        let parts = try Monitor.watching(progress, shouldStop) { monitor throws(DreamCacheError) in
+            engine.interruption = { monitor.isInterrupted() }
+            defer { engine.interruption = nil }
+            return try Self.load(files, engine, known, weightsFolder, monitor)
         }
+        try self.init(
+            model: parts.model, adapter: parts.adapter, modelHash: parts.hash, adapterHash: parts.adapterHash,
+            featureHash: parts.featureHash, description: parts.description)
+        preparedWeights = parts.prepared
+        weightFiles = parts.weightFiles.union([parts.prepared?.path].compactMap(\.self))
+    }
+
+    private struct Parts {
+        let model: StableDiffusion, adapter: Adapter?
+        let hash: String, adapterHash: String?, featureHash: String, description: String
+        let prepared: PreparedWeights?, weightFiles: Set<String>
+    }
+
+    private static func load(
+        _ files: ModelFiles, _ engine: Engine, _ known: KnownFiles, _ weightsFolder: String?, _ monitor: Monitor
+    ) throws(DreamCacheError) -> Parts {
+        try monitor.begin("hashing the model")
+        let hash = try files.weightsHash(known, monitor)
+        let featureHash = try files.featureHash(weightsHash: hash, known, monitor)
+        let adapterHash = try files.adapter.map { path throws(DreamCacheError) in try known.sha256(of: path, monitor) }
+        let prepared = try weightsFolder.map { folder throws(DreamCacheError) in
+            try PreparedWeights(
+                folder: folder, featureHash: featureHash, adapterHash: adapterHash, compute: engine.path, known, monitor
+            )
+        }
+        try monitor.begin("loading the model")
         // The probe of a model that does not say what it predicts runs without LoRAs, on weights of the same names.
         if files.loras.isEmpty { prepared?.serve(engine) }
+        var stores: [ParameterStore] = []
         let model = try onModel { () throws(DiffusionError) in
-            try StableDiffusion.load(checkpoint: files.checkpoint, options: files.options, engine: engine)
+            try StableDiffusion.load(checkpoint: files.checkpoint, options: files.options, engine: engine) {
+                stores.append($0)
+            }
         }
         prepared?.serve(engine)
         let adapter = try files.adapter.map { path throws(DreamCacheError) in
-            try Adapter(path: path, for: model, engine: engine)
+            try Adapter(path: path, for: model, engine: engine) { stores.append($0) }
         }
-        try self.init(
-            model: model, adapter: adapter, modelHash: hash, adapterHash: adapterHash, featureHash: featureHash)
-        preparedWeights = prepared
+        try checkFinite(files, stores, known, monitor)
+        let used = Set(try files.weightFiles() + [files.adapter].compactMap(\.self) + files.loras.map(\.path))
+        do { try MappedFiles.check(used.contains) } catch { throw .diffusion(.checkpoint(error)) }
+        return Parts(
+            model: model, adapter: adapter, hash: hash, adapterHash: adapterHash, featureHash: featureHash,
+            description: try files.descriptionHash(known, monitor), prepared: prepared, weightFiles: used)
+    }
+
+    /// Refuses weights with NaN or infinity among them, by name: a picture made of them would be black.
+    private static func checkFinite(
+        _ files: ModelFiles, _ stores: [ParameterStore], _ known: KnownFiles, _ monitor: Monitor
+    ) throws(DreamCacheError) {
+        let paths = try files.weightFiles() + [files.adapter].compactMap(\.self) + files.loras.map(\.path)
+        // Which of a file's tensors are taken depends on these two.
+        let what = "finite, ema \(files.usesEMA), clip skip \(files.clipSkip)"
+        try known.once(what, paths) { () throws(DreamCacheError) in
+            func progress(_ tensor: Int, _ tensors: Int) throws(CheckpointError) {
+                do { try monitor.begin("checking weights", tensor, of: tensors) } catch {
+                    throw CheckpointError(
+                        path: files.checkpoint, cause: .stopped, place: "", found: "a request to stop")
+                }
+            }
+            do throws(CheckpointError) {
+                for store in stores { try store.checkFinite(progress: progress) }
+                for lora in files.loras {
+                    for tensor in try Checkpoint.open(lora.path).tensors.values.sorted(by: { $0.name < $1.name }) {
+                        try tensor.checkFinite(path: lora.path)
+                    }
+                }
+            } catch { throw DreamCacheError(.checkpoint(error)) }
+        }
     }
 
     /// Keeps the weights as the engine reads them for the next start, if there are some that are not kept yet.
@@ -83,15 +150,26 @@ public final class Pipeline {
         progress: Progress = { _, _, _ in }, shouldStop: () -> Bool = { false }
     ) throws(DreamCacheError) -> (path: String, bytes: Int)? {
         guard let preparedWeights else { return nil }
-        let written = try preparedWeights.keep(
-            model.engine, progress: { progress("keeping weights", $0, $1) }, shouldStop: shouldStop)
+        let written = try Monitor.watching(progress, shouldStop) { monitor throws(DreamCacheError) in
+            try preparedWeights.keep(model.engine, monitor) { () throws(CheckpointError) in
+                try MappedFiles.check(weightFiles.contains)
+            }
+        }
         guard let size = written else { return nil }
         return (preparedWeights.path, size)
     }
 
+    /// Why weights that an earlier run kept are not used, if that is so.
+    public var preparedWeightsDamage: String? {
+        preparedWeights?.damage.map { "\(preparedWeights?.path ?? ""): \($0)" }
+    }
+
     /// A pipeline of parts already made, such as those of a random model.
+    ///
+    /// - Parameter description: what tells the files that describe the weights from others.
     public init(
-        model: StableDiffusion, adapter: Adapter?, modelHash: String, adapterHash: String?, featureHash: String? = nil
+        model: StableDiffusion, adapter: Adapter?, modelHash: String, adapterHash: String?, featureHash: String? = nil,
+        description: String = ""
     ) throws(DreamCacheError) {
         self.model = model
         self.adapter = adapter
@@ -99,7 +177,16 @@ public final class Pipeline {
         self.adapterHash = adapterHash
         self.featureHash = featureHash ?? modelHash
         do { trainingSchedule = try TrainingSchedule(model.configuration.schedule) } catch { throw .schedule(error) }
+        identity = [
+            "dreamcache=\(Self.numericsVersion)", "base=\(modelHash)", "features=\(self.featureHash)",
+            "adapter=\(adapterHash ?? "none")", "description=\(description)",
+            "prediction=\(model.configuration.schedule.predictionType.rawValue)",
+            "compute=\(model.engine.numericalIdentity)",
+        ].joined(separator: " ")
     }
+
+    /// Counts changes of the method that change the bytes of a picture.
+    private static let numericsVersion = 1
 
     /// Side of the pictures the model was trained on, in pixels.
     public var imageSize: Int { model.configuration.imageSize }
@@ -121,14 +208,23 @@ public final class Pipeline {
         guard !references.isEmpty else {
             throw .request(field: "references", found: "no pictures", expected: "at least one")
         }
+        return try watched(progress, shouldStop) { monitor throws(DreamCacheError) in
+            try makeCache(of: references, subject: subject, options: options, monitor)
+        }
+    }
+
+    private func makeCache(
+        of references: [Raster], subject: String, options: CacheOptions, _ monitor: Monitor
+    ) throws(DreamCacheError) -> SafetensorsWriter {
+        model.engine.beginPhase()
         let text = try textKeys(of: options.effectivePrompt)
         let time = try timeEmbeddings([Double(ReferencePass.timestep)])[0]
         let pass = ReferencePass(model, trainingSchedule)
         var features: [[InjectionSite: [Float]]] = []
         var hashes: [String] = []
         for (index, reference) in references.enumerated() {
-            if shouldStop() { throw .stopped }
-            progress("encoding", index, references.count)
+            try monitor.begin("encoding", index, of: references.count)
+            model.engine.beginPhase()
             let picture = reference.fitted(toSquare: imageSize, mode: options.fit)
             let foreground = try foreground(of: reference, index, options)
             hashes.append(picture.pixelHash + (foreground.map { "+" + $0.mask.pixelHash } ?? ""))
@@ -139,9 +235,13 @@ public final class Pipeline {
                 let downscale = model.configuration.autoencoder.downscale
                 for (site, all) in tokens { tokens[site] = foreground.kept(all, at: site, downscale: downscale) }
             }
+            for (site, values) in tokens {
+                try DreamCacheError.checkFinite(values, "what reference \(index + 1) leaves at \(site.name)")
+            }
+            try checkMappings()
             features.append(tokens)
         }
-        progress("encoding", references.count, references.count)
+        try monitor.begin("encoding", references.count, of: references.count)
         return try FeatureCache.writer(
             features: features,
             metadata: [
@@ -197,26 +297,53 @@ public final class Pipeline {
         _ request: ImageRequest, resume: [UInt8]? = nil, progress: Progress = { _, _, _ in },
         checkpoint: (_ step: Int, _ state: () -> [UInt8]) -> Void = { _, _ in }, shouldStop: () -> Bool = { false }
     ) throws(DreamCacheError) -> Raster {
-        let (latent, height, width) = try denoised(
-            request, resume: resume, progress: progress, checkpoint: checkpoint, shouldStop: shouldStop)
-        if shouldStop() { throw .stopped }
-        progress("decoding", 1, 1)
-        return try decode(latent, height: height, width: width)
+        try watched(progress, shouldStop) { monitor throws(DreamCacheError) in
+            let (latent, height, width) = try denoised(request, resume: resume, checkpoint: checkpoint, monitor)
+            try monitor.begin("decoding", 1, of: 1)
+            let picture = try decode(latent, height: height, width: width)
+            try checkMappings(request.caches)
+            return picture
+        }
+    }
+
+    /// Runs work whose every product reports progress and asks whether to stop.
+    private func watched<R>(
+        _ progress: Progress, _ shouldStop: () -> Bool, _ body: (Monitor) throws(DreamCacheError) -> R
+    ) throws(DreamCacheError) -> R {
+        try Monitor.watching(progress, shouldStop) { monitor throws(DreamCacheError) in
+            model.engine.interruption = { monitor.isInterrupted() }
+            defer { model.engine.interruption = nil }
+            return try body(monitor)
+        }
+    }
+
+    /// Refuses what was computed from a file that could not be read to its end: the pipeline is then of no more use, unless it
+    /// is one of `caches`.
+    private func checkMappings(_ caches: [FeatureCache] = []) throws(DreamCacheError) {
+        let used = weightFiles.union(caches.map(\.path))
+        do { try MappedFiles.check(used.contains) } catch {
+            if caches.contains(where: { $0.path == error.path }) {
+                throw .cache(path: error.path, field: error.place, found: error.found, expected: error.expected)
+            }
+            if error.path == preparedWeights?.path { throw .preparedWeights(path: error.path, found: error.found) }
+            throw .diffusion(.checkpoint(error))
+        }
     }
 
     /// The first half of ``generate(_:resume:progress:checkpoint:shouldStop:)``: the latent, `[channels, height, width]`.
     func denoised(
-        _ request: ImageRequest, resume: [UInt8]? = nil, progress: Progress = { _, _, _ in },
-        checkpoint: (_ step: Int, _ state: () -> [UInt8]) -> Void = { _, _ in }, shouldStop: () -> Bool = { false }
+        _ request: ImageRequest, resume: [UInt8]? = nil,
+        checkpoint: (_ step: Int, _ state: () -> [UInt8]) -> Void = { _, _ in }, _ monitor: Monitor = .none
     ) throws(DreamCacheError) -> (latent: [Float], height: Int, width: Int) {
         try check(request)
+        try monitor.begin("preparing")
         var (sampler, height, width) = try plan(request)
         let denoiser = try denoiser(for: request, timesteps: sampler.timesteps)
 
         let count = model.configuration.autoencoder.latentChannels * height * width
         var generator: RandomGenerator
         var latent: [Float]
-        if let state = resume.flatMap({ DenoisingState(decoding: $0, latentCount: count) }),
+        if let state = resume.flatMap({ DenoisingState(decoding: $0, identity: identity, latentCount: count) }),
             (try? sampler.restore(state.sampler, count: count)) != nil
         {
             (latent, generator) = (state.latent, state.generator)
@@ -228,17 +355,26 @@ public final class Pipeline {
         }
 
         let steps = sampler.timesteps.count
+        model.engine.beginPhase()
         for step in sampler.state.position..<steps {
-            if shouldStop() { throw .stopped }
-            progress("denoising", step, steps)
-            let input = sampler.scaledModelInput(latent, at: step)
-            let prediction = try onEngine { () throws(EngineError) in
-                try denoiser.predict(input, height: height, width: width, step: step)
+            func state() -> [UInt8] {
+                DenoisingState(latent: latent, sampler: sampler.state, generator: generator).encoded(identity: identity)
             }
-            sampler.step(modelOutput: prediction, at: step, sample: &latent) { generator.randn(count: count) }
-            checkpoint(step + 1) {
-                DenoisingState(latent: latent, sampler: sampler.state, generator: generator).encoded()
+            do {
+                try monitor.begin("denoising", step, of: steps)
+                let input = sampler.scaledModelInput(latent, at: step)
+                let prediction = try onEngine { () throws(EngineError) in
+                    try denoiser.predict(input, height: height, width: width, step: step)
+                }
+                try checkMappings(request.caches)
+                sampler.step(modelOutput: prediction, at: step, sample: &latent) { generator.randn(count: count) }
+            } catch {
+                // Stopped in the middle of a step, all that came before it is still to be kept.
+                if case .stopped = error, step > 0 { checkpoint(step, state) }
+                throw error
             }
+            try DreamCacheError.checkFinite(latent, "the latent at step \(step + 1) of \(steps)")
+            checkpoint(step + 1, state)
         }
         return (latent, height, width)
     }
@@ -267,10 +403,12 @@ public final class Pipeline {
         let downscale = model.configuration.autoencoder.downscale
         let pixels = try onEngine { () throws(EngineError) in
             model.engine.trimMemory()
+            model.engine.beginPhase()
             let pixels = try model.autoencoder.decode(latent.map { $0 / scale }, height: height, width: width)
             model.engine.trimMemory()
             return pixels
         }
+        try DreamCacheError.checkFinite(pixels, "the decoded picture")
         return Raster(normalised: pixels, width: width * downscale, height: height * downscale)
     }
 
@@ -301,6 +439,7 @@ public final class Pipeline {
             prompt: request.prompt, negativePrompt: request.negativePrompt, guidance: request.guidance,
             timesteps: timesteps, groups: groups.map(\.group))
         return try denoisers.value(for: key) { () throws(DreamCacheError) in
+            model.engine.beginPhase()
             let subject = try subject(groups)
             let (prompt, negative) = (try textKeys(of: request.prompt), try textKeys(of: request.negativePrompt))
             let times = try timeEmbeddings(timesteps.map(Double.init))
@@ -347,7 +486,9 @@ public final class Pipeline {
     ) throws(DreamCacheError) -> SubjectMemory? {
         guard let adapter, !groups.isEmpty else { return nil }
         return try subjects.value(for: groups.map(\.group)) { () throws(DreamCacheError) in
-            try SubjectMemory(groups: groups.map(\.caches), adapter: adapter, engine: model.engine)
+            let memory = try SubjectMemory(groups: groups.map(\.caches), adapter: adapter, engine: model.engine)
+            try checkMappings(groups.flatMap(\.caches))
+            return memory
         }
     }
 }

@@ -28,7 +28,8 @@ enum Assignment: Sendable {
         if shouldStop() { throw .stopped }
         switch self {
         case .cache(let order):
-            let identity = try renderer.cacheIdentity(model: order.model, settings: order.settings)
+            let identity = try renderer.cacheIdentity(
+                model: order.model, settings: order.settings, progress: progress, shouldStop: shouldStop)
             let key = Digest.sha256((order.digests + [identity]).joined(separator: "\n"))
             let existing = SpoolLayout.cache(key)
             if (try? system.statusIfAny(existing)) != nil, renderer.isSound(cache: system.absolute(existing)) {

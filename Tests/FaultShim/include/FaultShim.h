@@ -13,4 +13,5 @@ enum {
     FAULT_CODE = 205,    // asks for memory that can be run
     FAULT_ANSWER = 206,  // answers in the decoder's place
     FAULT_ABORT = 207,   // fails an assertion
+    FAULT_DRIP = 208,    // sends a large picture a byte at a time, for ever
 };

@@ -1,0 +1,97 @@
+import Checkpoint
+import Diffusion
+import DreamCache
+import Foundation
+import Glibc
+import Raster
+import Spool
+import TensorEngine
+
+/// Whose fault an error is, which decides what becomes of the job. This is the one place that says it.
+extension RendererError {
+    /// The case that an error of any module belongs to; one that is none of ours is tried again.
+    init(_ error: any Error) {
+        switch error {
+        case let error as RendererError: self = error
+        case let error as DreamCacheError: self.init(method: error)
+        case let error as DiffusionError: self.init(model: error)
+        case let error as CheckpointError: self.init(file: error)
+        case let error as EngineError: self.init(engine: error)
+        case let error as RasterError: self.init(picture: error)
+        default: self = .transient(message: "\(error)")
+        }
+    }
+
+    /// The failure of a system call.
+    ///
+    /// - Parameter code: the errno.
+    init(errno code: Int32, _ operation: String) {
+        let message = "\(operation): \(String(cString: strerror(code)))"
+        self = Self.isMachine(code) ? .environment(message: message) : .transient(message: message)
+    }
+
+    /// Whether an errno tells of the machine and not of the file that was asked for.
+    private static func isMachine(_ code: Int32) -> Bool {
+        [
+            ENOSPC, EDQUOT, EROFS, EIO, ESTALE, ETIMEDOUT, ENOMEM, EMFILE, ENFILE, EAGAIN, EINTR, ENOBUFS,
+        ].contains(code)
+    }
+
+    private init(method error: DreamCacheError) {
+        switch error {
+        case .stopped: self = .stopped
+        case .diffusion(let error): self.init(model: error)
+        case .raster(let error): self.init(picture: error)
+        case .schedule(let schedule): self = .rejected(field: "$.\(schedule.field)", message: "\(error)")
+        case .request(let field, _, _): self = .rejected(field: "$.\(field)", message: "\(error)")
+        // The same request on the same weights gives the same again.
+        case .notFinite: self = .rejected(field: nil, message: "\(error)")
+        // Both are made anew by the next try.
+        case .cache: self = .transient(message: "\(error)")
+        case .preparedWeights: self = .environment(message: "\(error)")
+        case .mismatch: self = .unavailable(message: "\(error)")
+        }
+    }
+
+    private init(model error: DiffusionError) {
+        switch error {
+        case .checkpoint(let error): self.init(file: error)
+        case .engine(let error): self.init(engine: error)
+        case .configuration, .resource: self = .unavailable(message: "\(error)")
+        }
+    }
+
+    private init(file error: CheckpointError) {
+        switch error.cause {
+        case .stopped: self = .stopped
+        case .outOfMemory: self = .environment(message: "\(error)")
+        case .system(let code) where Self.isMachine(code): self = .environment(message: "\(error)")
+        case .system, .truncated, .malformed, .unsupported, .refused, .keys, .notFinite:
+            self = .unavailable(message: "\(error)")
+        }
+    }
+
+    private init(engine error: EngineError) {
+        switch error {
+        case .stopped: self = .stopped
+        case .outOfMemory, .overLimit: self = .environment(message: "\(error)")
+        // What oneDNN says where it gets no memory for code, or may not make it executable.
+        case .oneDNN(_, let status) where ["out_of_memory", "runtime_error"].contains(status):
+            self = .environment(message: "\(error)")
+        case .oneDNN, .shapes, .unsupported: self = .unavailable(message: "\(error)")
+        }
+    }
+
+    /// A picture at fault is named without its folders, which are the daemon's own.
+    private init(picture error: RasterError) {
+        if case .system(let code) = error.cause {
+            self.init(errno: code, "\(error.place) \(error.path)")
+            return
+        }
+        let name = URL(fileURLWithPath: error.path).lastPathComponent
+        let clean = RasterError(
+            path: name, cause: error.cause, place: error.place, found: error.found, expected: error.expected)
+        // The field says the name already.
+        self = .rejected(field: name, message: String("\(clean)".dropFirst(name.count + 2)))
+    }
+}

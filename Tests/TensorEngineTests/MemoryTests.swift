@@ -1,0 +1,71 @@
+import Testing
+
+@testable import TensorEngine
+
+/// Memory that cannot be had, and memory that must not be.
+@Suite struct MemoryTests {
+    /// Room for the values of weights is asked for outside of the pool; without an error this ends the process.
+    @Test func weightsThatFitIntoNoMemoryAreAnError() throws {
+        let error = #expect(throws: EngineError.self) { try withFloats(1 << 50) { _ in } }
+        guard case .outOfMemory(let byteCount) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(byteCount == 4 << 50)
+    }
+
+    /// Weights that an earlier phase used make room for the next, and are laid out again when they are needed.
+    @Test(arguments: ComputePath.allCases.filter(\.isSupported))
+    func phasesTakeTurnsInMemory(_ path: ComputePath) throws {
+        let engine = try Engine(path: path)
+        let size = 512
+        let x = try engine.converted(
+            try engine.tensor((0..<4 * size).map { Float($0 % 7) }, shape: [4, size]), to: engine.activationType)
+        let parts = try (0..<4).map { part in
+            try engine.weights(.linear, inputs: size, outputs: size, bias: nil, name: "part \(part)") { values in
+                for i in values.indices { values[i] = Float((i + part) % 5) }
+            }
+        }
+        func results() throws -> [[Float]] {
+            try parts.map { part in
+                engine.beginPhase()
+                return engine.floats(try engine.product(x, part))
+            }
+        }
+        let unlimited = try results()
+        let held = engine.memoryHeld
+        engine.memoryLimit = held / 2
+        #expect(try results() == unlimited)
+        #expect(try results() == unlimited)
+        #expect(engine.memoryHeld <= held / 2)
+        // All in one phase they do not fit.
+        let error = #expect(throws: EngineError.self) {
+            engine.beginPhase()
+            for part in parts { _ = try engine.product(x, part) }
+        }
+        guard case .overLimit(_, let now, let limit) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect(now <= limit && limit == held / 2)
+    }
+
+    @Test func everyProductCanBeInterrupted() throws {
+        let engine = try Engine(path: .openBLAS)
+        let x = try engine.tensor([1, 2], shape: [1, 2])
+        let weights = try engine.weights(.linear, inputs: 2, outputs: 1, bias: nil) { $0.initialize(repeating: 1) }
+        var asked = 0
+        engine.interruption = {
+            asked += 1
+            return asked == 3
+        }
+        for _ in 0..<2 { #expect(engine.floats(try engine.product(x, weights)) == [3]) }
+        let error = #expect(throws: EngineError.self) { try engine.product(x, weights) }
+        guard case .stopped = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        engine.interruption = nil
+        #expect(engine.floats(try engine.product(x, weights)) == [3])
+    }
+}
