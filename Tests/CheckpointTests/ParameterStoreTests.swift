@@ -222,7 +222,9 @@ private func reread(_ writer: SafetensorsWriter) throws -> Checkpoint {
     @Test func aFullDiskIsAnErrorWithItsErrno() throws {
         var writer = SafetensorsWriter()
         writer.add("a", type: .f32, shape: [1], floats: [1])
-        let error = try #require(throws: CheckpointError.self) { try writer.write(toPath: "/dev/full") }
+        let full = open("/dev/full", O_WRONLY)
+        defer { close(full) }
+        let error = try #require(throws: CheckpointError.self) { try writer.write(to: full, path: "/dev/full") }
         #expect(error.cause == .system(code: ENOSPC))
     }
 }

@@ -1,7 +1,7 @@
+import Bytes
 import Checkpoint
 import Crypto
 import Diffusion
-import Glibc
 
 /// The features of a subject's references: what a `.dcache` file holds.
 ///
@@ -126,30 +126,5 @@ public struct FeatureCache: Sendable {
         }
         writer.metadata[Key.data.rawValue] = hexadecimal(hash.finalize())
         return writer
-    }
-}
-
-/// Lower-case hexadecimal digits of a digest.
-package func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
-    digest.map { byte in
-        let digits = String(byte, radix: 16)
-        return byte < 16 ? "0" + digits : digits
-    }.joined()
-}
-
-/// SHA-256 of a file's bytes, in lower-case hexadecimal; read a piece at a time.
-package func sha256(ofFile path: String) throws(DreamCacheError) -> String {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .diffusion(.checkpoint(.system("open", path))) }
-    defer { close(descriptor) }
-    var hash = SHA256()
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 8 << 20, alignment: 64)
-    defer { buffer.deallocate() }
-    while true {
-        let count = read(descriptor, buffer.baseAddress, buffer.count)
-        if count < 0, errno == EINTR { continue }
-        guard count >= 0 else { throw .diffusion(.checkpoint(.system("read", path))) }
-        if count == 0 { return hexadecimal(hash.finalize()) }
-        hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
     }
 }

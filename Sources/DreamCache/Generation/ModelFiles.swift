@@ -1,4 +1,4 @@
-import Crypto
+import Bytes
 import Diffusion
 
 /// The files of a model, and what of them is taken.
@@ -65,6 +65,6 @@ public struct ModelFiles: Sendable, Hashable {
     }
 
     private static func hash(of lines: [String]) -> String {
-        hexadecimal(SHA256.hash(data: Array(lines.map { $0 + "\n" }.joined().utf8)))
+        sha256(lines.map { $0 + "\n" }.joined().utf8)
     }
 }

@@ -1,5 +1,5 @@
+import Bytes
 import Checkpoint
-import Crypto
 import Diffusion
 import Foundation
 import Glibc
@@ -28,7 +28,7 @@ final class PreparedWeights {
     /// A file that is not there or cannot be read is as good as an empty one.
     init(folder: String, featureHash: String, adapterHash: String?, compute: ComputePath) {
         let lines = [Self.version, featureHash, adapterHash ?? "no adapter", compute.rawValue]
-        path = "\(folder)/\(hexadecimal(SHA256.hash(data: Array(lines.joined(separator: "\n").utf8)))).safetensors"
+        path = "\(folder)/\(sha256(lines.joined(separator: "\n").utf8)).safetensors"
         file = try? Checkpoint.open(path)
         kept = Set(file?.tensors.keys.map { $0 } ?? [])
     }
