@@ -49,12 +49,6 @@ extension Raster {
         }
         return Raster(width: width, height: height, channels: 4, pixels: result)
     }
-
-    /// The name of the mask that may lie beside an image: `photo.jpg` has `photo_mask.png`.
-    public static func maskName(for name: String) -> String {
-        let stem = name.lastIndex(of: ".").flatMap { $0 == name.startIndex ? nil : name[..<$0] } ?? name[...]
-        return stem + "_mask.png"
-    }
 }
 
 /// value / 255, rounded to nearest, for value up to 255 * 255.

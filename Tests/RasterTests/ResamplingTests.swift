@@ -40,8 +40,6 @@ import Testing
             try image.masked(by: noise(seed: 1, width: 2, height: 3, channels: 3), path: "a_mask.png")
         }
         #expect(error.description == "a_mask.png: mask size: found 2x3, expected 3x2, the image's")
-        #expect(Raster.maskName(for: "photo.of.cat.jpg") == "photo.of.cat_mask.png")
-        #expect(Raster.maskName(for: ".hidden") == ".hidden_mask.png")
     }
 
     @Test func compositingRoundsToNearestForEveryAlpha() {

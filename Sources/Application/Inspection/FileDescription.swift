@@ -43,8 +43,8 @@ public struct FileDescription {
                 }),
         ])
         var lines = ["\(kind) (\(file.format.rawValue)): \(tensors.count) tensors, \(numbers) numbers"]
-        lines += metadata.map { "  \($0.key): \($0.value)" }
-        lines += tensors.map { "  \($0.name) \($0.elementType.rawValue) \($0.shape)" }
+        lines += metadata.map { "  \($0.key): \($0.value)".printable }
+        lines += tensors.map { "  \($0.name) \($0.elementType.rawValue) \($0.shape)".printable }
         text = lines.joined(separator: "\n")
     }
 
@@ -62,7 +62,7 @@ public struct FileDescription {
             "parameters": metadata.parameters.map(JSON.string), "dreamcache": document,
             "declares_ai_generated": .bool(metadata.xmp?.contains("trainedAlgorithmicMedia") ?? false),
         ])
-        let text = "image: \(raster.width)x\(raster.height)\n" + (metadata.parameters ?? "no parameters")
+        let text = "image: \(raster.width)x\(raster.height)\n" + (metadata.parameters?.printableLines ?? "no parameters")
         return FileDescription(json: json, text: text)
     }
 

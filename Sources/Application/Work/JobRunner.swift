@@ -225,7 +225,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 var picture = try ConfinedDecoder.decode(path: path, shouldStop: shouldStop)
                 let url = URL(fileURLWithPath: path)
                 let mask = url.deletingLastPathComponent().appendingPathComponent(
-                    Raster.maskName(for: url.lastPathComponent)
+                    ReferenceNames.maskName(of: url.lastPathComponent)
                 ).path
                 if FileManager.default.fileExists(atPath: mask) {
                     let mask = (path: mask, raster: try ConfinedDecoder.decode(path: mask, shouldStop: shouldStop))
