@@ -49,7 +49,8 @@ import Testing
 
     static let masks: [(picture: String, mask: String)] = [
         ("photo.JPG", "photo_mask.PNG"), ("a.jpg", "A_MASK.png"), ("a.jpg", "a_mask.jpeg"), ("a.heic", "a_mask.webp"),
-        ("Фото 1.jpg", "ФОТО 1_mask.png"), ("é.jpg", "e\u{301}_mask.png"), ("photo.of.cat.jpg", "photo.of.cat_mask.png"),
+        ("Фото 1.jpg", "ФОТО 1_mask.png"), ("é.jpg", "e\u{301}_mask.png"),
+        ("photo.of.cat.jpg", "photo.of.cat_mask.png"),
         (
             "WhatsApp Image 2024-03-05 at 14.33.21_a1b2c3d4e5f60718.jpg",
             "WhatsApp Image 2024-03-05 at 14.33.21_a1b2c3d4e5f60718_mask.png"
@@ -76,7 +77,8 @@ import Testing
     }
 
     static let misfits: [([String], String)] = [
-        (["b.png", "a_mask.png"], "no picture 'a'"), (["a.jpg", "a.png", "a_mask.png"], "a mask of a.jpg and of a.png"),
+        (["b.png", "a_mask.png"], "no picture 'a'"),
+        (["a.jpg", "a.png", "a_mask.png"], "a mask of a.jpg and of a.png"),
         (["a.jpg", "a_mask.jpg", "a_mask.png"], "a second mask of a.jpg"), (["gas_mask.jpg"], "no picture 'gas'"),
         (["A.jpg", "aa.jpg", "a\u{1B}_mask.jpg"], "no picture 'a\\u{1B}'"),
     ]
@@ -154,8 +156,8 @@ import Testing
         let (_, receipt, _) = try drop([("Фото 1.png", Pictures.png()), ("за\u{1B}[2Jметка.txt", [1])])
         #expect(receipt.state == .accepted)
         #expect(receipt.message.isEmpty == false && !receipt.message.contains("\u{1B}"))
-        let (_, refused, _) = try drop([("Фото \u{202E}1.gif", Array("GIF89a".utf8))])
-        #expect(refused.message.hasPrefix("Фото \\u{202E}1.gif: found a GIF image"))
+        let (_, refused, _) = try drop([("Фото \u{202E}1.heic", Array("PK\u{3}\u{4}".utf8))])
+        #expect(refused.message.hasPrefix("Фото \\u{202E}1.heic: found a zip archive"))
     }
 
     @Test(arguments: [("IMG 0001.jpg", "IMG-0001-"), ("Фотография 1.jpg", "1-"), ("照片.jpg", "picture-")])

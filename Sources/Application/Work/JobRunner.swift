@@ -231,6 +231,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                     let mask = (path: mask, raster: try ConfinedDecoder.decode(path: mask, shouldStop: shouldStop))
                     picture = try picture.masked(by: mask.raster, path: mask.path)
                 }
+                try picture.checkForeground(path: path)
                 return picture
             }
         } catch { throw Self.rendererError(error) }

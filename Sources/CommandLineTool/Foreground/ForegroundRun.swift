@@ -40,7 +40,8 @@ struct ForegroundRun {
         try refuseExisting(output)
         let name = GivenPaths.name(of: references).map { URL(fileURLWithPath: $0.printable) }
         try makeCache(
-            try photos(at: references), subject: subject ?? name?.deletingPathExtension().lastPathComponent ?? "subject",
+            try photos(at: references),
+            subject: subject ?? name?.deletingPathExtension().lastPathComponent ?? "subject",
             settings: settings, output: output, progress: progress)
     }
 

@@ -20,7 +20,9 @@ final class ReferenceFolder {
         guard let resolved = realpath(path, nil) else {
             throw Failure(
                 code: .rejected,
-                message: "\(path.printable): found \(String(cString: strerror(errno))), expected a folder of photos or a photo")
+                message:
+                    "\(path.printable): found \(String(cString: strerror(errno))), expected a folder of photos or a photo"
+            )
         }
         defer { free(resolved) }
         let place = (0..<strlen(resolved)).map { UInt8(bitPattern: resolved[$0]) }
@@ -54,7 +56,8 @@ final class ReferenceFolder {
                 originals[name] = entry.original.printable
                 try Self.link(target, "\(links)/\(name)")
             case .leave: continue
-            case .later: throw Failure(code: .rejected, message: "\(entry.original.printable): found a file that changes")
+            case .later:
+                throw Failure(code: .rejected, message: "\(entry.original.printable): found a file that changes")
             case .reject(let message): throw Failure(code: .rejected, message: message)
             }
         }
@@ -91,7 +94,8 @@ final class ReferenceFolder {
         guard descriptor >= 0 else {
             return .failure(
                 .refused(
-                    found: "a file that cannot be read (\(String(cString: strerror(errno))))", expected: "one that can"))
+                    found: "a file that cannot be read (\(String(cString: strerror(errno))))", expected: "one that can")
+            )
         }
         defer { close(descriptor) }
         var status = stat()

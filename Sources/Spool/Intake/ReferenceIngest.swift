@@ -26,7 +26,8 @@ extension Intake {
         guard status.kind == .folder || status.kind == .regular else {
             let (found, expected) = Self.words(.notRegular(status.kind))
             return try receipts.reject(
-                claim, kind: .references, message: "\(dropped.printable): found \(found), expected \(expected) or a folder")
+                claim, kind: .references,
+                message: "\(dropped.printable): found \(found), expected \(expected) or a folder")
         }
         var draft = try store.draft()
         defer { store.discard(draft.path) }
