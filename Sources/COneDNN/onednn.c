@@ -130,11 +130,6 @@ void onednn_close(onednn_engine *e) {
 
 const char *onednn_status_name(int status) { return dnnl_status2str((dnnl_status_t)status); }
 
-void onednn_version(int version[3]) {
-    const dnnl_version_t *v = dnnl_version();
-    version[0] = v->major, version[1] = v->minor, version[2] = v->patch;
-}
-
 const char *onednn_isa(void) {
     switch (dnnl_get_effective_cpu_isa()) {
         case dnnl_cpu_isa_sse41: return "sse41";

@@ -87,13 +87,4 @@ import Testing
             }
         }
     }
-
-    @Test func croppingKeepsToTheImage() {
-        let image = noise(seed: 1, width: 4, height: 3, channels: 3)
-        let part = image.cropped(columns: 1..<3, rows: 2..<3)
-        #expect(part?.pixels == Array(image.pixels[27..<33]))
-        #expect(image.cropped(columns: 1..<5, rows: 0..<1) == nil)
-        #expect(image.cropped(columns: -1..<2, rows: 0..<1) == nil)
-        #expect(image.cropped(columns: 1..<1, rows: 0..<1) == nil)
-    }
 }

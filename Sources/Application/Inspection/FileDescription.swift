@@ -26,7 +26,12 @@ public struct FileDescription {
         let file = try Checkpoint.open(path)
         let isCache = file.metadata[FeatureCache.Key.formatVersion.rawValue] != nil
         let isAdapter = file.tensors.keys.contains { $0.contains(".attn_mem.") }
-        let kind = isCache ? "DreamCache features" : isAdapter ? "DreamCache adapter" : "checkpoint"
+        let kind =
+            switch (isCache, isAdapter) {
+            case (true, _): "DreamCache features"
+            case (false, true): "DreamCache adapter"
+            case (false, false): "checkpoint"
+            }
         if isCache { _ = try FeatureCache.open(path) }
         let tensors = file.tensors.values.sorted { $0.name < $1.name }
         let numbers = tensors.reduce(0) { $0 + $1.count }

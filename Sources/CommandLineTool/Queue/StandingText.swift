@@ -60,8 +60,11 @@ extension SpoolClient.JobSummary {
 
     private static func duration(_ seconds: Double) -> String {
         let whole = Int(seconds.rounded())
-        return whole < 60
-            ? "\(whole) s" : whole < 3600 ? "\(whole / 60) min" : "\(whole / 3600) h \(whole / 60 % 60) min"
+        return switch whole {
+        case ..<60: "\(whole) s"
+        case ..<3600: "\(whole / 60) min"
+        default: "\(whole / 3600) h \(whole / 60 % 60) min"
+        }
     }
 
     /// For programs.

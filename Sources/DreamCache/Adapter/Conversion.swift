@@ -71,7 +71,7 @@ public enum Conversion {
         try Data(contentsOf: URL(fileURLWithPath: source)).write(to: URL(fileURLWithPath: target))
     }
 
-    /// What the metadata of a converted single file says: what it said before, and the base where it can be told.
+    /// What the metadata of a converted single file says: the ModelSpec entries it had before, and whose layout it is.
     private static func modelSpec(_ file: Checkpoint) -> [String: String] {
         var metadata = file.metadata.filter { $0.key.hasPrefix("modelspec.") }
         metadata["format"] = "pt"
