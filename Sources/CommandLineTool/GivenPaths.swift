@@ -22,7 +22,8 @@ enum GivenPaths {
 
     /// `--option=PATH` or `PATH`.
     private static func replacement(of bytes: [UInt8], at index: Int) throws -> String {
-        let path = bytes.starts(with: Array("--".utf8)) ? bytes.firstIndex(of: UInt8(ascii: "=")).map { $0 + 1 } ?? 0 : 0
+        var path = 0
+        if bytes.starts(with: Array("--".utf8)), let sign = bytes.firstIndex(of: UInt8(ascii: "=")) { path = sign + 1 }
         let descriptor = (bytes[path...].map { CChar(bitPattern: $0) } + [0]).withUnsafeBufferPointer { buffer in
             buffer.baseAddress.map { open($0, clinux_o_path | O_CLOEXEC) } ?? -1
         }
@@ -30,7 +31,8 @@ enum GivenPaths {
             let shown = SpoolPath.Name(bytes: bytes.map { $0 == UInt8(ascii: "/") ? 0x20 : $0 })?.printable ?? ""
             throw Failure(
                 code: .usage,
-                message: "argument \(index): found '\(shown)', which is not UTF-8, expected UTF-8 or a file that is there")
+                message: "argument \(index): found '\(shown)', which is not UTF-8, "
+                    + "expected UTF-8 or a file that is there")
         }
         let alias = "/proc/self/fd/\(descriptor)"
         let last = bytes[path...].split(separator: UInt8(ascii: "/")).last.map(Array.init) ?? []

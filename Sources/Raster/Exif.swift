@@ -58,7 +58,8 @@ struct Exif: Equatable {
         if 2 * units.count > room, units.allSatisfy({ (1..<128).contains($0) }) {
             value = Array("ASCII\0\0\0".utf8) + shortened(units, to: room).map { UInt8($0) }
         } else {
-            value = Array("UNICODE\0".utf8) + shortened(units, to: room / 2).flatMap { [UInt8($0 >> 8), UInt8($0 & 0xff)] }
+            let kept = shortened(units, to: room / 2)
+            value = Array("UNICODE\0".utf8) + kept.flatMap { [UInt8($0 >> 8), UInt8($0 & 0xff)] }
         }
         let header = Array("MM".utf8) + bigEndian(42, 2) + bigEndian(8, 4)
         // Two directories of one entry each, 18 bytes, at 8 and 26; the comment follows at 44.

@@ -61,6 +61,35 @@ import Testing
         #expect(try Checkpoint.open(place.path("b.pt")).tensors.values.allSatisfy { $0.elementType == .bf16 })
     }
 
+    /// Finding 26: the shapes are those of a checkpoint that the authors' code has written.
+    @Test func aRandomModelHasThePublishedShapes() throws {
+        let place = try Workplace()
+        let made = try Workplace.run(
+            Workplace.programs.appendingPathComponent("dreamcache").path, ["random-model", place.path("model")])
+        #expect(made.status == 0, "\(made.errors)")
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: place.path("model")).sorted() == [
+                "random-adapter.safetensors", "random.safetensors", "random.yaml",
+            ])
+        let golden = try Checkpoint.open(Golden.path("tiny-sd2.ckpt")).tensors
+        let random = try Checkpoint.open(place.path("model/random.safetensors")).tensors
+        var compared = 0
+        for (name, tensor) in random {
+            guard let published = golden[name] else { continue }
+            #expect(tensor.shape.count == published.shape.count, "\(name): \(tensor.shape), \(published.shape)")
+            compared += 1
+        }
+        #expect(compared > 300)
+        for name in ["quant_conv", "post_quant_conv", "encoder.mid.attn_1.q"] {
+            #expect(random["first_stage_model.\(name).weight"]?.shape.suffix(2) == [1, 1], "\(name)")
+        }
+        // And the program reads its own.
+        let doctor = try Workplace.run(
+            Workplace.programs.appendingPathComponent("dreamcache").path,
+            ["inspect", place.path("model/random.safetensors")])
+        #expect(doctor.status == 0)
+    }
+
     /// Finding 10: what fails leaves nothing that blocks the next attempt.
     @Test func aCacheThatFailsLeavesNothing() throws {
         let place = try Workplace()

@@ -58,7 +58,7 @@ import Testing
     @Test(arguments: [
         Raster(width: 3, height: 1, color: (0, 0, 0)), Raster(width: 3, height: 1, color: (4, 4, 4)),
         Raster(width: 3, height: 1, channels: 4, pixels: [UInt8](repeating: 0, count: 12)),
-        Raster(width: 3, height: 1, channels: 4, pixels: [UInt8](repeating: 255, count: 3) + [0, 255, 255, 255, 0, 9, 9, 9, 0]),
+        Raster(width: 3, height: 1, channels: 4, pixels: [255, 255, 255, 0, 255, 255, 255, 0, 9, 9, 9, 0]),
     ])
     func aMaskThatKeepsNothingIsRefused(_ mask: Raster) throws {
         let image = noise(seed: 1, width: 3, height: 1, channels: 3)

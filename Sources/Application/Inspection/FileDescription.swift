@@ -67,7 +67,8 @@ public struct FileDescription {
             "parameters": metadata.parameters.map(JSON.string), "dreamcache": document,
             "declares_ai_generated": .bool(metadata.xmp?.contains("trainedAlgorithmicMedia") ?? false),
         ])
-        let text = "image: \(raster.width)x\(raster.height)\n" + (metadata.parameters?.printableLines ?? "no parameters")
+        let parameters = metadata.parameters?.printableLines ?? "no parameters"
+        let text = "image: \(raster.width)x\(raster.height)\n" + parameters
         return FileDescription(json: json, text: text)
     }
 

@@ -18,7 +18,8 @@ enum PictureCopy {
             return []
         }
         var unused: [String] = []
-        for name in try SystemCalls(root: "/proc/self/fd/\(source)").list("") where name.bytes.first != UInt8(ascii: ".") {
+        let names = try SystemCalls(root: "/proc/self/fd/\(source)").list("")
+        for name in names where name.bytes.first != UInt8(ascii: ".") {
             let file = try open(source, name.bytes, O_RDONLY | O_NONBLOCK | O_NOCTTY, name.printable)
             defer { close(file) }
             if kind(of: file) == S_IFREG {

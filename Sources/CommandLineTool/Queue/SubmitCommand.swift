@@ -64,8 +64,8 @@ struct SubmitCommand: ParsableCommand {
             let suggestion = ReferenceNames.plain(name.utf8, fallback: "subject")
             throw Failure(
                 code: .rejected,
-                message: "\(references.printable): found the name '\(name.printable)', expected --subject NAME with letters, "
-                    + "digits, '.', '_' or '-', for instance '\(suggestion)'")
+                message: "\(references.printable): found the name '\(name.printable)', expected --subject NAME with "
+                    + "letters, digits, '.', '_' or '-', for instance '\(suggestion)'")
         }
         let folder = URL(fileURLWithPath: spool).appendingPathComponent("drop/references")
         let hidden = folder.appendingPathComponent(".\(name).\(ProcessInfo.processInfo.processIdentifier).part")

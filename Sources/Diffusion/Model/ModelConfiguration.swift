@@ -32,7 +32,8 @@ extension ModelConfiguration {
     public init(recognisedFrom store: ParameterStore, path: String) throws(DiffusionError) {
         self.init()
         func shape(_ name: String, rank: Int) throws(DiffusionError) -> [Int] {
-            guard let shape = store.shape(of: name), shape.count == rank, shape.allSatisfy((1...1 << 20).contains) else {
+            guard let shape = store.shape(of: name), shape.count == rank, shape.allSatisfy((1...1 << 20).contains)
+            else {
                 throw .checkpoint(
                     CheckpointError(
                         path: path, cause: .unsupported, place: name,
@@ -94,7 +95,7 @@ extension ModelConfiguration {
             (LDMNames.unet + "input_blocks.0.0.weight: channels", unet.modelChannels, 1...4096),
             (LDMNames.autoencoder + "encoder.down.*: levels", autoencoder.channelMultipliers.count, levels),
             (LDMNames.autoencoder + "encoder.conv_in.weight: channels", autoencoder.channels, 1...4096),
-            (LDMNames.autoencoder + "decoder.conv_in.weight: channels of the latent", autoencoder.latentChannels, 1...4096),
+            (LDMNames.autoencoder + "decoder.conv_in.weight: inputs", autoencoder.latentChannels, 1...4096),
         ]
         let multipliers = unet.channelMultipliers + autoencoder.channelMultipliers
         let factors = multipliers.map { ("channels of a level, in multiples of the first", $0, 1...64) }
