@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import Diffusion
 import DreamCache
@@ -241,18 +242,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         func failure(_ operation: String) -> RendererError { systemError(errno, "\(operation) \(path)") }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw failure("create") }
-        var done = 0
-        while done < bytes.count {
-            let count = bytes.withUnsafeBytes {
-                Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done)
-            }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else {
-                let error = failure("write")
-                close(descriptor)
-                throw error
-            }
-            done += count
+        do throws(FileError) { try writeAll(bytes, to: descriptor, path: path) } catch {
+            close(descriptor)
+            throw systemError(error.code, "write \(path)")
         }
         guard close(descriptor) == 0 else { throw failure("close") }
     }
