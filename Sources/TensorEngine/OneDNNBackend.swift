@@ -20,7 +20,8 @@ final class OneDNNBackend: ProductBackend {
     /// Products that packed weights are compared with: they live as long as this.
     private var pinned: Set<OpaquePointer> = []
     private var uses = 0
-    static let capacity = 1024
+    /// How many shapes are remembered at most, beside those that are pinned; fewer in tests.
+    var capacity = 1024
 
     private struct Kept {
         let product: OpaquePointer?
@@ -105,9 +106,9 @@ final class OneDNNBackend: ProductBackend {
     /// Remembers a product, and forgets the quarter used longest ago where there are too many.
     private func keep(_ product: OpaquePointer?, _ key: Key) {
         products[key] = Kept(product: product, lastUse: uses)
-        guard products.count - pinned.count > Self.capacity else { return }
+        guard products.count - pinned.count > capacity else { return }
         let free = products.filter { entry in entry.value.product.map { !pinned.contains($0) } ?? true }
-        for (key, kept) in free.sorted(by: { $0.value.lastUse < $1.value.lastUse }).prefix(Self.capacity / 4) {
+        for (key, kept) in free.sorted(by: { $0.value.lastUse < $1.value.lastUse }).prefix(capacity / 4) {
             products[key] = nil
             if let product = kept.product { onednn_release(product) }
         }
