@@ -40,6 +40,7 @@ let package = Package(
         .systemLibrary(name: "OpenBLAS", path: "Sources/CLibraries/OpenBLAS", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "PNG", path: "Sources/CLibraries/PNG", providers: [.apt(["libpng-dev"])]),
         .systemLibrary(name: "JPEG", path: "Sources/CLibraries/JPEG", providers: [.apt(["libjpeg-dev"])]),
+        .systemLibrary(name: "Zlib", path: "Sources/CLibraries/Zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(
             name: "InotifyTools", path: "Sources/CLibraries/InotifyTools", providers: [.apt(["libinotifytools0-dev"])]),
 
@@ -53,9 +54,14 @@ let package = Package(
         .target(name: "CCheckpoint", cSettings: c),
         .target(name: "CConfinement", cSettings: c),
 
+        // Bytes on their way to a disk: written whole or not at all, and their digests.
+        .target(
+            name: "Bytes", dependencies: ["CLinux", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: swift),
+
         // The model.
         .target(name: "TensorEngine", dependencies: ["CKernels", "COneDNN", "OpenBLAS"], swiftSettings: swift),
-        .target(name: "Checkpoint", dependencies: ["CCheckpoint"], swiftSettings: swift),
+        .target(name: "Checkpoint", dependencies: ["Bytes", "CCheckpoint", "CKernels", "Zlib"], swiftSettings: swift),
         .target(name: "Raster", dependencies: ["CImageCodecs"], swiftSettings: swift),
         .target(
             name: "Diffusion", dependencies: ["TensorEngine", "Checkpoint", .product(name: "Yams", package: "Yams")],
@@ -63,7 +69,8 @@ let package = Package(
         .target(
             name: "DreamCache",
             dependencies: [
-                "Checkpoint", "Diffusion", "Raster", "TensorEngine", .product(name: "Crypto", package: "swift-crypto"),
+                "Bytes", "Checkpoint", "Diffusion", "Raster", "TensorEngine",
+                .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: swift),
 
@@ -71,7 +78,7 @@ let package = Package(
         .target(
             name: "Spool",
             dependencies: [
-                "CLinux", "InotifyTools",
+                "Bytes", "CLinux", "InotifyTools",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -81,7 +88,7 @@ let package = Package(
         .target(
             name: "Application",
             dependencies: [
-                "CConfinement", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool", "TensorEngine",
+                "Bytes", "CConfinement", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool", "TensorEngine",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "Logging", package: "swift-log"),
@@ -97,9 +104,8 @@ let package = Package(
         .executableTarget(
             name: "CommandLineTool",
             dependencies: [
-                "Application", "Checkpoint", "Diffusion", "DreamCache", "Spool", "TensorEngine",
+                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Spool", "TensorEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: swift),
@@ -107,6 +113,7 @@ let package = Package(
         .target(name: "FaultShim", path: "Tests/FaultShim", cSettings: c, linkerSettings: [.linkedLibrary("dl")]),
         .target(
             name: "Golden", dependencies: ["Checkpoint", "TensorEngine"], path: "Tests/Golden", swiftSettings: swift),
+        .testTarget(name: "BytesTests", dependencies: ["Bytes"], swiftSettings: swift),
         .testTarget(name: "CheckpointTests", dependencies: ["Checkpoint"], swiftSettings: swift),
         .testTarget(name: "RasterTests", dependencies: ["Raster"], swiftSettings: swift),
         .testTarget(name: "TensorEngineTests", dependencies: ["CKernels", "TensorEngine"], swiftSettings: swift),

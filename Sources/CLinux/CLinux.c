@@ -41,6 +41,7 @@ int clinux_is_locked(int descriptor) {
 }
 
 const int clinux_o_path = O_PATH;
+const int clinux_o_tmpfile = O_TMPFILE;
 
 int clinux_sync_filesystem(int descriptor) { return syncfs(descriptor); }
 

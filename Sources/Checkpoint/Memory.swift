@@ -1,3 +1,4 @@
+import Bytes
 import CCheckpoint
 import Glibc
 import Synchronization
@@ -162,9 +163,18 @@ public enum MappedFiles {
 extension CheckpointError {
     /// The failure of a system call, read from errno.
     package static func system(_ call: String, _ path: String) -> CheckpointError {
-        let code = errno
-        return CheckpointError(
-            path: path, cause: .system(code: code), place: call,
-            found: "\(String(cString: strerror(code))) (errno \(code))")
+        CheckpointError(.current(call, path))
     }
+
+    /// The failure of a call on a file.
+    package init(_ error: FileError) {
+        self.init(
+            path: error.path, cause: .system(code: error.code), place: error.operation,
+            found: "\(error.reason) (errno \(error.code))", expected: error.expected ?? "")
+    }
+}
+
+/// Work on files, whose errors become the checkpoint's.
+func onFile<R>(_ work: () throws(FileError) -> R) throws(CheckpointError) -> R {
+    do throws(FileError) { return try work() } catch { throw CheckpointError(error) }
 }

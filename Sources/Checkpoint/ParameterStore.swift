@@ -106,13 +106,6 @@ public final class ParameterStore: Sendable {
         besides = nil
     }
 
-    /// A store over the tensors of several files, such as the shards of one model.
-    /// - Throws: `CheckpointError` when two of them hold the same key.
-    public convenience init(merging checkpoints: [Checkpoint]) throws(CheckpointError) {
-        self.init(
-            parts: [try Part(checkpoints)], path: checkpoints.map(\.path).joined(separator: " + "))
-    }
-
     /// A store over a model in parts; `path` is the folder they lie in.
     public init(parts: [Part], path: String) {
         source = .files(parts.sorted { $0.prefix.count > $1.prefix.count }, path: path)
@@ -282,9 +275,12 @@ public final class ParameterStore: Sendable {
 
     /// A writer of all tensors that were taken so far, in the shapes they were asked for, as F32 from a random store
     /// and as stored from files: how a made-up model becomes a checkpoint. Of a store over a part, that part.
-    public func takenTensors(metadata: [String: String] = [:]) -> SafetensorsWriter {
+    public func takenTensors(
+        metadata: [String: String] = [:], shapedAs reshaped: (_ name: String, _ shape: [Int]) -> [Int] = { $1 }
+    ) -> SafetensorsWriter {
         var writer = SafetensorsWriter(metadata: metadata)
-        for (name, shape) in record.withLock({ $0.taken }).sorted(by: { $0.key < $1.key }) {
+        for (name, taken) in record.withLock({ $0.taken }).sorted(by: { $0.key < $1.key }) {
+            let shape = reshaped(name, taken)
             switch source {
             case .files(let parts, _):
                 guard let tensor = Self.tensor(name, parts)?.reshaped(shape) else { continue }

@@ -1,4 +1,4 @@
-import Glibc
+import Bytes
 
 /// Writes safetensors, streamed: what it holds of each tensor is a name, a shape and where the bytes come from.
 ///
@@ -60,16 +60,13 @@ public struct SafetensorsWriter: Sendable {
         }
     }
 
-    /// Creates or replaces the file `path`. It is not synced to the disk, and a failure leaves a part of it behind.
+    /// Creates or replaces the file `path`, durably. The file is there whole or as it was: `path` may be what the tensors
+    /// are read from.
     /// - Throws: as `write(to:path:)`.
     public func write(toPath path: String) throws(CheckpointError) {
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw .system("open", path) }
-        let result = Result { () throws(CheckpointError) in try write(to: descriptor, path: path) }
-        let closed = close(descriptor)
-        try result.get()
-        // A network file system may report a full disk only here.
-        guard closed == 0 else { throw .system("close", path) }
+        let file = try onFile { () throws(FileError) in try AtomicFile(path) }
+        try write(to: file.descriptor, path: path)
+        try onFile { () throws(FileError) in try file.commit() }
     }
 
     /// Writes to a descriptor from its present position; neither synced nor closed. `progress` hears of every tensor before
@@ -83,17 +80,17 @@ public struct SafetensorsWriter: Sendable {
         let layout = try layout(path: path)
         var header = Array(headerText(layout).utf8)
         header += [UInt8](repeating: UInt8(ascii: " "), count: -(8 + header.count) & (max(8, dataAlignment) - 1))
-        var output = withUnsafeBytes(of: UInt64(header.count).littleEndian, Array.init)
-        output += header
-        var failure: CheckpointError?
-        output.withUnsafeBytes { failure = writeAll($0, descriptor, path) }
-        if let failure { throw failure }
+        var size: [UInt8] = []
+        size.append(littleEndian: UInt64(header.count))
+        try onFile { () throws(FileError) in try writeAll(size + header, to: descriptor, path: path) }
+        var failure: FileError?
         for (index, (entry, size)) in layout.enumerated() {
             try progress(index, layout.count)
             try provide(entry, size: size, path: path) { piece in
-                if failure == nil { failure = writeAll(piece, descriptor, path) }
+                guard failure == nil else { return }
+                do throws(FileError) { try writeAll(piece, to: descriptor, path: path) } catch { failure = error }
             }
-            if let failure { throw failure }
+            if let failure { throw CheckpointError(failure) }
         }
     }
 
@@ -169,20 +166,4 @@ public struct SafetensorsWriter: Sendable {
         }
         return result + "\""
     }
-}
-
-/// Writes all bytes, however many calls it takes; the error, if there is one.
-func writeAll(_ bytes: UnsafeRawBufferPointer, _ descriptor: Int32, _ path: String)
-    -> CheckpointError?
-{
-    var rest = bytes[...]
-    while !rest.isEmpty {
-        let written = Glibc.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
-        if written < 0 {
-            if errno == EINTR { continue }
-            return .system("write", path)
-        }
-        rest = rest.dropFirst(written)
-    }
-    return nil
 }

@@ -1,4 +1,5 @@
 import CCheckpoint
+import CKernels
 
 /// The element types that are read, by the names safetensors gives them.
 public enum StoredElementType: String, Sendable, CaseIterable {
@@ -361,10 +362,10 @@ extension StoredElementType {
         case .f64: return values.map(Double.init).withUnsafeBytes(Array.init)
         case .f16: return values.map { Float16($0).bitPattern }.withUnsafeBytes(Array.init)
         case .bf16:
-            return values.map { value -> UInt16 in
-                let bits = value.bitPattern
-                guard !value.isNaN else { return UInt16(truncatingIfNeeded: bits >> 16) | 0x40 }
-                return UInt16(truncatingIfNeeded: (bits &+ 0x7fff &+ (bits >> 16 & 1)) >> 16)
+            let count = values.count
+            return [UInt16](unsafeUninitializedCapacity: count) { target, initialized in
+                if count > 0 { kernels_f32_to_bf16(values.baseAddress, target.baseAddress, Int64(count)) }
+                initialized = count
             }.withUnsafeBytes(Array.init)
         case .i64, .i32, .i16, .i8, .u8, .bool: return nil
         }

@@ -1,4 +1,4 @@
-import Glibc
+import Bytes
 
 /// Writes what `torch.save` writes of a dict of tensors: a zip of stored entries with `data.pkl` and one record a tensor.
 ///
@@ -6,38 +6,66 @@ import Glibc
 /// do. Files beyond 4 GiB, which need zip64, are not written.
 public struct TorchWriter: Sendable {
     private let tensors: [StoredTensor]
+    private let type: StoredElementType?
 
     /// A writer of tensors, each under its own name, in this order.
-    public init(_ tensors: [StoredTensor]) { self.tensors = tensors }
+    /// - Parameter type: what tensors of floats are converted to, rounded to nearest even; nil keeps each one's own.
+    public init(_ tensors: [StoredTensor], type: StoredElementType? = nil) {
+        self.tensors = tensors
+        self.type = type
+    }
+
+    private func elementType(of tensor: StoredTensor) -> StoredElementType {
+        tensor.elementType.isFloat ? type ?? tensor.elementType : tensor.elementType
+    }
 
     private static let storages: [StoredElementType: String] = [
         .f64: "DoubleStorage", .f32: "FloatStorage", .f16: "HalfStorage", .bf16: "BFloat16Storage", .i64: "LongStorage",
         .i32: "IntStorage", .i16: "ShortStorage", .i8: "CharStorage", .u8: "ByteStorage", .bool: "BoolStorage",
     ]
 
-    /// Creates or replaces the file `path`. It is not synced to the disk, and a failure leaves a part of it behind.
-    /// - Throws: `CheckpointError` with the errno, or when the file would be too large.
+    /// Creates or replaces the file `path`, durably. The file is there whole or as it was: `path` may be what the tensors
+    /// are read from.
+    /// - Throws: as `write(to:path:)`.
     public func write(toPath path: String) throws(CheckpointError) {
-        let size = tensors.reduce(0) { $0 + $1.count * $1.elementType.byteCount + 1024 + $1.name.utf8.count }
-        guard size < Int(UInt32.max) else {
+        let file = try onFile { () throws(FileError) in try AtomicFile(path) }
+        try write(to: file.descriptor, path: path)
+        try onFile { () throws(FileError) in try file.commit() }
+    }
+
+    /// Records beside the tensors' own: `data.pkl`, `byteorder`, `version`.
+    private static let otherRecords = 3
+
+    /// Writes to a descriptor at the file's beginning; neither synced nor closed. `path` is for messages.
+    /// - Throws: `CheckpointError` with the errno, or when the file would need zip64.
+    public func write(to descriptor: Int32, path: String) throws(CheckpointError) {
+        let most = Int(UInt16.max) - Self.otherRecords
+        guard tensors.count <= most else {
             throw CheckpointError(
-                path: path, cause: .unsupported, place: "size", found: "\(size) bytes", expected: "less than 4 GiB")
+                path: path, cause: .unsupported, place: "tensors", found: "\(tensors.count)",
+                expected: "at most \(most), the records of a zip without zip64")
         }
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw .system("open", path) }
-        let result = Result { () throws(CheckpointError) in
-            var archive = Archive(descriptor: descriptor, path: path)
-            pickle().withUnsafeBytes { archive.add("data.pkl", $0) }
-            archive.add("byteorder", "little")
-            for (index, tensor) in tensors.enumerated() {
+        let size = tensors.reduce(0.0) {
+            $0 + Double($1.count) * Double(elementType(of: $1).byteCount) + 1024 + Double($1.name.utf8.count)
+        }
+        guard size < Double(UInt32.max) else {
+            throw CheckpointError(
+                path: path, cause: .unsupported, place: "size", found: "\(Int(min(size, 0x1p62))) bytes",
+                expected: "less than 4 GiB")
+        }
+        var archive = Archive(descriptor: descriptor, path: path)
+        pickle().withUnsafeBytes { archive.add("data.pkl", $0) }
+        archive.add("byteorder", "little")
+        for (index, tensor) in tensors.enumerated() {
+            let type = elementType(of: tensor)
+            if type != tensor.elementType, let bytes = tensor.floats().withUnsafeBufferPointer(type.encoded) {
+                bytes.withUnsafeBytes { archive.add("data/\(index)", $0) }
+            } else {
                 try tensor.withUnsafeBytes { archive.add("data/\(index)", $0) }
             }
-            archive.add("version", "3\n")
-            try archive.finish()
         }
-        let closed = close(descriptor)
-        try result.get()
-        guard closed == 0 else { throw .system("close", path) }
+        archive.add("version", "3\n")
+        try archive.finish()
     }
 
     /// `{name: _rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())}`
@@ -70,7 +98,7 @@ public struct TorchWriter: Sendable {
             op("(")
             op("(")
             text("storage")
-            global("torch", Self.storages[tensor.elementType] ?? "")
+            global("torch", Self.storages[elementType(of: tensor)] ?? "")
             text("\(index)")
             text("cpu")
             int(tensor.count)
@@ -109,7 +137,7 @@ public struct TorchWriter: Sendable {
         private var position = 0
         private var directory: [UInt8] = []
         private var count = 0
-        private var failure: CheckpointError?
+        private var failure: FileError?
 
         init(descriptor: Int32, path: String) {
             self.descriptor = descriptor
@@ -158,19 +186,14 @@ public struct TorchWriter: Sendable {
             end.append(littleEndian: UInt32(position))
             end.append(littleEndian: 0 as UInt16)
             end.withUnsafeBytes { write($0) }
-            if let failure { throw failure }
+            if let failure { throw CheckpointError(failure) }
         }
 
         private mutating func write(_ bytes: UnsafeRawBufferPointer) {
-            if failure == nil { failure = writeAll(bytes, descriptor, path) }
+            if failure == nil {
+                do throws(FileError) { try writeAll(bytes, to: descriptor, path: path) } catch { failure = error }
+            }
             position += bytes.count
         }
-    }
-}
-
-extension [UInt8] {
-    /// Appends the bytes of an integer, least significant first.
-    fileprivate mutating func append(littleEndian value: some FixedWidthInteger) {
-        Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
     }
 }

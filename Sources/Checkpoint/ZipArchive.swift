@@ -1,3 +1,5 @@
+import Zlib
+
 /// The directory of a zip archive of stored entries, as torch.save writes it: PKWARE APPNOTE 6.3, zip64 included.
 struct ZipArchive {
     /// One entry of the central directory.
@@ -85,8 +87,11 @@ struct ZipArchive {
         let place = "zip entry \(name)"
         guard !entry.isEncrypted, entry.method == 0, entry.storedSize == entry.size else {
             let found =
-                entry.isEncrypted
-                ? "an encrypted entry" : entry.method == 8 ? "a deflated entry" : "compression method \(entry.method)"
+                switch (entry.isEncrypted, entry.method) {
+                case (true, _): "an encrypted entry"
+                case (false, 8): "a deflated entry"
+                case (false, let method): "compression method \(method)"
+                }
             throw CheckpointError(
                 path: path, cause: .unsupported, place: place, found: found,
                 expected: "a stored one, as torch.save writes (load the file and save it again)")
@@ -196,12 +201,7 @@ struct LittleEndianBytes {
     }
 }
 
-/// CRC-32 of zip (reflected 0xedb88320).
+/// CRC-32 of zip (reflected 0xedb88320), by zlib.
 func crc32(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
-    var crc: UInt32 = .max
-    for byte in bytes {
-        crc ^= UInt32(byte)
-        for _ in 0..<8 { crc = crc >> 1 ^ (crc & 1 == 0 ? 0 : 0xedb8_8320) }
-    }
-    return ~crc
+    UInt32(truncatingIfNeeded: crc32_z(0, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count))
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import DreamCache
 import Application
+import Glibc
 
 /// The command line. Exit codes: 0 done, 1 failed, 3 quarantined, 4 rejected, 5 unknown job, 64 usage, 75 daemon down or
 /// timed out, 78 bad configuration.
@@ -38,6 +39,9 @@ struct DreamCacheCommand: ParsableCommand {
     static func main() {
         ConfinedDecoder.serveIfAsked()
         Terminal.obeyClosedPipes()
-        main(nil)
+        do { main(try GivenPaths.arguments()) } catch {
+            Terminal.note("dreamcache: \(error)")
+            _exit(Failure.Code.usage.rawValue)
+        }
     }
 }

@@ -12,6 +12,7 @@ struct Failure: Error, CustomStringConvertible {
         case quarantined = 3
         case rejected = 4
         case unknownJob = 5
+        case usage = 64
         case temporary = 75
         case configuration = 78
     }
@@ -23,23 +24,44 @@ struct Failure: Error, CustomStringConvertible {
 }
 
 /// Standard output is for results, standard error for everything else.
+///
+/// Texts of users, of files and of the spool are shown `printable`: whoever puts them into a line says so, because a line end
+/// in them must not look like a line of ours. The rest is escaped here.
 enum Terminal {
     /// A reader that goes away, such as `head`, ends the program quietly, whatever the program that started it ignores.
     static func obeyClosedPipes() { signal(SIGPIPE, SIG_DFL) }
 
-    /// A line of a result.
-    static func result(_ line: String) { print(line) }
+    /// Lines of a result.
+    static func result(_ lines: String) { print(shown(lines)) }
 
     /// A result for programs.
-    static func result(_ json: JSON) { print(json.text()) }
+    static func result(_ json: JSON) { print(escaped(json.text())) }
 
     /// A remark.
-    static func note(_ line: String) { write(line + "\n") }
+    static func note(_ lines: String) { write(shown(lines) + "\n") }
+
+    private static func shown(_ lines: String) -> String { GivenPaths.shown(lines).printableLines }
+
+    /// JSON with everything a terminal acts upon as `\\u....`, which is the same JSON: outside its strings there is none.
+    private static func escaped(_ json: String) -> String {
+        json.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+            line.unicodeScalars.reduce(into: "") { text, scalar in
+                if String(scalar).printable == String(scalar) {
+                    text.unicodeScalars.append(scalar)
+                } else {
+                    for unit in String(scalar).utf16 {
+                        let digits = String(unit, radix: 16)
+                        text += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+                    }
+                }
+            }
+        }.joined(separator: "\n")
+    }
 
     /// Shows progress in place on a terminal; says nothing to a file or a pipe.
     static func progress(_ line: String) {
         guard isatty(STDERR_FILENO) == 1 else { return }
-        write("\r\u{1B}[K" + line)
+        write("\r\u{1B}[K" + shown(line))
     }
 
     /// Ends a line of progress.

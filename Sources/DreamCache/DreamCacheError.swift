@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import Diffusion
 import Raster
@@ -58,6 +59,16 @@ extension DreamCacheError {
         guard let value = values.first(where: { !$0.isFinite }) else { return }
         throw .notFinite(what: what(), found: value.isNaN ? "NaN" : value < 0 ? "-infinity" : "infinity")
     }
+}
+
+/// Runs work on files inside functions that throw this module's error.
+func onFile<R>(_ body: () throws(FileError) -> R) throws(DreamCacheError) -> R {
+    do { return try body() } catch { throw .diffusion(.checkpoint(CheckpointError(error))) }
+}
+
+/// SHA-256 of a file's bytes, in lower-case hexadecimal.
+func sha256(ofFile path: String) throws(DreamCacheError) -> String {
+    try onFile { () throws(FileError) in try Bytes.sha256(ofFile: path) }
 }
 
 /// Runs engine work inside functions that throw this module's error.

@@ -18,9 +18,11 @@ extension Raster {
         return Raster(width: width, height: height, channels: 3, pixels: result)
     }
 
-    /// RGBA: the luminance of `mask` (ITU-R 601-2, as Pillow's mode L) as alpha, times the alpha that the mask and
-    /// this image already have. White keeps, black removes.
-    /// - Throws: `RasterError` when the mask has another size; `path` is the mask's, for its message.
+    /// RGBA: what `mask` keeps as alpha, times the alpha this image already has. White keeps, black removes.
+    ///
+    /// What a mask keeps is its luminance (ITU-R 601-2, as Pillow's mode L) times its alpha. Where its alpha alone has the
+    /// shape, as in what cut-out tools write, its colours do not count (`hasShapeInAlpha`).
+    /// - Throws: `RasterError` when the mask has another size, or nothing is kept; `path` is the mask's, for its message.
     public func masked(by mask: Raster, path: String) throws(RasterError) -> Raster {
         guard mask.width == width, mask.height == height else {
             throw RasterError(
@@ -28,16 +30,14 @@ extension Raster {
                 expected: "\(width)x\(height), the image's")
         }
         let count = width * height
+        let usesAlphaAlone = mask.hasShapeInAlpha
         let result = [UInt8](unsafeUninitializedCapacity: count * 4) { target, initialized in
             pixels.withUnsafeBufferPointer { source in
                 mask.pixels.withUnsafeBufferPointer { mask in
                     let maskChannels = mask.count / count
                     for i in 0..<count {
                         let m = i * maskChannels
-                        let red = UInt32(mask[m]) * 19595
-                        let green = UInt32(mask[m + 1]) * 38470
-                        let blue = UInt32(mask[m + 2]) * 7471
-                        var alpha = (red + green + blue + 0x8000) >> 16
+                        var alpha = usesAlphaAlone ? 255 : luminance(mask[m], mask[m + 1], mask[m + 2])
                         if maskChannels == 4 { alpha = UInt32(quotient255(alpha * UInt32(mask[m + 3]))) }
                         if channels == 4 { alpha = UInt32(quotient255(alpha * UInt32(source[i * 4 + 3]))) }
                         for c in 0..<3 { target[i * 4 + c] = source[i * channels + c] }
@@ -47,13 +47,43 @@ extension Raster {
             }
             initialized = count * 4
         }
-        return Raster(width: width, height: height, channels: 4, pixels: result)
+        let masked = Raster(width: width, height: height, channels: 4, pixels: result)
+        guard masked.hasForeground else {
+            throw RasterError(
+                path: path, cause: .unsupported, place: "mask", found: "a mask without foreground",
+                expected: "white, or opaque, where the subject is")
+        }
+        return masked
     }
 
-    /// The name of the mask that may lie beside an image: `photo.jpg` has `photo_mask.png`.
-    public static func maskName(for name: String) -> String {
-        let stem = name.lastIndex(of: ".").flatMap { $0 == name.startIndex ? nil : name[..<$0] } ?? name[...]
-        return stem + "_mask.png"
+    /// Whether any pixel is at least half opaque.
+    public var hasForeground: Bool {
+        channels != 4 || stride(from: 3, to: pixels.count, by: 4).contains { pixels[$0] >= 128 }
+    }
+
+    /// Refuses a picture of transparent pixels alone; `path` is for the message.
+    public func checkForeground(path: String) throws(RasterError) {
+        guard hasForeground else {
+            throw RasterError(
+                path: path, cause: .unsupported, place: "alpha", found: "a picture without foreground",
+                expected: "pixels that are at least half opaque where the subject is")
+        }
+    }
+
+    /// Whether a mask's shape is in its alpha: it is transparent somewhere, and what is visible is no drawing in black and
+    /// white that keeps something.
+    private var hasShapeInAlpha: Bool {
+        guard channels == 4 else { return false }
+        var (isTransparent, keepsSomething, visible, drawn) = (false, false, 0, 0)
+        for i in stride(from: 0, to: pixels.count, by: 4) {
+            if pixels[i + 3] < 255 { isTransparent = true }
+            guard pixels[i + 3] >= 128 else { continue }
+            let isGrey = pixels[i] == pixels[i + 1] && pixels[i] == pixels[i + 2]
+            visible += 1
+            if isGrey, pixels[i] < 16 || pixels[i] >= 240 { drawn += 1 }
+            if isGrey, pixels[i] >= 240 { keepsSomething = true }
+        }
+        return isTransparent && !(keepsSomething && 10 * drawn >= 9 * visible)
     }
 }
 
@@ -62,4 +92,10 @@ extension Raster {
 func quotient255(_ value: UInt32) -> UInt8 {
     let rounded = value &+ 128
     return UInt8(truncatingIfNeeded: (rounded &+ rounded >> 8) >> 8)
+}
+
+/// ITU-R 601-2, as Pillow's mode L.
+@inline(__always)
+private func luminance(_ red: UInt8, _ green: UInt8, _ blue: UInt8) -> UInt32 {
+    (UInt32(red) * 19595 + UInt32(green) * 38470 + UInt32(blue) * 7471 + 0x8000) >> 16
 }

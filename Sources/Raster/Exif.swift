@@ -46,13 +46,37 @@ struct Exif: Equatable {
 
     /// An EXIF block, big-endian, that holds a user comment as UNICODE (UTF-16): what front ends of Stable Diffusion
     /// write into JPEG files and look for in them.
-    static func block(userComment: String) -> [UInt8] {
-        let value = Array("UNICODE\0".utf8) + userComment.utf16.flatMap { [UInt8($0 >> 8), UInt8($0 & 0xff)] }
+    ///
+    /// A comment that does not fit into `limit` bytes is written as ASCII where it is ASCII, which takes half the room; and
+    /// where that does not suffice either, its middle is left out, with a mark. Its end, where `DreamCache: {...}` stands, is
+    /// the larger part of what stays.
+    static func block(userComment: String, limit: Int) -> [UInt8] {
+        // The header, two directories, and the name of the encoding.
+        let room = limit - 44 - 8
+        let units = Array(userComment.utf16)
+        let value: [UInt8]
+        if 2 * units.count > room, units.allSatisfy({ (1..<128).contains($0) }) {
+            value = Array("ASCII\0\0\0".utf8) + shortened(units, to: room).map { UInt8($0) }
+        } else {
+            let kept = shortened(units, to: room / 2)
+            value = Array("UNICODE\0".utf8) + kept.flatMap { [UInt8($0 >> 8), UInt8($0 & 0xff)] }
+        }
         let header = Array("MM".utf8) + bigEndian(42, 2) + bigEndian(8, 4)
         // Two directories of one entry each, 18 bytes, at 8 and 26; the comment follows at 44.
         let image = directory(tag: 0x8769, type: 4, count: 1, value: 26)
         let exif = directory(tag: 0x9286, type: 7, count: value.count, value: 44)
         return header + image + exif + value
+    }
+
+    private static func shortened(_ units: [UInt16], to count: Int) -> [UInt16] {
+        guard units.count > count else { return units }
+        let mark = Array(" [... shortened: JPEG has no room for the whole text ...] ".utf16)
+        let head = count / 32
+        // Never between the halves of a surrogate pair.
+        let start = units.prefix(head).dropLast(UTF16.isLeadSurrogate(units[head - 1]) ? 1 : 0)
+        var end = units.suffix(count - head - mark.count)
+        if let first = end.first, UTF16.isTrailSurrogate(first) { end = end.dropFirst() }
+        return start + mark + end
     }
 
     private static func directory(tag: Int, type: Int, count: Int, value: Int) -> [UInt8] {

@@ -177,18 +177,21 @@ public struct ImageMetadata: Sendable, Equatable {
         var segments: [UInt8] = []
         if let parameters {
             try Self.checkNoNUL(parameters, "text parameters", path)
-            segments += try Self.segment(Exif.jpegPrefix + Exif.block(userComment: parameters), "text parameters", path)
+            let block = Exif.block(userComment: parameters, limit: Self.segmentSize - Exif.jpegPrefix.count)
+            segments += try Self.segment(Exif.jpegPrefix + block, "text parameters", path)
         }
         if let xmp { segments += try Self.segment(Self.xmpSegmentPrefix + Array(xmp.utf8), "XMP", path) }
         return segments
     }
 
+    /// What a segment holds: its length field has 16 bits, and counts its own two bytes.
+    private static let segmentSize = 65_533
+
     private static func segment(_ payload: [UInt8], _ place: String, _ path: String) throws(RasterError) -> [UInt8] {
-        // The length field counts its own two bytes.
-        guard payload.count <= 65_533 else {
+        guard payload.count <= segmentSize else {
             throw RasterError(
                 path: path, cause: .metadata, place: place, found: "\(payload.count) bytes",
-                expected: "at most 65533, the room of a JPEG segment (PNG has no such limit)")
+                expected: "at most \(segmentSize), the room of a JPEG segment (PNG has no such limit)")
         }
         return [0xff, 0xe1] + bigEndian(payload.count + 2, 2) + payload
     }

@@ -1,7 +1,10 @@
 import CKernels
 import COneDNN
 
-/// Products by oneDNN: one primitive a shape, made at its first use and kept.
+/// Products by oneDNN: one primitive per shape, made at its first use and kept while it is used.
+///
+/// Of those that no packed weights refer to, the `capacity` used last are kept. A model at one size has some hundred shapes,
+/// so that several sizes fit; a daemon that sees every size in turn does not grow without end.
 final class OneDNNBackend: ProductBackend {
     /// A primitive divides its work, and sizes its scratch memory, for the number of threads it was made with.
     private struct Key: Hashable {
@@ -13,7 +16,21 @@ final class OneDNNBackend: ProductBackend {
     private let pool: BufferPool
     /// nil are those that oneDNN would compute in fp32 by its general matrix product, which divides sums among threads, so that
     /// its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `openBLAS` does them.
-    private var products: [Key: OpaquePointer?] = [:]
+    private var products: [Key: Kept] = [:]
+    /// Products that packed weights are compared with: they live as long as this.
+    private var pinned: Set<OpaquePointer> = []
+    private var uses = 0
+    /// How many shapes are remembered at most, beside those that are pinned; fewer in tests.
+    var capacity = 1024
+
+    private struct Kept {
+        let product: OpaquePointer?
+        var lastUse: Int
+    }
+
+    /// How many shapes are remembered.
+    var productCount: Int { products.count }
+
     private let openBLAS = OpenBLASBackend()
 
     init(pool: BufferPool) throws(EngineError) {
@@ -25,7 +42,7 @@ final class OneDNNBackend: ProductBackend {
     }
 
     deinit {
-        for case let product? in products.values { onednn_release(product) }
+        for case let product? in products.values.map(\.product) { onednn_release(product) }
         onednn_close(engine)
     }
 
@@ -53,7 +70,11 @@ final class OneDNNBackend: ProductBackend {
         // Batches in fp32, which are Winograd's, on every CPU: it is how their speed is known.
         if shape.batch > 1, shape.source == .float32 { return nil }
         let key = Key(shape: shape, threads: kernels_threads())
-        if let product = products[key] { return product }
+        uses += 1
+        if let kept = products[key] {
+            products[key]?.lastUse = uses
+            return kept.product
+        }
         let options = onednn_options(
             source: shape.source == .bfloat16 ? ONEDNN_BF16 : ONEDNN_F32,
             destination: shape.destination == .bfloat16 ? ONEDNN_BF16 : ONEDNN_F32, bias: shape.bias,
@@ -75,11 +96,22 @@ final class OneDNNBackend: ProductBackend {
         guard status == 0, let product else { throw Self.error("make \(shape)", status) }
         if shape.source == .float32, String(cString: onednn_implementation(product)).hasPrefix("gemm") {
             onednn_release(product)
-            products.updateValue(nil, forKey: key)
+            keep(nil, key)
             return nil
         }
-        products[key] = product
+        keep(product, key)
         return product
+    }
+
+    /// Remembers a product, and forgets the quarter used longest ago where there are too many.
+    private func keep(_ product: OpaquePointer?, _ key: Key) {
+        products[key] = Kept(product: product, lastUse: uses)
+        guard products.count - pinned.count > capacity else { return }
+        let free = products.filter { entry in entry.value.product.map { !pinned.contains($0) } ?? true }
+        for (key, kept) in free.sorted(by: { $0.value.lastUse < $1.value.lastUse }).prefix(capacity / 4) {
+            products[key] = nil
+            if let product = kept.product { onednn_release(product) }
+        }
     }
 
     private func packed(_ weights: Weights, for product: OpaquePointer) throws(EngineError) -> Storage {
@@ -87,6 +119,7 @@ final class OneDNNBackend: ProductBackend {
             guard let made = packed.product else { continue }
             if made == product || onednn_same_layout(made, product) { return packed.storage }
         }
+        pinned.insert(product)
         return try weights.pack(
             as: Self.layout(of: product), byteCount: onednn_weights_bytes(product), product: product
         ) { memory throws(EngineError) in

@@ -102,6 +102,7 @@ import Testing
             case .unavailable(let message): (.unavailable, message)
             case .transient(let message): (.transient, message)
             case .environment(let message): (.environment, message)
+            case .changed(let message): (.transient, message)
             case .stopped: (.stopped, "")
             }
         #expect(kind == row.kind)

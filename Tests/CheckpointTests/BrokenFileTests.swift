@@ -249,13 +249,17 @@ private func with(_ entry: ZipEntry, _ change: (inout ZipEntry) -> Void) -> ZipE
         var random = TestRandom(state: UInt64(2 + 100 * fuzzFactor))
         var accepted = 0
         for _ in 0..<count * fuzzFactor where run(torch(random.mutated(pickles[original]))) { accepted += 1 }
-        #expect(accepted > (original == 2 ? 50 : -1))
+        // A long pickle is hit where it matters by almost every mutation, a short one not.
+        #expect(accepted < count * fuzzFactor && accepted > (original == 2 ? 50 : -1), "\(accepted)")
     }
 
     @Test func zipStructure() throws {
         let original = torch(Pickle.tensor())
         var random = TestRandom(state: UInt64(3 + 100 * fuzzFactor))
-        for _ in 0..<10_000 * fuzzFactor { _ = run(random.mutated(original)) }
+        var accepted = 0
+        for _ in 0..<10_000 * fuzzFactor where run(random.mutated(original)) { accepted += 1 }
+        // Bytes of data may change unnoticed; those of the structure are noticed.
+        #expect(accepted > 100 && accepted < 9_000 * fuzzFactor, "\(accepted)")
     }
 
     private func lightningPickle(_ name: String) throws -> [UInt8] {

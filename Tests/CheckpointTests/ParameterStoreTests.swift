@@ -74,8 +74,8 @@ private func reread(_ writer: SafetensorsWriter) throws -> Checkpoint {
         var second = SafetensorsWriter()
         second.add("b", type: .f32, shape: [1], floats: [2])
         let shards = [try reread(first), try reread(second)]
-        #expect(try ParameterStore(merging: shards).names == ["a", "b"])
-        let error = try #require(throws: CheckpointError.self) { try ParameterStore(merging: shards + shards) }
+        #expect(ParameterStore(parts: [try .init(shards)], path: "model").names == ["a", "b"])
+        let error = try #require(throws: CheckpointError.self) { try ParameterStore.Part(shards + shards) }
         #expect(error.description.contains("each key in one file"))
     }
 
@@ -222,7 +222,9 @@ private func reread(_ writer: SafetensorsWriter) throws -> Checkpoint {
     @Test func aFullDiskIsAnErrorWithItsErrno() throws {
         var writer = SafetensorsWriter()
         writer.add("a", type: .f32, shape: [1], floats: [1])
-        let error = try #require(throws: CheckpointError.self) { try writer.write(toPath: "/dev/full") }
+        let full = open("/dev/full", O_WRONLY)
+        defer { close(full) }
+        let error = try #require(throws: CheckpointError.self) { try writer.write(to: full, path: "/dev/full") }
         #expect(error.cause == .system(code: ENOSPC))
     }
 }

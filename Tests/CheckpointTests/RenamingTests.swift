@@ -118,10 +118,58 @@ private func checkpoint(_ shapes: [String: [Int]]) throws -> Checkpoint {
         }
     }
 
+    /// Finding 17: the count field of a zip has 16 bits.
+    @Test func moreRecordsThanAZipCountsAreRefused() throws {
+        let one = try #require(try Checkpoint.open(fixture("Checkpoint/kinds.safetensors")).tensors.values.first)
+        let error = try #require(throws: CheckpointError.self) {
+            try TorchWriter(Array(repeating: one, count: 65_533)).write(toPath: NSTemporaryDirectory() + "many.pt")
+        }
+        #expect(error.description.contains("found 65533, expected at most 65532"))
+    }
+
+    /// Finding 3: the writer once truncated the file it had mapped.
+    @Test func theInputMayBeTheOutput() throws {
+        let path = NSTemporaryDirectory() + "writer-\(UUID().uuidString).pt"
+        defer { unlink(path) }
+        let before = Array(try Checkpoint.open(fixture("Checkpoint/kinds.safetensors")).tensors.values)
+        try TorchWriter(before).write(toPath: path)
+        let mapped = try Checkpoint.open(path)
+        try TorchWriter(Array(mapped.tensors.values)).write(toPath: path)
+        let after = try Checkpoint.open(path)
+        for tensor in before {
+            let copy = try #require(after.tensors[tensor.name])
+            let (copied, given) = (try copy.withUnsafeBytes { Array($0) }, try tensor.withUnsafeBytes { Array($0) })
+            #expect(copied == given, "\(tensor.name)")
+        }
+        var writer = SafetensorsWriter()
+        for tensor in after.tensors.values { writer.add(tensor) }
+        try writer.write(toPath: path)
+        let again = try Checkpoint.open(path)
+        #expect(again.format == .safetensors)
+        #expect(again.tensors.count == before.count)
+    }
+
+    /// Finding 12: the type asked for is the type written.
+    @Test func floatsAreConverted() throws {
+        let path = NSTemporaryDirectory() + "writer-\(UUID().uuidString).pt"
+        defer { unlink(path) }
+        let before = Array(try Checkpoint.open(fixture("Checkpoint/kinds.safetensors")).tensors.values)
+        try TorchWriter(before, type: .f16).write(toPath: path)
+        for tensor in try Checkpoint.open(path).tensors.values {
+            let original = try #require(before.first { $0.name == tensor.name })
+            #expect(tensor.elementType == (original.elementType.isFloat ? .f16 : original.elementType))
+            if original.elementType.isFloat {
+                #expect(tensor.floats() == original.floats().map { Float(Float16($0)) }, "\(tensor.name)")
+            }
+        }
+    }
+
     @Test func aFullDiskIsAnErrorWithItsErrno() throws {
         let tensors = try Checkpoint.open(fixture("Checkpoint/kinds.safetensors")).tensors.values
+        let full = open("/dev/full", O_WRONLY)
+        defer { close(full) }
         let error = try #require(throws: CheckpointError.self) {
-            try TorchWriter(Array(tensors)).write(toPath: "/dev/full")
+            try TorchWriter(Array(tensors)).write(to: full, path: "/dev/full")
         }
         #expect(error.cause == .system(code: ENOSPC))
     }

@@ -24,7 +24,7 @@ private struct TorchFixture: Decodable {
 @Suite struct TorchGeneratorTests {
     @Test func equalsTorch() throws {
         let fixture = try JSONDecoder().decode(TorchFixture.self, from: fixtureData("random/torch-rng.json"))
-        #expect(fixture.cases.count == 5)
+        #expect(!fixture.cases.isEmpty)
         for example in fixture.cases {
             var generator = TorchGenerator(seed: example.seed)
             for (index, draw) in example.drawsInOrder.enumerated() {

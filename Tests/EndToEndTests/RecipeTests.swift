@@ -54,7 +54,10 @@ import Testing
 
     /// README's own: installing below another root, for which `sudo` and `make` are told so, then working with files and in
     /// the foreground.
-    @Test(.enabled(if: getuid() == 0 && FileManager.default.isExecutableFile(atPath: "/usr/bin/systemd-tmpfiles")))
+    @Test(
+        .enabled(
+            if: getuid() == 0 && FileManager.default.isExecutableFile(atPath: "/usr/bin/systemd-tmpfiles"),
+            "it needs root and systemd-tmpfiles"))
     func installingAndUsing() throws {
         let (place, daemon) = try prepare()
         let root = place.path("root")
@@ -107,10 +110,68 @@ import Testing
         #expect(daemon.stop() == 0)
     }
 
-    @Test func scripts() throws {
+    /// Tables as shells, spreadsheets and Windows write them, and prompts that are no shell's or JSON's to read.
+    static let tables: [(table: String, prompts: [String: String])] = [
+        (
+            "snow,a lantern in the snow\nsea,a lantern by the sea\n",
+            ["snow": "a lantern in the snow", "sea": "a lantern by the sea"]
+        ),
+        ("snow,no line end", ["snow": "no line end"]),
+        ("\u{FEFF}b1,a lantern\r\nb2,\"red, in \"\"snow\"\"\"\r\n\r\n", ["b1": "a lantern", "b2": "red, in \"snow\""]),
+        (
+            "h1,\"quote \"\" back\\slash $(id) `id` 'x' \n line\"\nh2,\"%s %d \"\"}, {\"\"\"\n",
+            ["h1": "quote \" back\\slash $(id) `id` 'x' \n line", "h2": "%s %d \"}, {\""]
+        ),
+    ]
+
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/python3"), "python3 is not installed"))
+    func tablesOfPrompts() throws {
+        let place = try Workplace()
+        let script = try #require(try blocks(under: "In scripts").first { $0.contains("prompts.csv") })
+            .components(separatedBy: "mkdir -p collected")[0]
+        for folder in ["work", "spool/drop/jobs"] {
+            try FileManager.default.createDirectory(atPath: place.path(folder), withIntermediateDirectories: true)
+        }
+        for (table, prompts) in Self.tables {
+            _ = try place.write("work/prompts.csv", table)
+            let result = try sh(script, place)
+            #expect(result.status == 0, "\(table): \(result.errors)")
+            for (name, prompt) in prompts {
+                let data = try Data(contentsOf: URL(fileURLWithPath: place.path("spool/drop/jobs/\(name).json")))
+                let manifest = try JSONSerialization.jsonObject(with: data) as? [String: Any]
+                #expect(manifest?["prompt"] as? String == prompt)
+            }
+            let names = try String(contentsOfFile: place.path("work/names"), encoding: .utf8)
+            #expect(Set(names.split(separator: "\n").map(String.init)) == Set(prompts.keys))
+        }
+        let before = try FileManager.default.contentsOfDirectory(atPath: place.path("spool/drop/jobs")).sorted()
+        for table in ["../x,a\n", "a,b,c\n", "same,a\nsame,b\n", "-rf,a\n", "good,a\nbad\n"] {
+            _ = try place.write("work/prompts.csv", table)
+            let refused = try sh(script, place)
+            #expect(
+                refused.status != 0 && refused.errors.contains("expected a new plain name and a prompt"), "\(table)")
+        }
+        // A table with a fault drops nothing at all.
+        #expect(try FileManager.default.contentsOfDirectory(atPath: place.path("spool/drop/jobs")).sorted() == before)
+    }
+
+    /// The demo removes what it has made itself, and nothing of anybody's.
+    @Test func theDemoLeavesFoldersAlone() throws {
+        let place = try Workplace()
+        _ = try place.write("precious.txt", "mine")
+        let demo = Self.spoolFolder.appendingPathComponent("examples/demo.sh").path
+        let refused = try Workplace.run("/bin/bash", [demo, Workplace.programs.path, place.folder.path])
+        #expect(refused.status == 1)
+        #expect(refused.errors.contains("expected a new or empty folder"))
+        #expect(FileManager.default.fileExists(atPath: place.path("precious.txt")))
+        #expect(FileManager.default.fileExists(atPath: place.path("config.yaml")))
+    }
+
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/python3"), "python3 is not installed"))
+    func scripts() throws {
         let (place, daemon) = try prepare()
         _ = try sh("cp -r examples/lantern \"$SPOOL/drop/references/\"", place)
-        _ = try place.write("work/prompts.csv", "snow,a lantern in the snow\nsea,a lantern by the sea\n")
+        _ = try place.write("work/prompts.csv", Self.tables[0].table)
         for script in try blocks(under: "In scripts") {
             // Few steps, for a test.
             let result = try sh(
@@ -141,7 +202,10 @@ import Testing
     }
 
     /// The units as systemd judges them, and their command as it stands but for the two folders.
-    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/systemd-analyze")))
+    @Test(
+        .enabled(
+            if: FileManager.default.isExecutableFile(atPath: "/usr/bin/systemd-analyze"),
+            "systemd-analyze is not installed"))
     func aPathUnitThatReactsToFinishedSets() throws {
         let place = try Workplace()
         let units = try blocks(under: "In scripts", "ini")

@@ -72,11 +72,31 @@ import Testing
                 == "out.png: text parameters: found a NUL character, expected text without NUL")
         let keyword = ImageMetadata(texts: [.init(keyword: " k", text: "")])
         #expect(try message { try image.encodedPNG(metadata: keyword) }.contains("a keyword that PNG cannot carry"))
-        let long = ImageMetadata(parameters: String(repeating: "p", count: 40_000))
+        let long = ImageMetadata(xmp: String(repeating: "p", count: 70_000))
         #expect(try message { try image.encodedJPEG(metadata: long) }.contains("expected at most 65533"))
         let text = ImageMetadata(texts: [.init(keyword: "k", text: "")])
         #expect(try message { try image.encodedJPEG(metadata: text) }.contains("JPEG has no place for"))
         #expect(try message { try image.encodedJPEG(quality: 0) }.contains("quality: found 0, expected 1 to 100"))
+    }
+
+    /// Case refused-after-rendering-jpeg: no prompt is too long for a JPEG.
+    @Test(arguments: [("p", 32_000), ("p", 33_000), ("p", 65_000), ("é", 40_000), ("🚀", 40_000), ("p", 400_000)])
+    func parametersAlwaysFitAJPEG(_ character: String, _ count: Int) throws {
+        let end = ", Version: x, DreamCache: {\"manifest\": {}}"
+        let text = String(repeating: character, count: count) + end
+        let image = noise(seed: 3, width: 8, height: 8, channels: 3)
+        let bytes = try image.encodedJPEG(metadata: ImageMetadata(parameters: text))
+        let read = try #require(try ImageMetadata.read(bytes, path: "x").parameters)
+        #expect(read.hasPrefix(character) && read.hasSuffix(end))
+        if read != text {
+            #expect(read.contains("[... shortened") && read.utf16.count < text.utf16.count)
+            #expect(!read.unicodeScalars.contains("\u{FFFD}"))
+            // What is kept fills the room there is.
+            #expect(read.utf16.count > 32_000)
+        } else {
+            #expect(count < 66_000)
+        }
+        _ = try Raster.decode(bytes, path: "x")
     }
 
     /// What other programs write is read: little-endian EXIF with UNICODE and with ASCII comments.

@@ -108,6 +108,8 @@ import Testing
         #"{"subject": "dog", "prompt": "x", "output": {"format": "jpeg", "quality": 1, "metadata": "none", "grid": true}}"#,
         #"{"subject": "dog", "prompt": "x", "init_image": "sketch"}"#,
         #"{"subject": "dog", "prompt": "x", "init_image": "dog", "strength": 1, "steps": 1}"#,
+        #"{"subject": "dog", "prompt": "x", "seed": -1, "sampler_index": "Euler a", "batch_size": 2, "n_iter": 3}"#,
+        #"{"subject": "dog", "prompt": "two\nlines\tand a tab"}"#,
         #"{"subject": "dog", "prompt": "x", "steps": 3.0, "scheduler": "ddim", "idempotency_key": "k", "model": "m.1"}"#,
     ]
 
@@ -122,7 +124,13 @@ import Testing
         (#"{"subject": "dog", "prompt": "x", "steps": 0}"#, "$.steps"),
         (#"{"subject": "dog", "prompt": "x", "steps": 1.5}"#, "$.steps"),
         (#"{"subject": "dog", "prompt": "x", "steps": 2, "num_inference_steps": 2}"#, "$.num_inference_steps"),
-        (#"{"subject": "dog", "prompt": "x", "seed": -1}"#, "$.seed"),
+        (#"{"subject": "dog", "prompt": "x", "seed": -2}"#, "$.seed"),
+        (#"{"subject": "dog", "prompt": "x", "noise_seed": -1}"#, "$.noise_seed"),
+        (#"{"subject": "dog", "prompt": "nul\u0000x"}"#, "$.prompt"),
+        (#"{"subject": "dog", "prompts": ["x", "\u001b[2J"]}"#, "$.prompts[1]"),
+        (#"{"subject": "dog", "prompt": "x", "negative_prompt": "\u0008"}"#, "$.negative_prompt"),
+        (#"{"subject": "dog", "prompt": "x", "idempotency_key": "a\u0000"}"#, "$.idempotency_key"),
+        (#"{"subject": "dog", "prompt": "x", "cache": {"prompt": "a\u0000"}}"#, "$.cache.prompt"),
         (#"{"subject": "dog", "prompt": "x", "seed": 9007199254740992}"#, "$.seed"),
         (#"{"subject": "dog", "prompt": "x", "eta": 1.1}"#, "$.eta"),
         (#"{"subject": "dog", "prompt": "x", "scheduler": "foo"}"#, "$.scheduler"),
@@ -162,6 +170,39 @@ import Testing
         #expect(throws: ManifestError.self) { try parse(#"{"subjects": ["dog", "dog"], "prompt": "x"}"#) }
     }
 
+    /// Requests as AUTOMATIC1111 and ComfyUI write them mean the same here, or say what to do.
+    @Test func whatOtherFrontEndsWrite() throws {
+        let webui = try parse(
+            #"{"subject": "dog", "prompt": "x", "steps": 20, "cfg_scale": 7, "seed": -1, "sampler_index": "Euler a", "#
+                + #""batch_size": 2, "n_iter": 3}"#)
+        #expect(webui.seed == nil && webui.imagesPerPrompt == 6 && webui.scheduler == .eulerAncestral)
+        let error = try #require(throws: ManifestError.self) {
+            try parse(#"{"subject": "dog", "prompt": "x", "seed": 1125899906842624123}"#)
+        }
+        #expect(error.description.contains("take another, or leave it out and one is chosen"))
+        // A count beyond all bounds is a fault, and nothing worse.
+        #expect(throws: ManifestError.self) {
+            try parse(
+                #"{"subject": "dog", "prompt": "x", "batch_size": 9223372036854775807, "n_iter": 9223372036854775807}"#)
+        }
+    }
+
+    @Test(
+        arguments: [
+            ("UTF-16", [0xFF, 0xFE], 2, false), ("UTF-16", [0xFE, 0xFF], 2, true), ("UTF-16", [], 2, false),
+            ("UTF-16", [], 2, true), ("UTF-32", [0xFF, 0xFE, 0, 0], 4, false), ("UTF-32", [0, 0, 0xFE, 0xFF], 4, true),
+            ("UTF-32", [], 4, false), ("UTF-32", [], 4, true),
+        ] as [(String, [UInt8], Int, Bool)])
+    func otherEncodingsAreNamed(_ name: String, _ mark: [UInt8], _ width: Int, _ isBigEndian: Bool) throws {
+        let zeros = [UInt8](repeating: 0, count: width - 1)
+        let text = Array(#"{"subject": "dog", "prompt": "x"}"#.utf8).flatMap {
+            isBigEndian ? zeros + [$0] : [$0] + zeros
+        }
+        let error = try #require(throws: ManifestError.self) { try JobManifest.parse(mark + text) }
+        #expect(error.description.contains("found a text in \(name), expected UTF-8"), "\(error)")
+        #expect(!error.isTruncation)
+    }
+
     /// The printed schema, evaluated by the rules of JSON Schema, says of each document what the parser says.
     @Test func theSchemaAndTheParserAgree() throws {
         let schema = try JSONReader.read(Array(JobManifest.jsonSchema.text().utf8))
@@ -179,6 +220,7 @@ import Testing
     @Test func damagedManifestsAreSurvived() throws {
         let seeds = (Self.good + Self.bad.map(\.text)).map { Array($0.utf8) }
         let random = TestRandom(7).next
+        var (read, refused) = (0, 0)
         for round in 0..<20_000 {
             var bytes = seeds[round % seeds.count]
             for _ in 0...Int(random() % 4) where !bytes.isEmpty {
@@ -190,8 +232,24 @@ import Testing
                 default: bytes.removeLast(bytes.count - place)
                 }
             }
-            _ = try? JobManifest.parse(bytes)
+            do {
+                let manifest = try JobManifest.parse(bytes)
+                if manifest.prompts.isEmpty || !(1...JobManifest.maximumImages).contains(manifest.imageCount) {
+                    Issue.record("accepted: \(String(decoding: bytes, as: UTF8.self))")
+                }
+                read += 1
+            } catch {
+                // Every fault has a place in the text, and says what stands there and what should.
+                let arePlaced = error.faults.allSatisfy { fault in
+                    (0...bytes.count).contains(fault.byte) && fault.line >= 1 && !fault.found.isEmpty
+                        && !fault.expected.isEmpty && fault.path.hasPrefix("$")
+                }
+                if error.faults.isEmpty || !arePlaced { Issue.record("\(error)") }
+                refused += 1
+            }
         }
+        // Both happen: the parser is reached, and damage is noticed.
+        #expect(read > 50 && refused > 5_000, "\(read) read, \(refused) refused")
     }
 }
 

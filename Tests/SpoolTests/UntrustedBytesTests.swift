@@ -32,14 +32,26 @@ import Testing
 
     @Test func damagedImagesAreSurvived() {
         let random = TestRandom(5).next
+        var (read, refused) = (0, 0)
         for round in 0..<30_000 {
             var bytes = round % 2 == 0 ? Pictures.png(payload: Array(0..<40)) : Pictures.jpeg(payload: Array(0..<40))
             for _ in 0...Int(random() % 3) {
                 bytes[Int(random() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random())
             }
             if random() % 4 == 0 { bytes.removeLast(Int(random() % UInt64(bytes.count))) }
-            _ = try? ImageFile.examine(bytes, limits: Self.limits)
+            do throws(ImageFile.Fault) {
+                let image = try ImageFile.examine(bytes, limits: Self.limits)
+                let sides = 1...Self.limits.side
+                if !sides.contains(image.width) || !sides.contains(image.height)
+                    || image.width * image.height > Self.limits.pixels
+                {
+                    Issue.record("accepted: \(image)")
+                }
+                read += 1
+            } catch { refused += 1 }
         }
+        // Both happen: the reader is reached, and damage is noticed.
+        #expect(read > 1_000 && refused > 1_000, "\(read) read, \(refused) refused")
     }
 
     @Test func aCheckpointComesBackOnlyUndamaged() throws {

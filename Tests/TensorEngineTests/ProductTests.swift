@@ -4,7 +4,7 @@ import Testing
 
 /// Linear maps and convolutions of each compute path against loops that follow the definition.
 @Suite struct ProductTests {
-    static let paths = ComputePath.allCases.filter(\.isSupported)
+    static let paths = ComputePath.allCases
 
     /// A product and its input's size.
     struct Shape: CustomTestStringConvertible, Sendable {
@@ -89,6 +89,7 @@ import Testing
     }
 
     @Test(arguments: paths, shapes) func equalsTheDefinition(_ path: ComputePath, _ shape: Shape) throws {
+        try path.require()
         let engine = try Engine(path: path)
         let values = Values(shape)
         // Sums of so many products of numbers up to 1, in fp32.
@@ -132,6 +133,7 @@ import Testing
     @Test(
         arguments: paths, [(1, 32, 32, 128, 128), (3, 33, 31, 144, 130), (2, 70, 17, 136, 160), (1, 32, 32, 1040, 128)])
     func winogradIsNearlyAsExact(_ path: ComputePath, _ size: (Int, Int, Int, Int, Int)) throws {
+        try path.require()
         // The last picture alone: of this size it has blocks to itself in a batch too.
         let (last, inBatch) = try checkWinograd(path, size)
         #expect(last == inBatch)
@@ -141,6 +143,7 @@ import Testing
     @Test(
         arguments: paths.filter { $0.activationType == .bfloat16 }, [(3, 16, 16, 144, 130), (5, 15, 17, 128, 136)])
     func winogradOfSmallPicturesIsNearlyAsExact(_ path: ComputePath, _ size: (Int, Int, Int, Int, Int)) throws {
+        try path.require()
         let (last, inBatch) = try checkWinograd(path, size)
         #expect(distance(last, inBatch) < 1e-6)
     }
@@ -208,6 +211,7 @@ import Testing
 
     /// Weights are asked for once, however often and in whatever shape they are used.
     @Test(arguments: paths) func weightsAreReadOnce(_ path: ComputePath) throws {
+        try path.require()
         let engine = try Engine(path: path)
         var reads = 0
         let weights = try engine.weights(.linear, inputs: 64, outputs: 64, bias: nil) {
@@ -222,6 +226,7 @@ import Testing
 
     /// What one engine has packed serves another of its path where it lies; what is missing or misplaced is made.
     @Test(arguments: paths) func preparedWeightsAreNotReadAgain(_ path: ComputePath) throws {
+        try path.require()
         let alignment = Engine.packedWeightsAlignment
         var kept: [String: UnsafeMutableRawBufferPointer] = [:]
         defer { for buffer in kept.values { buffer.deallocate() } }
@@ -271,6 +276,7 @@ import Testing
     }
 
     @Test(arguments: paths) func anEmptyInputGivesAnEmptyResult(_ path: ComputePath) throws {
+        try path.require()
         let engine = try Engine(path: path)
         let weights = try engine.weights(.linear, inputs: 8, outputs: 4, bias: nil) { $0.update(repeating: 1) }
         let x = try engine.empty([0, 8])

@@ -1,4 +1,6 @@
 import CKernels
+import TensorEngine
+import Testing
 
 /// Reproducible numbers (SplitMix64: Steele, Lea & Flood 2014).
 struct RandomValues {
@@ -140,3 +142,20 @@ enum InstructionSet: CaseIterable {
 
 /// Both element types.
 let elementTypes: [kernels_type] = [KERNELS_F32, KERNELS_BF16]
+
+extension ComputePath {
+    /// Cancels the case, with the reason, where this CPU does not have the path.
+    func require() throws {
+        if !isSupported { try Test.cancel("\(rawValue): \(reason)") }
+    }
+}
+
+/// Says which instruction sets the tests of kernels leave out on this CPU.
+@Suite struct InstructionSetTests {
+    @Test(arguments: InstructionSet.allCases) func isPresent(_ set: InstructionSet) throws {
+        guard InstructionSet.present.contains(set) else {
+            try Test.cancel("this CPU lacks \(set): the kernels for it are not tested here")
+        }
+        #expect(set.run { kernels_cpu().avx2 } == (set != .scalar))
+    }
+}

@@ -10,8 +10,16 @@ here=$(dirname "$(realpath "$0")")
 place=$(realpath -m "${2:-.build/demo}")
 model=$(realpath "$here/../../Tools/demo-model/model")
 
-rm -rf "$place"
-mkdir -p "$place/spool"
+# Only what an earlier demo has made is removed: its mark says so. A folder of yours is left alone.
+mark=$place/.dreamcache-demo
+if [ -e "$place" ] && [ ! -e "$mark" ] && [ -n "$(ls -A "$place")" ]; then
+    echo "demo.sh: found files in $place, expected a new or empty folder, or one of an earlier demo" >&2
+    exit 1
+fi
+mkdir -p "$place"
+touch "$mark"
+rm -rf "${place:?}/spool"
+mkdir "$place/spool"
 cat > "$place/dreamcached.yaml" <<YAML
 spool:
   path: $place/spool

@@ -59,7 +59,31 @@ public struct Settings: Sendable {
         let values = LayeredValues(file: file, overrides: overrides, environment: environment)
         self.file = found
 
-        spool = SpoolConfiguration(root: Self.absolute(try values.string("spool.path") ?? "/var/lib/dreamcache/spool"))
+        spool = try Self.spool(values)
+        let folder = URL(fileURLWithPath: found ?? ".").deletingLastPathComponent().path
+        models = try Self.models(values, file, found, folder)
+        defaultModel = try values.string("model") ?? (models.count == 1 ? models.keys.first : nil)
+        if let defaultModel, models[defaultModel] == nil {
+            throw SettingsError(
+                source: values.source(of: "model"), key: "model", found: defaultModel,
+                expected: models.isEmpty
+                    ? "a model under models" : "one of \(models.keys.sorted().joined(separator: ", "))")
+        }
+
+        compute = try values.string("compute").flatMap(ComputePath.init(rawValue:)) ?? .best
+        threads = try values.integer("threads") ?? 0
+        memoryLimit = try values.string("memory_limit").flatMap(SettingKey.bytes(in:))
+        preparedWeights = try values.string("prepared_weights").map { Self.absolute($0, relativeTo: folder) }
+        logLevel = try values.string("log_level").flatMap(Logger.Level.init(rawValue:)) ?? .info
+        cache = try Self.cache(values)
+        let fixed = SettingKey.all.map(\.name).filter { !$0.contains("*") }
+        for key in Set(fixed + (file?.values.keys.map { $0 } ?? []) + overrides.keys) {
+            texts[key] = try values.string(key)
+        }
+    }
+
+    private static func spool(_ values: LayeredValues) throws(SettingsError) -> SpoolConfiguration {
+        var spool = SpoolConfiguration(root: absolute(try values.string("spool.path") ?? "/var/lib/dreamcache/spool"))
         spool.settleTime = try values.number("spool.settle_seconds") ?? spool.settleTime
         spool.incompleteLimit = try values.number("spool.incomplete_seconds") ?? spool.incompleteLimit
         spool.rescanInterval = try values.number("spool.rescan_seconds") ?? spool.rescanInterval
@@ -82,52 +106,52 @@ public struct Settings: Sendable {
         spool.retention.receipts = try seconds("retention.receipts_days")
         spool.retention.rejected = try seconds("retention.rejected_days")
         spool.retention.unreferenced = try seconds("retention.unreferenced_days")
+        return spool
+    }
 
-        models = [:]
-        let folder = URL(fileURLWithPath: found ?? ".").deletingLastPathComponent().path
+    private static func models(
+        _ values: LayeredValues, _ file: SettingsFile?, _ found: String?, _ folder: String
+    ) throws(SettingsError) -> [String: ModelFiles] {
+        var models: [String: ModelFiles] = [:]
         let names = Set((file?.names(under: "models") ?? []) + values.overriddenNames(under: "models"))
         for name in names.sorted() {
-            guard let checkpoint = try values.string("models.\(name).checkpoint") else {
+            models[name] = try model(name, values, file, found, folder)
+        }
+        return models
+    }
+
+    private static func model(
+        _ name: String, _ values: LayeredValues, _ file: SettingsFile?, _ found: String?, _ folder: String
+    ) throws(SettingsError) -> ModelFiles {
+        guard let checkpoint = try values.string("models.\(name).checkpoint") else {
+            throw SettingsError(
+                source: found ?? "command line", key: "models.\(name).checkpoint", found: "nothing",
+                expected: "a path")
+        }
+        // Paths in the file are relative to the file.
+        func path(_ text: String) -> String { absolute(text, relativeTo: folder) }
+        let key = "models.\(name)"
+        var files = ModelFiles(
+            checkpoint: path(checkpoint), yaml: try values.string("\(key).yaml").map(path),
+            adapter: try values.string("\(key).adapter").map(path))
+        files.variant = try values.string("\(key).variant")
+        files.usesEMA = try values.string("\(key).ema") == "true"
+        files.clipSkip = try values.integer("\(key).clip_skip") ?? 0
+        files.predictionType = try values.string("\(key).prediction_type").flatMap(PredictionType.init(rawValue:))
+        for lora in file?.names(under: "\(key).loras") ?? [] {
+            guard let file = try values.string("\(key).loras.\(lora).path") else {
                 throw SettingsError(
-                    source: found ?? "command line", key: "models.\(name).checkpoint", found: "nothing",
+                    source: found ?? "default", key: "\(key).loras.\(lora).path", found: "nothing",
                     expected: "a path")
             }
-            // Paths in the file are relative to the file.
-            func path(_ text: String) -> String { Self.absolute(text, relativeTo: folder) }
-            let key = "models.\(name)"
-            var files = ModelFiles(
-                checkpoint: path(checkpoint), yaml: try values.string("\(key).yaml").map(path),
-                adapter: try values.string("\(key).adapter").map(path))
-            files.variant = try values.string("\(key).variant")
-            files.usesEMA = try values.string("\(key).ema") == "true"
-            files.clipSkip = try values.integer("\(key).clip_skip") ?? 0
-            files.predictionType = try values.string("\(key).prediction_type").flatMap(PredictionType.init(rawValue:))
-            for lora in file?.names(under: "\(key).loras") ?? [] {
-                guard let file = try values.string("\(key).loras.\(lora).path") else {
-                    throw SettingsError(
-                        source: found ?? "default", key: "\(key).loras.\(lora).path", found: "nothing",
-                        expected: "a path")
-                }
-                files.loras.append(
-                    LowRankFile(path: path(file), weight: try values.number("\(key).loras.\(lora).weight") ?? 1))
-            }
-            models[name] = files
+            files.loras.append(
+                LowRankFile(path: path(file), weight: try values.number("\(key).loras.\(lora).weight") ?? 1))
         }
-        defaultModel = try values.string("model") ?? (models.count == 1 ? models.keys.first : nil)
-        if let defaultModel, models[defaultModel] == nil {
-            throw SettingsError(
-                source: values.source(of: "model"), key: "model", found: defaultModel,
-                expected: models.isEmpty
-                    ? "a model under models" : "one of \(models.keys.sorted().joined(separator: ", "))")
-        }
+        return files
+    }
 
-        compute = try values.string("compute").flatMap(ComputePath.init(rawValue:)) ?? .best
-        threads = try values.integer("threads") ?? 0
-        memoryLimit = try values.string("memory_limit").flatMap(SettingKey.bytes(in:))
-        preparedWeights = try values.string("prepared_weights").map { Self.absolute($0, relativeTo: folder) }
-        logLevel = try values.string("log_level").flatMap(Logger.Level.init(rawValue:)) ?? .info
-
-        cache = CacheOptions()
+    private static func cache(_ values: LayeredValues) throws(SettingsError) -> CacheOptions {
+        var cache = CacheOptions()
         cache.mode = try values.string("cache.mode").flatMap(CacheOptions.Mode.init(rawValue:)) ?? cache.mode
         cache.seed = try values.integer("cache.seed").map(UInt64.init) ?? cache.seed
         cache.prompt = try values.string("cache.prompt")
@@ -135,10 +159,7 @@ public struct Settings: Sendable {
         cache.tokens = try values.string("cache.tokens").flatMap(CacheOptions.Tokens.init(rawValue:)) ?? cache.tokens
         cache.elementType =
             try values.string("cache.element_type").flatMap(StoredElementType.init(rawValue:)) ?? cache.elementType
-        let fixed = SettingKey.all.map(\.name).filter { !$0.contains("*") }
-        for key in Set(fixed + (file?.values.keys.map { $0 } ?? []) + overrides.keys) {
-            texts[key] = try values.string(key)
-        }
+        return cache
     }
 
     private static func absolute(_ path: String, relativeTo folder: String? = nil) -> String {

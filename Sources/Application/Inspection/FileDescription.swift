@@ -26,7 +26,12 @@ public struct FileDescription {
         let file = try Checkpoint.open(path)
         let isCache = file.metadata[FeatureCache.Key.formatVersion.rawValue] != nil
         let isAdapter = file.tensors.keys.contains { $0.contains(".attn_mem.") }
-        let kind = isCache ? "DreamCache features" : isAdapter ? "DreamCache adapter" : "checkpoint"
+        let kind =
+            switch (isCache, isAdapter) {
+            case (true, _): "DreamCache features"
+            case (false, true): "DreamCache adapter"
+            case (false, false): "checkpoint"
+            }
         if isCache { _ = try FeatureCache.open(path) }
         let tensors = file.tensors.values.sorted { $0.name < $1.name }
         let numbers = tensors.reduce(0) { $0 + $1.count }
@@ -43,8 +48,8 @@ public struct FileDescription {
                 }),
         ])
         var lines = ["\(kind) (\(file.format.rawValue)): \(tensors.count) tensors, \(numbers) numbers"]
-        lines += metadata.map { "  \($0.key): \($0.value)" }
-        lines += tensors.map { "  \($0.name) \($0.elementType.rawValue) \($0.shape)" }
+        lines += metadata.map { "  \($0.key): \($0.value)".printable }
+        lines += tensors.map { "  \($0.name) \($0.elementType.rawValue) \($0.shape)".printable }
         text = lines.joined(separator: "\n")
     }
 
@@ -62,7 +67,8 @@ public struct FileDescription {
             "parameters": metadata.parameters.map(JSON.string), "dreamcache": document,
             "declares_ai_generated": .bool(metadata.xmp?.contains("trainedAlgorithmicMedia") ?? false),
         ])
-        let text = "image: \(raster.width)x\(raster.height)\n" + (metadata.parameters ?? "no parameters")
+        let parameters = metadata.parameters?.printableLines ?? "no parameters"
+        let text = "image: \(raster.width)x\(raster.height)\n" + parameters
         return FileDescription(json: json, text: text)
     }
 

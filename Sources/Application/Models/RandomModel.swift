@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import Diffusion
 import DreamCache
@@ -46,7 +47,27 @@ public enum RandomModel {
         return model
     }
 
-    /// Writes the model into a folder, which is made; of Stable Diffusion's size that is 5 GB.
+    /// The shape a weight has in a published LDM file. Both networks have 1x1 convolutions, `[outputs, inputs, 1, 1]`, where
+    /// the engine multiplies matrices: CompVis/stable-diffusion, `ldm/modules/diffusionmodules/model.py` (`nin_shortcut`, the
+    /// attention of the middle), `ldm/models/autoencoder.py` (`quant_conv`, `post_quant_conv`), `openaimodel.py`
+    /// (`skip_connection`) and, where `use_linear_in_transformer` is off, as in version 1, `attention.py` (`proj_in`,
+    /// `proj_out`).
+    static func publishedShape(_ name: String, _ shape: [Int], _ geometry: Geometry) -> [Int] {
+        let parts = name.split(separator: ".")
+        guard shape.count == 2, parts.last == "weight", parts.count > 1 else { return shape }
+        let layer = String(parts[parts.count - 2])
+        let isConvolution =
+            if name.hasPrefix("first_stage_model.") {
+                ["nin_shortcut", "q", "k", "v", "proj_out", "quant_conv", "post_quant_conv"].contains(layer)
+            } else if name.hasPrefix("model.diffusion_model.") {
+                layer == "skip_connection" || geometry == .sd15 && ["proj_in", "proj_out"].contains(layer)
+            } else {
+                false
+            }
+        return isConvolution ? shape + [1, 1] : shape
+    }
+
+    /// Writes the model into a folder, which is made; of Stable Diffusion's size that is 5 GB. Each file appears whole.
     /// - Throws: what the file system or the model's code throws.
     public static func write(_ geometry: Geometry, into folder: String) throws {
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -55,7 +76,8 @@ public enum RandomModel {
         let store = ParameterStore(randomSeed: 1)
         let model = try StableDiffusion(store, geometry.configuration, engine: engine)
         try store.takenTensors(
-            metadata: ["modelspec.title": "random weights", "modelspec.prediction_type": "epsilon"]
+            metadata: ["modelspec.title": "random weights", "modelspec.prediction_type": "epsilon"],
+            shapedAs: { publishedShape($0, $1, geometry) }
         ).write(toPath: path(checkpointName))
         let adapterStore = ParameterStore(randomSeed: 2)
         _ = try Adapter(adapterStore, for: model.unet, engine: engine)
@@ -63,7 +85,7 @@ public enum RandomModel {
         // Other geometries are recognised by their weights.
         guard geometry == .tiny else { return }
         let yaml = URL(fileURLWithPath: path(checkpointName)).deletingPathExtension().appendingPathExtension("yaml")
-        try Data(ldmYaml.utf8).write(to: yaml)
+        try AtomicFile.write(Array(ldmYaml.utf8), to: yaml.path)
     }
 
     private static var ldmYaml: String {

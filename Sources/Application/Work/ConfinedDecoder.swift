@@ -1,3 +1,4 @@
+import Bytes
 import CConfinement
 import Foundation
 import Glibc
@@ -147,15 +148,8 @@ public enum ConfinedDecoder {
     }
 
     private static func write(_ bytes: [UInt8]) {
-        bytes.withUnsafeBytes { bytes in
-            var rest = bytes
-            while !rest.isEmpty {
-                let count = Glibc.write(1, rest.baseAddress, rest.count)
-                // Nobody listens any more.
-                guard count > 0 else { _exit(1) }
-                rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-            }
-        }
+        // On an error nobody listens any more.
+        do throws(FileError) { try writeAll(bytes, to: STDOUT_FILENO, path: "standard output") } catch { _exit(1) }
     }
 
     /// What comes before the pixels or the words: four numbers of 32 bits.

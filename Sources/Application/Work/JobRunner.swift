@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import Diffusion
 import DreamCache
@@ -252,28 +253,23 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         let picture = try decoded(path)
         let url = URL(fileURLWithPath: path)
         let mask = url.deletingLastPathComponent().appendingPathComponent(
-            Raster.maskName(for: url.lastPathComponent)
+            ReferenceNames.maskName(of: url.lastPathComponent)
         ).path
-        guard FileManager.default.fileExists(atPath: mask) else { return picture }
-        do { return try picture.masked(by: try decoded(mask), path: mask) } catch { throw RendererError(error) }
+        do {
+            let hasMask = FileManager.default.fileExists(atPath: mask)
+            let cut = hasMask ? try picture.masked(by: try decoded(mask), path: mask) : picture
+            try cut.checkForeground(path: path)
+            return cut
+        } catch { throw RendererError(error) }
     }
 
     private static func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
         func failure(_ operation: String) -> RendererError { RendererError(errno: errno, "\(operation) \(path)") }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw failure("create") }
-        var done = 0
-        while done < bytes.count {
-            let count = bytes.withUnsafeBytes {
-                Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done)
-            }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else {
-                let error = failure("write")
-                close(descriptor)
-                throw error
-            }
-            done += count
+        do throws(FileError) { try writeAll(bytes, to: descriptor, path: path) } catch {
+            close(descriptor)
+            throw RendererError(errno: error.code, "write \(path)")
         }
         guard close(descriptor) == 0 else { throw failure("close") }
     }

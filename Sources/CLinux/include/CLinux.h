@@ -28,6 +28,9 @@ int clinux_is_locked(int descriptor);
 /// O_PATH, which Glibc shows only to _GNU_SOURCE.
 extern const int clinux_o_path;
 
+/// O_TMPFILE, likewise.
+extern const int clinux_o_tmpfile;
+
 /// syncfs(2).
 int clinux_sync_filesystem(int descriptor);
 

@@ -33,8 +33,9 @@ int onednn_open(onednn_engine **engine);
 /// Every product made with it must have been released.
 void onednn_close(onednn_engine *engine);
 const char *onednn_status_name(int status);
-/// "2.6.3", and the instruction set it will use, such as "avx512_core_bf16".
+/// Major, minor and patch number of the library.
 void onednn_version(int version[3]);
+/// The instruction set it will use, such as "avx512_core_bf16".
 const char *onednn_isa(void);
 
 /// destination [batch, m, n] = source [batch, m, k] * weights^T, with weights [batch, n, k].

@@ -1,4 +1,4 @@
-import Crypto
+import Bytes
 import Foundation
 import Logging
 import Application
@@ -38,18 +38,32 @@ struct ForegroundRun {
         _ references: String, subject: String?, settings: CacheSettings, output: String, progress: @escaping Progress
     ) throws {
         try refuseExisting(output)
-        let files = try Self.pictures(at: references)
+        let name = GivenPaths.name(of: references).map { URL(fileURLWithPath: $0.printable) }
+        try makeCache(
+            try photos(at: references),
+            subject: subject ?? name?.deletingPathExtension().lastPathComponent ?? "subject",
+            settings: settings, output: output, progress: progress)
+    }
+
+    private func makeCache(
+        _ photos: ReferenceFolder, subject: String, settings: CacheSettings, output: String,
+        progress: @escaping Progress
+    ) throws {
         let request = EncodeRequest(
-            subject: subject ?? URL(fileURLWithPath: references).deletingPathExtension().lastPathComponent,
-            references: files, digests: [], model: nil, settings: settings, output: URL(fileURLWithPath: output).path)
-        try translated {
+            subject: subject, references: photos.pictures, digests: [], model: nil, settings: settings,
+            output: URL(fileURLWithPath: output).path)
+        try translated(names: photos.original) {
             try runner.encode(request, progress: { progress(0, 1, $0) }, shouldStop: { Interruption.isRequested })
         }
     }
 
-    /// Makes the set of a manifest in a folder that must not exist yet.
-    ///
-    /// The set is made beside the folder under a hidden name and renamed into place, so that it is there whole or not at all.
+    private func photos(at path: String) throws -> ReferenceFolder {
+        let photos = try ReferenceFolder(path, limits: settings.spool.references)
+        if !photos.unused.isEmpty { Terminal.note("not used: " + photos.unused.joined(separator: ", ")) }
+        return photos
+    }
+
+    /// Makes the set of a manifest in a folder that must not exist yet. It is there whole or not at all.
     /// - Parameter initialImage: the file of the manifest's `init_image`; nil takes it from the spool.
     /// - Returns: the contents of its `result.json`.
     func render(
@@ -58,24 +72,24 @@ struct ForegroundRun {
     ) throws -> JSON {
         try refuseExisting(output)
         try translated { try runner.check(manifest) }
-        let folder = URL(fileURLWithPath: output)
-        let making = folder.deletingLastPathComponent().appendingPathComponent(
-            ".\(folder.lastPathComponent).\(ProcessInfo.processInfo.processIdentifier)")
-        do { try FileManager.default.createDirectory(at: making, withIntermediateDirectories: true) } catch {
-            throw Failure(code: .failed, message: "\(making.path): \(error.localizedDescription)")
+        let folder = try onFiles { () throws(FileError) in try AtomicFolder(output) }
+        let subject = manifest.subjects.first?.name ?? "subject"
+        let photos: ReferenceFolder? = if case .references(let path) = source { try photos(at: path) } else { nil }
+        // Beside the set, and gone before the set is published.
+        let madeCache = folder.path(".subject.dcache")
+        if let photos {
+            try makeCache(photos, subject: subject, settings: manifest.cache, output: madeCache, progress: progress)
         }
-        defer { try? FileManager.default.removeItem(at: making) }
-
-        let caches = try caches(of: manifest, source, scratch: making, progress: progress)
+        let caches = try caches(of: manifest, source, subject: subject, made: madeCache)
         let initialImage = try manifest.initialImage.map { try picture(of: $0.subject, given: initialImage) }
         let seed = manifest.seed ?? Int.random(in: 0...Int(UInt32.max))
         let plans = manifest.images(seed: seed)
         var images: [JSON] = []
         for plan in plans {
             let name = manifest.fileName(image: plan.index)
-            let path = making.appendingPathComponent(name).path
             let request = RenderRequest(
-                job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage, output: path)
+                job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage,
+                output: folder.path(name))
             let report = try translated {
                 try runner.render(
                     request, progress: { progress(plan.index, plans.count, $0) },
@@ -83,54 +97,54 @@ struct ForegroundRun {
             }
             images.append(
                 .object([
-                    "file": .string(name), "sha256": .string(try Self.digest(path)), "seed": .integer(plan.seed),
-                    "prompt": .string(plan.prompt),
+                    "file": .string(name), "sha256": .string(try Self.digest(folder.path(name))),
+                    "seed": .integer(plan.seed), "prompt": .string(plan.prompt),
                     "seconds": .object(report.seconds), "metadata": .object(report.metadata.mapValues(JSON.string)),
                 ]))
         }
-        var grid: JSON?
-        if manifest.output.grid {
-            let path = making.appendingPathComponent(manifest.gridFileName).path
-            let files = plans.map { making.appendingPathComponent(manifest.fileName(image: $0.index)).path }
-            let references = try references(of: manifest, source)
-            let request = GridRequest(manifest: manifest, references: references, images: files, output: path)
-            do {
-                try runner.makeGrid(
-                    request, progress: { progress(plans.count - 1, plans.count, $0) },
-                    shouldStop: { Interruption.isRequested })
-                grid = .object(["file": .string(manifest.gridFileName), "sha256": .string(try Self.digest(path))])
-            } catch RendererError.stopped {
-                throw Failure(code: .failed, message: "interrupted")
-            } catch {
-                // A sheet is a convenience, and never costs a set.
-                try? FileManager.default.removeItem(atPath: path)
-                Terminal.note("dreamcache: no contact sheet: \(error)")
-            }
-        }
+        let grid = manifest.output.grid ? try makeGrid(manifest, photos, subject: subject, in: folder, progress: progress) : nil
         let result = JSON.object([
             "version": .integer(1), "seed": .integer(seed), "images": .array(images), "grid": grid,
         ])
-        do {
-            try Data((result.text() + "\n").utf8).write(to: making.appendingPathComponent("result.json"))
-            try? FileManager.default.removeItem(at: making.appendingPathComponent(Self.madeCache))
-            try FileManager.default.moveItem(at: making, to: folder)
-        } catch { throw Failure(code: .failed, message: "\(output): \(error.localizedDescription)") }
+        unlink(madeCache)
+        try onFiles { () throws(FileError) in
+            try AtomicFile.write(Array((result.text() + "\n").utf8), to: folder.path("result.json"))
+            try folder.commit()
+        }
         return result
     }
 
-    private static let madeCache = ".subject.dcache"
+    private func makeGrid(
+        _ manifest: JobManifest, _ photos: ReferenceFolder?, subject: String, in folder: AtomicFolder,
+        progress: @escaping Progress
+    ) throws -> JSON? {
+        // What the contact sheet shows on its left: the photos given, if there are any.
+        let references = (photos?.pictures ?? []).map { GridRequest.Reference(subject: subject, path: $0) }
+        let images = (0..<manifest.imageCount).map { folder.path(manifest.fileName(image: $0)) }
+        let output = folder.path(manifest.gridFileName)
+        let request = GridRequest(manifest: manifest, references: references, images: images, output: output)
+        do {
+            try runner.makeGrid(
+                request, progress: { progress(manifest.imageCount - 1, manifest.imageCount, $0) },
+                shouldStop: { Interruption.isRequested })
+            return .object(["file": .string(manifest.gridFileName), "sha256": .string(try Self.digest(output))])
+        } catch RendererError.stopped {
+            throw Failure(code: .failed, message: "interrupted")
+        } catch {
+            // A sheet is a convenience, and never costs a set.
+            unlink(output)
+            Terminal.note("dreamcache: no contact sheet: \(error)")
+            return nil
+        }
+    }
 
     private func caches(
-        of manifest: JobManifest, _ source: CacheSource, scratch: URL, progress: @escaping Progress
+        of manifest: JobManifest, _ source: CacheSource, subject: String, made: String
     ) throws -> [CacheUse] {
         let scale = manifest.subjects.first?.imageScale ?? manifest.imageScale
-        let subject = Self.name(of: manifest)
         switch source {
         case .file(let path): return [CacheUse(subject: subject, imageScale: scale, path: path)]
-        case .references(let path):
-            let cache = scratch.appendingPathComponent(Self.madeCache).path
-            try makeCache(path, subject: subject, settings: manifest.cache, output: cache, progress: progress)
-            return [CacheUse(subject: subject, imageScale: scale, path: cache)]
+        case .references: return [CacheUse(subject: subject, imageScale: scale, path: made)]
         case .spool:
             return try manifest.subjects.map { use in
                 let path = "\(settings.spool.root)/cache/\(use.name).dcache"
@@ -143,15 +157,6 @@ struct ForegroundRun {
             }
         }
     }
-
-    /// What the contact sheet shows on its left: the photos given, if there are any.
-    private func references(of manifest: JobManifest, _ source: CacheSource) throws -> [GridRequest.Reference] {
-        guard case .references(let path) = source else { return [] }
-        let subject = Self.name(of: manifest)
-        return try Self.pictures(at: path).map { GridRequest.Reference(subject: subject, path: $0) }
-    }
-
-    private static func name(of manifest: JobManifest) -> String { manifest.subjects.first?.name ?? "subject" }
 
     /// The picture a manifest begins with: the given file, or the spool's own.
     private func picture(of subject: String, given path: String?) throws -> InitialImage {
@@ -170,28 +175,6 @@ struct ForegroundRun {
         return picture
     }
 
-    /// The pictures of a folder in the order of their names, without masks and hidden files; or the one picture.
-    private static func pictures(at path: String) throws -> [String] {
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
-            throw Failure(code: .rejected, message: "\(path): found nothing, expected a folder of photos or a photo")
-        }
-        if !isFolder.boolValue { return [URL(fileURLWithPath: path).path] }
-        let names: [String]
-        do { names = try FileManager.default.contentsOfDirectory(atPath: path) } catch {
-            throw Failure(code: .rejected, message: "\(path): \(error.localizedDescription)")
-        }
-        let pictures = names.filter { name in
-            let lower = name.lowercased()
-            return !name.hasPrefix(".") && [".png", ".jpg", ".jpeg"].contains(where: lower.hasSuffix)
-                && !lower.hasSuffix("_mask.png")
-        }
-        guard !pictures.isEmpty else {
-            throw Failure(code: .rejected, message: "\(path): found no PNG or JPEG file, expected at least one")
-        }
-        return pictures.sorted().map { URL(fileURLWithPath: path).appendingPathComponent($0).path }
-    }
-
     private func refuseExisting(_ path: String) throws {
         if FileManager.default.fileExists(atPath: path) {
             throw Failure(code: .failed, message: "\(path): exists already, expected a new name")
@@ -199,17 +182,15 @@ struct ForegroundRun {
     }
 
     private static func digest(_ path: String) throws -> String {
-        do {
-            return SHA256.hash(data: try Data(contentsOf: URL(fileURLWithPath: path)))
-                .map { String(format: "%02x", $0) }.joined()
-        } catch { throw Failure(code: .failed, message: "\(path): \(error.localizedDescription)") }
+        try onFiles { () throws(FileError) in try sha256(ofFile: path) }
     }
 
-    /// The renderer's errors as the program's.
-    private func translated<R>(_ work: () throws -> R) throws -> R {
+    /// The renderer's errors as the program's; `names` says what a reference was called by the person.
+    private func translated<R>(names: (String) -> String = { $0 }, _ work: () throws -> R) throws -> R {
         do { return try work() } catch let error as RendererError {
             switch error {
             case .rejected(let field, let message):
+                let field = field.map(names)
                 throw Failure(
                     code: .rejected,
                     message: field.map { message.hasPrefix($0) ? message : "\($0): \(message)" } ?? message)
@@ -227,4 +208,9 @@ extension JSON {
         JSON(.object(members.sorted { $0.key < $1.key }.map { JSON.Member($0.key, $0.value) }))
     }
     fileprivate static func object(_ numbers: [String: Double]) -> JSON { object(numbers.mapValues(JSON.number)) }
+}
+
+/// Work on files, whose errors become the program's.
+func onFiles<R>(_ work: () throws(FileError) -> R) throws -> R {
+    do throws(FileError) { return try work() } catch { throw Failure(code: .failed, message: "\(error)".printable) }
 }

@@ -59,7 +59,7 @@ struct ConvertCommand: ParsableCommand {
         if isFile, try Checkpoint.open(input).tensors.keys.contains(where: { $0.contains(".attn_mem.") }) {
             let adapter = try AdapterFile(path: input)
             if output.hasSuffix(".pt") {
-                try adapter.writeTorch(to: output)
+                try adapter.writeTorch(to: output, type: type)
             } else {
                 try adapter.writeSafetensors(to: output, architecture: base, title: title, type: type)
             }

@@ -28,7 +28,7 @@ extension ConfigurationOptions {
 /// Runs work on the spool; its errors become the program's.
 func onSpool<R>(_ work: () throws(SpoolError) -> R) throws -> R {
     do { return try work() } catch {
-        throw Failure(code: Failure.Code(rawValue: error.exitCode) ?? .failed, message: "\(error)")
+        throw Failure(code: Failure.Code(rawValue: error.exitCode) ?? .failed, message: "\(error)".printable)
     }
 }
 
@@ -86,7 +86,7 @@ struct StatusCommand: ParsableCommand {
             let (client, _) = try configuration.client()
             guard let name else { return try daemon(client) }
             let standing = try onSpool { () throws(SpoolError) in try client.standing(of: name) }
-            if standing == .unknown { throw Failure(code: .unknownJob, message: "\(name): not known") }
+            if standing == .unknown { throw Failure(code: .unknownJob, message: "\(name.printable): not known") }
             let description = StandingText(standing)
             if json { Terminal.result(description.json) } else { Terminal.result(description.text) }
         }
@@ -103,9 +103,9 @@ struct StatusCommand: ParsableCommand {
             Terminal.result(isRunning ? "running: \(status?["state"]?.string ?? "starting")" : "not running")
             if !jobs.isEmpty { Terminal.result(jobs) }
             for waiting in status?["waiting"]?.array ?? [] {
-                Terminal.result("\(waiting["job"]?.string ?? ""): \(waiting["reason"]?.string ?? "")")
+                Terminal.result("\(waiting["job"]?.string ?? ""): \(waiting["reason"]?.string ?? "")".printable)
             }
-            if let message = status?["message"]?.string { Terminal.result(message) }
+            if let message = status?["message"]?.string { Terminal.result(message.printable) }
         }
         if !isRunning { throw ExitCode(Failure.Code.temporary.rawValue) }
     }
@@ -201,7 +201,7 @@ struct VerifyCommand: ParsableCommand {
                             ])
                         }))
             } else {
-                for finding in findings { Terminal.result("\(finding)") }
+                for finding in findings { Terminal.result("\(finding)".printable) }
             }
             let errors = findings.count { $0.level == .error }
             if errors > 0 { throw Failure(code: .failed, message: "\(errors) things are wrong") }
@@ -218,8 +218,8 @@ extension SpoolClient {
         switch found {
         case .working(let summary): return summary.id
         case .ended(.done(let id, _)), .ended(.failed(let id, _)), .ended(.quarantined(let id, _)): return id
-        case .unknown: throw Failure(code: .unknownJob, message: "\(name): not known")
-        case .dropped, .waiting, .ended: throw Failure(code: .unknownJob, message: "\(name): no job (yet)")
+        case .unknown: throw Failure(code: .unknownJob, message: "\(name.printable): not known")
+        case .dropped, .waiting, .ended: throw Failure(code: .unknownJob, message: "\(name.printable): no job (yet)")
         }
     }
 }

@@ -17,22 +17,24 @@ struct StandingText {
             text = job.line
             json = job.json
         case .waiting(let receipt):
-            text = receipt.message
+            text = receipt.message.printable
             json = .object(["state": .string("waiting"), "receipt": receipt.json])
         case .ended(.done(let id, let set)):
             text = set
             json = .object(["state": .string("done"), "job": .string(id.text), "set": .string(set)])
         case .ended(.failed(let id, let reason)):
-            text = "\(id) failed: \(reason)"
+            text = "\(id) failed: \(reason.printable)"
             json = .object(["state": .string("failed"), "job": .string(id.text), "reason": .string(reason)])
         case .ended(.quarantined(let id, let reason)):
-            text = "\(id) quarantined: \(reason)"
+            text = "\(id) quarantined: \(reason.printable)"
             json = .object(["state": .string("quarantine"), "job": .string(id.text), "reason": .string(reason)])
         case .ended(.rejected(let receipt)):
-            text = "\(receipt.drop) rejected: \(receipt.message)" + receipt.faults.map { "\n  \($0)" }.joined()
+            text =
+                "\(receipt.drop.printable) rejected: \(receipt.message.printable)"
+                + receipt.faults.map { "\n  " + $0.description.printable }.joined()
             json = .object(["state": .string("rejected"), "receipt": receipt.json])
         case .ended(.answered(let receipt)):
-            text = receipt.message
+            text = receipt.message.printable
             json = .object(["state": .string("done"), "receipt": receipt.json])
         }
     }
@@ -43,8 +45,8 @@ extension SpoolClient.JobSummary {
     var line: String {
         let what = [drop, subjects.isEmpty ? nil : subjects.joined(separator: "+")].compactMap(\.self).joined(
             separator: " ")
-        return "\(id) \(state.rawValue) \(done)/\(images) \(what)" + (activity.map { " " + $0 } ?? "")
-            + (state != .done && state != .active ? reason.map { ": \($0)" } ?? "" : "")
+        let end = state != .done && state != .active ? reason.map { ": \($0)" } ?? "" : ""
+        return ("\(id) \(state.rawValue) \(done)/\(images) \(what)" + (activity.map { " " + $0 } ?? "") + end).printable
     }
 
     /// What the job at work is doing, with a bar and the time left.
@@ -58,8 +60,11 @@ extension SpoolClient.JobSummary {
 
     private static func duration(_ seconds: Double) -> String {
         let whole = Int(seconds.rounded())
-        return whole < 60
-            ? "\(whole) s" : whole < 3600 ? "\(whole / 60) min" : "\(whole / 3600) h \(whole / 60 % 60) min"
+        return switch whole {
+        case ..<60: "\(whole) s"
+        case ..<3600: "\(whole / 60) min"
+        default: "\(whole / 3600) h \(whole / 60 % 60) min"
+        }
     }
 
     /// For programs.

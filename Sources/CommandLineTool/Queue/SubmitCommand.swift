@@ -59,24 +59,25 @@ struct SubmitCommand: ParsableCommand {
     /// Copies pictures under a hidden name and renames them: whole, whenever the daemon looks. The copies are the group's,
     /// which is the daemon's where several users share the spool: photos may be private, what is dropped cannot be.
     private static func drop(_ references: String, as subject: String?, spool: String) throws {
-        let source = URL(fileURLWithPath: references)
-        let name = subject ?? source.deletingPathExtension().lastPathComponent
+        let source = GivenPaths.name(of: references).map { URL(fileURLWithPath: $0.printable) }
+        let name = subject ?? source?.deletingPathExtension().lastPathComponent ?? "subject"
+        guard DropName.isPlain(name) else {
+            let suggestion = ReferenceNames.plain(name.utf8, fallback: "subject")
+            throw Failure(
+                code: .rejected,
+                message: "\(references.printable): found the name '\(name.printable)', expected --subject NAME with "
+                    + "letters, digits, '.', '_' or '-', for instance '\(suggestion)'")
+        }
         let folder = URL(fileURLWithPath: spool).appendingPathComponent("drop/references")
         let hidden = folder.appendingPathComponent(".\(name).\(ProcessInfo.processInfo.processIdentifier).part")
         do {
-            var isFolder: ObjCBool = false
-            if FileManager.default.fileExists(atPath: references, isDirectory: &isFolder), !isFolder.boolValue {
-                try FileManager.default.createDirectory(at: hidden, withIntermediateDirectories: false)
-                try FileManager.default.copyItem(
-                    at: source, to: hidden.appendingPathComponent(source.lastPathComponent))
-            } else {
-                try FileManager.default.copyItem(at: source, to: hidden)
-            }
+            let unused = try PictureCopy.copy(references, into: hidden.path)
+            if !unused.isEmpty { Terminal.note("not used: " + unused.joined(separator: ", ")) }
             try Self.open(hidden)
             try FileManager.default.moveItem(at: hidden, to: folder.appendingPathComponent(name))
         } catch {
             try? FileManager.default.removeItem(at: hidden)
-            throw Failure(code: .failed, message: "\(references): \(error.localizedDescription)")
+            throw Failure(code: .failed, message: "\(references.printable): \("\(error)".printable)")
         }
     }
 

@@ -24,7 +24,7 @@ struct WatchCommand: ParsableCommand {
                 let view = try Self.view(client)
                 if isLive {
                     // Home, each line cleared to its end, then whatever was below.
-                    let lines = view.map { $0 + "\u{1B}[K" }.joined(separator: "\n")
+                    let lines = view.map { $0.printable + "\u{1B}[K" }.joined(separator: "\n")
                     print("\u{1B}[H" + lines + "\n\u{1B}[J", terminator: "")
                     fflush(nil)
                     usleep(UInt32(max(0.1, min(interval, 60)) * 1e6))

@@ -19,7 +19,7 @@ public struct AutoencoderConfiguration: Sendable, Equatable {
     public static let stableDiffusion = AutoencoderConfiguration()
 
     /// Pixels along each side of an image for one along a latent's.
-    public var downscale: Int { 1 << (channelMultipliers.count - 1) }
+    public var downscale: Int { 1 << max(0, channelMultipliers.count - 1) }
 }
 
 /// The variational autoencoder between images and latents (LDM `AutoencoderKL`).

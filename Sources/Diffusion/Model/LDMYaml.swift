@@ -83,11 +83,14 @@ extension ModelConfiguration {
         let unetYaml = parameters.unetConfig.params
         guard !unetYaml.channelMult.isEmpty, unetYaml.channelMult.allSatisfy((1...64).contains),
             (1...4096).contains(unetYaml.modelChannels), (1...16).contains(unetYaml.numResBlocks),
-            (1...64).contains(unetYaml.transformerDepth ?? 1), (1...65536).contains(unetYaml.contextDim)
+            (1...64).contains(unetYaml.transformerDepth ?? 1), (1...65536).contains(unetYaml.contextDim),
+            unetYaml.channelMult.count <= 8, (1...4096).contains(unetYaml.inChannels),
+            (1...4096).contains(unetYaml.outChannels)
         else {
             throw failure(
                 "model.params.unet_config.params", "sizes out of range",
-                "channel_mult 1...64, model_channels 1...4096, num_res_blocks 1...16, transformer_depth 1...64")
+                "channel_mult of 1 to 8 values 1...64, in_channels, out_channels and model_channels 1...4096, "
+                    + "num_res_blocks 1...16, transformer_depth 1...64")
         }
         unet.inChannels = unetYaml.inChannels
         unet.outChannels = unetYaml.outChannels
@@ -108,11 +111,12 @@ extension ModelConfiguration {
 
         let first = parameters.firstStageConfig.params.ddconfig
         guard (1...4096).contains(first.ch), !first.chMult.isEmpty, first.chMult.count <= 8,
-            first.chMult.allSatisfy((1...64).contains), (1...16).contains(first.numResBlocks)
+            first.chMult.allSatisfy((1...64).contains), (1...16).contains(first.numResBlocks),
+            (1...4096).contains(first.zChannels)
         else {
             throw failure(
                 "model.params.first_stage_config.params.ddconfig", "sizes out of range",
-                "ch 1...4096, ch_mult of 1 to 8 values 1...64, num_res_blocks 1...16")
+                "ch 1...4096, ch_mult of 1 to 8 values 1...64, num_res_blocks 1...16, z_channels 1...4096")
         }
         autoencoder.channels = first.ch
         autoencoder.channelMultipliers = first.chMult

@@ -32,7 +32,8 @@ extension ModelConfiguration {
     public init(recognisedFrom store: ParameterStore, path: String) throws(DiffusionError) {
         self.init()
         func shape(_ name: String, rank: Int) throws(DiffusionError) -> [Int] {
-            guard let shape = store.shape(of: name), shape.count == rank, !shape.contains(0) else {
+            guard let shape = store.shape(of: name), shape.count == rank, shape.allSatisfy((1...1 << 20).contains)
+            else {
                 throw .checkpoint(
                     CheckpointError(
                         path: path, cause: .unsupported, place: name,
@@ -83,6 +84,27 @@ extension ModelConfiguration {
 
         try recogniseAutoencoder(store, shape)
         try recogniseText(store, shape)
+        try checkRecognised(path)
+    }
+
+    /// Refuses sizes that no model of this family has. Later arithmetic on them then neither overflows nor divides by zero.
+    private func checkRecognised(_ path: String) throws(DiffusionError) {
+        let levels = 1...8
+        let sizes: [(place: String, found: Int, expected: ClosedRange<Int>)] = [
+            (LDMNames.unet + "input_blocks.*: levels", unet.channelMultipliers.count, levels),
+            (LDMNames.unet + "input_blocks.0.0.weight: channels", unet.modelChannels, 1...4096),
+            (LDMNames.autoencoder + "encoder.down.*: levels", autoencoder.channelMultipliers.count, levels),
+            (LDMNames.autoencoder + "encoder.conv_in.weight: channels", autoencoder.channels, 1...4096),
+            (LDMNames.autoencoder + "decoder.conv_in.weight: inputs", autoencoder.latentChannels, 1...4096),
+        ]
+        let multipliers = unet.channelMultipliers + autoencoder.channelMultipliers
+        let factors = multipliers.map { ("channels of a level, in multiples of the first", $0, 1...64) }
+        if let wrong = (sizes + factors).first(where: { !$0.expected.contains($0.found) }) {
+            throw .checkpoint(
+                CheckpointError(
+                    path: path, cause: .unsupported, place: wrong.place, found: "\(wrong.found)",
+                    expected: "\(wrong.expected.lowerBound) to \(wrong.expected.upperBound)"))
+        }
     }
 
     /// The parts that LDM's yaml leaves to the code that reads it: the text encoder's size.

@@ -78,11 +78,6 @@ public struct Sampler: Sendable {
         return scale == 1 ? sample : sample.map { Float(scale * Double($0)) }
     }
 
-    /// The same in place.
-    public func scaleModelInput(_ sample: inout [Float], at index: Int) {
-        sample = scaledModelInput(sample, at: index)
-    }
-
     /// Moves the sample by the model's output at evaluation `index`; evaluations come in order.
     ///
     /// - Parameters:

@@ -102,10 +102,16 @@ public struct AdapterFile: Sendable {
     }
 
     /// Writes the adapter in the authors' format, which holds no metadata.
-    /// - Throws: `DreamCacheError` when the file cannot be written.
-    public func writeTorch(to path: String) throws(DreamCacheError) {
-        do {
-            try TorchWriter(checkpoint.tensors.values.sorted { $0.name < $1.name }).write(toPath: path)
-        } catch { throw .diffusion(.checkpoint(error)) }
+    ///
+    /// - Parameters:
+    ///   - path: the file to make or to replace.
+    ///   - type: element type; nil keeps each tensor's.
+    /// - Throws: `DreamCacheError` when the file cannot be written, or a number is too large for `type`.
+    public func writeTorch(to path: String, type: StoredElementType? = nil) throws(DreamCacheError) {
+        let tensors = checkpoint.tensors.values.sorted { $0.name < $1.name }
+        if type == .f16, let name = tensors.first(where: Conversion.overflowsHalf)?.name {
+            throw Conversion.overflow(of: name, in: path)
+        }
+        do { try TorchWriter(tensors, type: type).write(toPath: path) } catch { throw .diffusion(.checkpoint(error)) }
     }
 }

@@ -1,4 +1,4 @@
-import Crypto
+import Bytes
 import Diffusion
 import Foundation
 
@@ -86,6 +86,6 @@ public struct ModelFiles: Sendable, Hashable {
     }
 
     static func hash(of lines: [String]) -> String {
-        hexadecimal(SHA256.hash(data: Array(lines.map { $0 + "\n" }.joined().utf8)))
+        sha256(lines.map { $0 + "\n" }.joined().utf8)
     }
 }

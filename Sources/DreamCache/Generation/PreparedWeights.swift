@@ -1,5 +1,5 @@
+import Bytes
 import Checkpoint
-import Crypto
 import Diffusion
 import Foundation
 import Glibc
@@ -38,7 +38,7 @@ final class PreparedWeights {
         _ monitor: Monitor
     ) throws(DreamCacheError) {
         let lines = [Self.version, featureHash, adapterHash ?? "no adapter", compute.rawValue]
-        path = "\(folder)/\(hexadecimal(SHA256.hash(data: Array(lines.joined(separator: "\n").utf8)))).safetensors"
+        path = "\(folder)/\(sha256(lines.joined(separator: "\n").utf8)).safetensors"
         Self.sweep(folder)
         do {
             file = try Self.checked(path, known, monitor)

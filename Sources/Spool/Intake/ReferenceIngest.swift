@@ -12,16 +12,22 @@ extension Intake {
         guard let status = try system.statusIfAny(claim.path) else { return }
         // Answered before a crash, but not yet put away.
         if let receipt = try receipts.read(claim.key), receipt.id == claim.id { return try dispose(claim, receipt) }
-        let subject = status.kind == .folder ? claim.key : ReferenceSet.stem(claim.key)
-        guard DropName.isPlain(subject), DropName.isPlain(claim.key), !subject.hasSuffix(".json") else {
-            let expected = Schema.StringPattern.name.expectation + ", not ending in .json"
+        guard let dropped = Self.droppedName(claim.key) else {
             return try receipts.reject(
-                claim, kind: .references, message: "found the name '\(claim.key)', expected \(expected)")
+                claim, kind: .references, message: "found no name, expected \(Schema.StringPattern.name.expectation)")
+        }
+        let subject = status.kind == .folder ? claim.key : ReferenceNames.subject(ofSingle: dropped)
+        guard DropName.isPlain(subject), !subject.hasSuffix(".json") else {
+            let suggestion = ReferenceNames.plain(dropped.bytes, fallback: "subject")
+            let expected = Schema.StringPattern.name.expectation + ", not ending in .json, for instance '\(suggestion)'"
+            return try receipts.reject(
+                claim, kind: .references, message: "found the name '\(dropped.printable)', expected \(expected)")
         }
         guard status.kind == .folder || status.kind == .regular else {
             let (found, expected) = Self.words(.notRegular(status.kind))
             return try receipts.reject(
-                claim, kind: .references, message: "\(claim.key): found \(found), expected \(expected) or a folder")
+                claim, kind: .references,
+                message: "\(dropped.printable): found \(found), expected \(expected) or a folder")
         }
         var draft = try store.draft()
         defer { store.discard(draft.path) }
@@ -38,13 +44,28 @@ extension Intake {
         }
     }
 
+    /// The name a claim's drop had; of a long one what its key has kept. Nil for a forged key that stands for no name.
+    private static func droppedName(_ key: String) -> SpoolPath.Name? {
+        var bytes: [UInt8] = []
+        var rest = Array(key.utf8)[...]
+        while let first = rest.popFirst() {
+            let digits = String(decoding: rest.prefix(2), as: UTF8.self)
+            if first == UInt8(ascii: "%"), digits.utf8.count == 2, let byte = UInt8(digits, radix: 16) {
+                bytes.append(byte)
+                rest = rest.dropFirst(2)
+            } else {
+                bytes.append(first)
+            }
+        }
+        return SpoolPath.Name(bytes: bytes) ?? SpoolPath.Name(key)
+    }
+
     /// Copies the images of a claim into a draft.
     private mutating func collect(
         _ claim: Claim, isFolder: Bool, into draft: inout DurableStore.Draft
     ) throws(SpoolError) -> Collected {
-        var files: [ReferenceSet.File] = []
-        var unused: [String] = []
-        var names: [SpoolPath.Name] = []
+        guard let dropped = Self.droppedName(claim.key) else { return .reject("found no name") }
+        var names = [dropped]
         do throws(SpoolError) {
             if isFolder { names = try system.list(claim.path) }
         } catch  where error.isForeign {
@@ -52,59 +73,43 @@ extension Intake {
                 "found a folder that cannot be read (\(error.errno.map { "\($0)" } ?? "")), expected one the daemon may read"
             )
         }
-        let paths = isFolder ? names.map { claim.path.appending($0) } : [claim.path]
-        guard paths.count <= configuration.references.files else {
-            return .reject("found \(paths.count) files, expected at most \(configuration.references.files)")
+        guard names.count <= configuration.references.files else {
+            return .reject("found \(names.count) files, expected at most \(configuration.references.files)")
         }
-        for path in paths {
-            let name = isFolder ? path.lastName.map(DropName.key) ?? "" : claim.key
+        var collection = ReferenceCollection(names, isFolder: isFolder)
+        var digests: [String: (sha256: String, bytes: Int)] = [:]
+        // A folder is somebody's, hidden or not.
+        for name in names where isFolder && name.string.hasPrefix(".") {
+            if try system.foreignStatus(claim.path.appending(name))?.kind == .folder { collection.leaveFolder(name) }
+        }
+        for entry in collection.entries {
+            let path = isFolder ? claim.path.appending(entry.original) : claim.path
             guard pulse() else { return .later }
-            // A folder is somebody's, hidden or not.
             if try system.foreignStatus(path)?.kind == .folder {
-                unused.append(name)
+                collection.leaveFolder(entry.original)
                 continue
             }
-            if isFolder, path.lastName?.string.hasPrefix(".") == true || Self.litter.contains(name) { continue }
-            switch try examine(path) {
-            case .success(let (_, bytes)):
-                let name = Self.plain(name)
-                guard !files.contains(where: { $0.name == name }) else {
-                    return .reject(
-                        "\(name): found two files of this name once it is made plain, expected different names")
-                }
+            let examined = try examine(path)
+            switch collection.judge(entry, examined.map(\.0)) {
+            case .store(let name):
+                guard case .success(let (_, bytes)) = examined else { continue }
                 try store.add(name, bytes, to: &draft)
-                files.append(.init(name: name, sha256: Digest.sha256(bytes), bytes: bytes.count))
-            case .failure(.notAnImage(let found)):
-                guard isFolder, !ImageFile.isImageName(name) else {
-                    return .reject("\(name): found \(found), expected a PNG or JPEG image")
-                }
-                unused.append(name)
-            case .failure(.changing):
+                digests[name] = (Digest.sha256(bytes), bytes.count)
+            case .leave: continue
+            case .later:
                 if isPatient(claim) { return .later }
-                return .reject("\(name): found a file that is still being written, expected a finished one")
-            case .failure(.incomplete(let found)):
-                return .reject("\(name): found \(found), expected a whole image")
-            case .failure(.refused(let found, let expected)):
-                return .reject("\(name): found \(found), expected \(expected)")
+                return .reject(
+                    "\(entry.original.printable): found a file that is still being written, expected a finished one")
+            case .reject(let message): return .reject(message)
             }
         }
-        let set = ReferenceSet(files: files)
-        guard !set.images.isEmpty else {
-            return .reject("found no PNG or JPEG image in '\(claim.key)', expected at least one")
+        if let message = collection.refusal(dropped.printable) { return .reject(message) }
+        let files = collection.stored.map { file in
+            ReferenceSet.File(
+                name: file.name, sha256: digests[file.name]?.sha256 ?? "", bytes: digests[file.name]?.bytes ?? 0,
+                original: file.original.text, maskOf: file.maskOf)
         }
-        return .set(set, unused: unused)
-    }
-
-    /// Files that systems leave in folders and nobody means to drop.
-    private static let litter: Set<String> = ["Thumbs.db", "desktop.ini"]
-
-    /// A file's name made plain; names of photos are labels, and `IMG 0001.jpg` is no reason to refuse one.
-    private static func plain(_ key: String) -> String {
-        if DropName.isPlain(key) { return key }
-        let ending = key.lastIndex(of: ".").map { key[$0...] } ?? ""
-        let stem = key.dropLast(ending.count).map { DropName.isPlain("x\($0)") ? $0 : "_" }
-        return "x" + String(stem.prefix(50))
-            + (ending.count <= 6 ? String(ending.map { DropName.isPlain("x\($0)") ? $0 : "_" }) : "")
+        return .set(ReferenceSet(files: files), unused: collection.unused)
     }
 
     private func addGeneration(
@@ -139,11 +144,13 @@ extension Intake {
         var receipt = receipts.make(claim, .references, .accepted, message: "")
         receipt.subject = record.name
         receipt.generation = current.number
+        let isRenamed = record.name != ReferenceSet.stem(claim.key) && record.name != claim.key
+        let called = isRenamed ? "; the subject is called '\(record.name)'" : ""
         if case .ready = current.state {
-            receipt.message = "these references are known already, and encoded"
+            receipt.message = "these references are known already, and encoded" + called
         } else {
             receipt.state = .waiting
-            receipt.message = "waiting to be encoded"
+            receipt.message = "waiting to be encoded" + called
         }
         if !unused.isEmpty {
             receipt.message += "; not used: " + unused.joined(separator: ", ")

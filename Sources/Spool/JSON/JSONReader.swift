@@ -50,6 +50,9 @@ public struct JSONReader {
             reader.position = maximumSize
             throw reader.fault(found: "a text of \(bytes.count) bytes", expected: "at most \(maximumSize)")
         }
+        if let encoding = foreignEncoding(bytes) {
+            throw reader.fault(found: "a text in \(encoding)", expected: "UTF-8 (PowerShell: Out-File -Encoding utf8)")
+        }
         if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { reader.position = 3 }
         reader.skipSpace()
         let value = try reader.value(depth: 0)
@@ -58,6 +61,21 @@ public struct JSONReader {
             throw reader.fault(expected: "nothing after the document's end")
         }
         return value
+    }
+
+    /// UTF-16 or UTF-32, told by the byte order mark, or by the zeros around the first character, which is ASCII in JSON.
+    private static func foreignEncoding(_ bytes: [UInt8]) -> String? {
+        let start = Array(bytes.prefix(4))
+        switch start {
+        case [0xFF, 0xFE, 0, 0], [0, 0, 0xFE, 0xFF]: return "UTF-32"
+        case _ where start.starts(with: [0xFF, 0xFE]) || start.starts(with: [0xFE, 0xFF]): return "UTF-16"
+        case _ where start.count < 4: return nil
+        case _ where start[0] != 0 && start[1...] == [0, 0, 0] || start[..<3] == [0, 0, 0] && start[3] != 0:
+            return "UTF-32"
+        case _ where start[0] != 0 && start[1] == 0 && start[3] == 0 || start[0] == 0 && start[1] != 0 && start[2] == 0:
+            return "UTF-16"
+        default: return nil
+        }
     }
 
     /// The line and column, both from 1, of a byte.

@@ -4,8 +4,8 @@ public indirect enum Schema: Sendable {
     case string(length: ClosedRange<Int> = 0...Int.max, pattern: StringPattern? = nil)
     /// One of a list of strings; `aliases` are accepted too and become the listed one.
     case choice([String], aliases: [String: String] = [:])
-    /// An integer in a range, a multiple of something.
-    case integer(ClosedRange<Int>, multipleOf: Int = 1)
+    /// An integer in a range, a multiple of something; `advice` is added to what is expected.
+    case integer(ClosedRange<Int>, multipleOf: Int = 1, advice: String? = nil)
     /// A number in a range.
     case number(ClosedRange<Double>)
     /// true or false.
@@ -102,13 +102,21 @@ extension Schema {
         case .string(let length, let pattern):
             guard let string = value.string else { return fault(expectation) }
             if let pattern, !pattern.matches(string) { return fault(expectation) }
+            // What no text of an image can carry is refused before the image is made.
+            if let control = string.unicodeScalars.first(where: Self.isForbidden) {
+                faults.append(
+                    SchemaFault(
+                        path: path, byte: value.offset, found: "the control character '\(String(control).printable)'",
+                        expected: "text without control characters but line ends and tabs"))
+                return value
+            }
             return length.contains(string.unicodeScalars.count) ? value : fault(expectation)
         case .choice(let choices, let aliases):
             guard let string = value.string else { return fault(expectation) }
             if choices.contains(string) { return value }
             guard let meant = aliases[string] else { return fault(expectation) }
             return JSON(.string(meant), offset: value.offset)
-        case .integer(let range, let factor):
+        case .integer(let range, let factor, _):
             // 2.0 is an integer to JSON Schema, so it is one here.
             let integer = value.integer ?? value.number.flatMap { Int(exactly: $0) }
             guard let integer, range.contains(integer), integer % factor == 0 else { return fault(expectation) }
@@ -203,6 +211,14 @@ extension Schema {
         }
     }
 
+    /// The same as a regular expression (ECMA-262).
+    private static let textExpression = #"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F]*$"#
+
+    /// C0, but for tabs and line ends.
+    private static func isForbidden(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.value < 0x20 && scalar != "\t" && scalar != "\n" && scalar != "\r"
+    }
+
     /// What is expected, in words.
     var expectation: String {
         switch self {
@@ -211,9 +227,9 @@ extension Schema {
             if length.upperBound == Int.max { return length.lowerBound > 0 ? "a string that is not empty" : "a string" }
             return "a string of \(length.lowerBound) to \(length.upperBound) characters"
         case .choice(let choices, _): return "one of " + choices.joined(separator: ", ")
-        case .integer(let range, let factor):
+        case .integer(let range, let factor, let advice):
             let kind = factor == 1 ? "an integer" : "a multiple of \(factor)"
-            return "\(kind) from \(range.lowerBound) to \(range.upperBound)"
+            return "\(kind) from \(range.lowerBound) to \(range.upperBound)" + (advice.map { ", " + $0 } ?? "")
         case .number(let range): return "a number from \(range.lowerBound) to \(range.upperBound)"
         case .boolean: return "true or false"
         case .array(let element, let count):
@@ -231,11 +247,11 @@ extension Schema {
                 "type": .string("string"),
                 "minLength": length.lowerBound > 0 ? .integer(length.lowerBound) : nil,
                 "maxLength": length.upperBound < Int.max ? .integer(length.upperBound) : nil,
-                "pattern": pattern.map { .string($0.regularExpression) },
+                "pattern": .string(pattern?.regularExpression ?? Self.textExpression),
             ])
         case .choice(let choices, let aliases):
             return .object(["enum": .array((choices + aliases.keys.sorted()).map { .string($0) })])
-        case .integer(let range, let factor):
+        case .integer(let range, let factor, _):
             return .object([
                 "type": .string("integer"), "minimum": .integer(range.lowerBound),
                 "maximum": .integer(range.upperBound),

@@ -114,8 +114,9 @@ extension JobManifest {
         guidanceScale = document["guidance_scale"]?.number ?? 0
         imageScale = document["image_scale"]?.number ?? 0
         inferenceSteps = document["num_inference_steps"]?.integer ?? 1
-        imagesPerPrompt = document["num_images_per_prompt"]?.integer ?? 1
-        seed = document["seed"]?.integer
+        func count(_ name: String) -> Int { min(max(document[name]?.integer ?? 1, 1), Self.maximumImages) }
+        imagesPerPrompt = count("num_images_per_prompt") * count("n_iter")
+        seed = document["seed"]?.integer.flatMap { $0 < 0 ? nil : $0 }
         noiseSeed = document["noise_seed"]?.integer
         random = document["random"]?.string.flatMap(RandomSource.init(rawValue:)) ?? .torchCPU
         eta = document["eta"]?.number ?? 0
@@ -145,7 +146,9 @@ extension JobManifest {
     /// - Parameter subjectRequired: whether one of `subject` and `subjects` must be there.
     public static func schema(subjectRequired: Bool = true) -> Schema {
         let name = Schema.string(pattern: .name)
-        let seed = Schema.integer(0...maximumSeed)
+        let seedAdvice = "the largest that every JSON reader keeps exactly; take another, or leave it out"
+        let seed = Schema.integer(0...maximumSeed, advice: seedAdvice)
+        let firstSeed = Schema.integer(-1...maximumSeed, advice: seedAdvice + " and one is chosen")
         let scale = Schema.number(0...100)
         let prompt = Schema.string(length: 1...16_384)
         let subject = Schema.either(
@@ -201,9 +204,13 @@ extension JobManifest {
                 "Denoising steps an image."),
             .init(
                 "num_images_per_prompt", aliases: ["batch_size"], .integer(1...10_000), default: .integer(1),
-                "Images a prompt."),
+                "Images per prompt."),
             .init(
-                "seed", seed, "Seed of image 0; image i has seed + i. Chosen and recorded at acceptance when absent."),
+                "n_iter", .integer(1...10_000), default: .integer(1),
+                "Batches, as AUTOMATIC1111 has it: multiplies num_images_per_prompt."),
+            .init(
+                "seed", firstSeed,
+                "Seed of image 0; image i has seed + i. Chosen and recorded at acceptance when absent or -1."),
             .init("noise_seed", seed, "Seed of a generator of its own for the step noise."),
             .init(
                 "random", .choice(RandomSource.allCases.map(\.rawValue)),
@@ -211,7 +218,7 @@ extension JobManifest {
                 "Whose random numbers the seeds give: torch's on a CPU or on a GPU."),
             .init("eta", .number(0...1), default: .number(0), "Share of fresh noise a step."),
             .init(
-                "scheduler", aliases: ["sampler_name"],
+                "scheduler", aliases: ["sampler_name", "sampler_index"],
                 .choice(
                     Scheduler.allCases.map(\.rawValue), aliases: Dictionary(uniqueKeysWithValues: schedulerAliases)),
                 default: .string(Scheduler.ddim.rawValue), "The sampler, by diffusers' name."),

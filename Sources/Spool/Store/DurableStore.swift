@@ -1,3 +1,4 @@
+import Bytes
 import Crypto
 import Synchronization
 import SystemPackage
@@ -236,7 +237,7 @@ public final class DurableStore: Sendable {
     func digest(of path: SpoolPath) throws(SpoolError) -> (sha256: String, bytes: Int) {
         var hash = SHA256()
         let count = try system.stream(path) { (piece) throws(SpoolError) in hash.update(bufferPointer: piece) }
-        return (Digest.hexadecimal(hash.finalize()), count)
+        return (hexadecimal(hash.finalize()), count)
     }
 
     /// A JSON document of the spool's own.
@@ -252,16 +253,7 @@ public final class DurableStore: Sendable {
 
 /// SHA-256 in the form the spool writes it.
 enum Digest {
-    static func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
-        let digits = Array("0123456789abcdef".utf8)
-        return String(decoding: digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-    }
+    static func sha256(_ bytes: [UInt8]) -> String { Bytes.sha256(bytes) }
 
-    static func sha256(_ bytes: [UInt8]) -> String {
-        var hash = SHA256()
-        bytes.withUnsafeBytes { hash.update(bufferPointer: $0) }
-        return hexadecimal(hash.finalize())
-    }
-
-    static func sha256(_ text: String) -> String { sha256(Array(text.utf8)) }
+    static func sha256(_ text: String) -> String { Bytes.sha256(text.utf8) }
 }

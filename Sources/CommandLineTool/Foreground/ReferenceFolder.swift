@@ -1,0 +1,120 @@
+import CLinux
+import Foundation
+import Glibc
+import Spool
+
+/// A folder of photos, or one photo, as the spool would store it: told apart from masks, and under plain names.
+///
+/// The plain names are links in a folder of their own, which goes with this value. Names of any bytes are opened so, and the
+/// renderer finds a mask beside its picture as it does in the spool.
+final class ReferenceFolder {
+    /// The paths of the pictures, in the order of the names they were given.
+    private(set) var pictures: [String] = []
+    /// What is in the folder and is no picture, as it was given.
+    let unused: [String]
+    private let links: String
+    private var originals: [String: String] = [:]
+
+    /// - Throws: `Failure` as the spool refuses a drop, naming the file.
+    init(_ path: String, limits: SpoolConfiguration.ReferenceLimits) throws {
+        guard let resolved = realpath(path, nil) else {
+            throw Failure(
+                code: .rejected,
+                message:
+                    "\(path.printable): found \(String(cString: strerror(errno))), expected a folder of photos or a photo"
+            )
+        }
+        defer { free(resolved) }
+        let place = (0..<strlen(resolved)).map { UInt8(bitPattern: resolved[$0]) }
+        let folder = open(resolved, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        defer { if folder >= 0 { close(folder) } }
+        let isFolder = folder >= 0
+        var names: [SpoolPath.Name] = []
+        if isFolder {
+            do { names = try SystemCalls(root: "/proc/self/fd/\(folder)").list("") } catch {
+                throw Failure(code: .rejected, message: "\(path.printable): \(error)")
+            }
+        } else if let name = GivenPaths.name(of: path) {
+            names = [name]
+        }
+        guard names.count <= limits.files else {
+            throw Failure(
+                code: .rejected,
+                message: "\(path.printable): found \(names.count) files, expected at most \(limits.files)")
+        }
+        links = try Self.makeFolder()
+        var collection = ReferenceCollection(names, isFolder: isFolder)
+        for entry in collection.entries {
+            let target = isFolder ? place + [UInt8(ascii: "/")] + entry.original.bytes : place
+            guard let content = Self.content(of: target, limits) else {
+                collection.leaveFolder(entry.original)
+                continue
+            }
+            switch collection.judge(entry, content) {
+            case .store(let name):
+                originals[name] = entry.original.printable
+                try Self.link(target, "\(links)/\(name)")
+            case .leave: continue
+            case .later:
+                throw Failure(code: .rejected, message: "\(entry.original.printable): found a file that changes")
+            case .reject(let message): throw Failure(code: .rejected, message: message)
+            }
+        }
+        unused = collection.unused
+        if let message = collection.refusal(path.printable) { throw Failure(code: .rejected, message: message) }
+        pictures = collection.stored.filter { $0.maskOf == nil }.map { "\(links)/\($0.name)" }
+    }
+
+    /// The name that was given to a stored one, for messages.
+    func original(of name: String) -> String { originals[name] ?? name }
+
+    deinit { try? FileManager.default.removeItem(atPath: links) }
+
+    private static func makeFolder() throws -> String {
+        var template = Array("\(NSTemporaryDirectory())/dreamcache-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil, let path = String(validating: template.dropLast(), as: UTF8.self) else {
+            throw Failure(code: .failed, message: "a temporary folder: \(String(cString: strerror(errno)))")
+        }
+        return path
+    }
+
+    private static func link(_ target: [UInt8], _ path: String) throws {
+        let result = withCString(target) { symlink($0, path) }
+        guard result == 0 else {
+            throw Failure(code: .failed, message: "\(path.printable): \(String(cString: strerror(errno)))")
+        }
+    }
+
+    /// What a file is, by its bytes; nil for a folder.
+    private static func content(
+        of path: [UInt8], _ limits: SpoolConfiguration.ReferenceLimits
+    ) -> Result<ImageFile, ImageFile.Fault>? {
+        let descriptor = withCString(path) { open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) }
+        guard descriptor >= 0 else {
+            return .failure(
+                .refused(
+                    found: "a file that cannot be read (\(String(cString: strerror(errno))))", expected: "one that can")
+            )
+        }
+        defer { close(descriptor) }
+        var status = stat()
+        fstat(descriptor, &status)
+        switch status.st_mode & S_IFMT {
+        case S_IFDIR: return nil
+        case S_IFREG: break
+        default: return .failure(.refused(found: "a pipe, socket or device", expected: "a plain file"))
+        }
+        guard status.st_size <= limits.fileBytes else {
+            return .failure(.refused(found: "\(status.st_size) bytes", expected: "at most \(limits.fileBytes)"))
+        }
+        let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: false)
+        let bytes = (try? handle.readToEnd()).flatMap(\.self) ?? Data()
+        return Result { () throws(ImageFile.Fault) in try ImageFile.examine([UInt8](bytes), limits: limits) }
+    }
+
+    private static func withCString<R>(_ bytes: [UInt8], _ body: (UnsafePointer<CChar>) -> R) -> R {
+        (bytes.map { CChar(bitPattern: $0) } + [0]).withUnsafeBufferPointer { buffer in
+            buffer.baseAddress.map(body) ?? body("")
+        }
+    }
+}
