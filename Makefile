@@ -13,7 +13,8 @@
 SHELL := /bin/bash
 PREFIX ?= /usr
 # The libraries; systemd for systemd-analyze, with which the tests judge the units, and rsync and scp for recipes they run.
-PACKAGES := systemd rsync openssh-client libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
+PACKAGES := systemd rsync openssh-client libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev \
+	libheif-dev libde265-dev libwebp-dev liblcms2-dev libinotifytools0-dev zlib1g-dev
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SOURCES := Package.swift Sources Tests
 RELEASE := .build/release

@@ -40,6 +40,10 @@ let package = Package(
         .systemLibrary(name: "OpenBLAS", path: "Sources/CLibraries/OpenBLAS", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "PNG", path: "Sources/CLibraries/PNG", providers: [.apt(["libpng-dev"])]),
         .systemLibrary(name: "JPEG", path: "Sources/CLibraries/JPEG", providers: [.apt(["libjpeg-dev"])]),
+        .systemLibrary(name: "LCMS", path: "Sources/CLibraries/LCMS", providers: [.apt(["liblcms2-dev"])]),
+        .systemLibrary(name: "HEIF", path: "Sources/CLibraries/HEIF", providers: [.apt(["libheif-dev"])]),
+        .systemLibrary(name: "HEVC", path: "Sources/CLibraries/HEVC", providers: [.apt(["libde265-dev"])]),
+        .systemLibrary(name: "WebP", path: "Sources/CLibraries/WebP", providers: [.apt(["libwebp-dev"])]),
         .systemLibrary(
             name: "InotifyTools", path: "Sources/CLibraries/InotifyTools", providers: [.apt(["libinotifytools0-dev"])]),
 
@@ -47,8 +51,10 @@ let package = Package(
         .target(name: "CKernels", cSettings: c, linkerSettings: [.linkedLibrary("gomp")]),
         .target(name: "COneDNN", dependencies: ["OneDNN"], cSettings: c, linkerSettings: [.linkedLibrary("dnnl")]),
         .target(
-            name: "CImageCodecs", dependencies: ["PNG", "JPEG"], cSettings: c,
-            linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg"), .linkedLibrary("z")]),
+            name: "CImageCodecs", dependencies: ["PNG", "JPEG", "LCMS", "HEIF", "HEVC", "WebP"], cSettings: c,
+            linkerSettings: ["png", "jpeg", "lcms2", "heif", "de265", "webp", "webpdemux", "z"].map {
+                .linkedLibrary($0)
+            }),
         .target(name: "CLinux", cSettings: c),
         .target(name: "CConfinement", cSettings: c),
 
@@ -70,7 +76,7 @@ let package = Package(
         .target(
             name: "Spool",
             dependencies: [
-                "CLinux", "InotifyTools",
+                "CLinux", "InotifyTools", "Raster",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -96,7 +102,7 @@ let package = Package(
         .executableTarget(
             name: "CommandLineTool",
             dependencies: [
-                "Application", "Checkpoint", "Diffusion", "DreamCache", "Spool", "TensorEngine",
+                "Application", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool", "TensorEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
@@ -119,7 +125,7 @@ let package = Package(
         .testTarget(
             name: "SpoolTests",
             dependencies: [
-                "CLinux", "Spool", .product(name: "Logging", package: "swift-log"),
+                "CLinux", "Raster", "Spool", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ], swiftSettings: swift),
         .target(
@@ -127,7 +133,8 @@ let package = Package(
             path: "Tests/FuzzReaders", swiftSettings: swift),
         .testTarget(name: "FuzzCorpusTests", dependencies: ["FuzzReaders"], swiftSettings: swift),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "CommandLineTool"],
+            name: "EndToEndTests",
+            dependencies: ["Checkpoint", "Raster", "Golden", "Spool", "dreamcached", "CommandLineTool"],
             swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6]

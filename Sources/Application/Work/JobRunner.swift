@@ -213,22 +213,31 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         image.height = manifest.height
         for cache in request.caches { image.caches.append(try FeatureCache.open(cache.path)) }
         if let initial = request.initialImage {
-            image.initialImage = try ConfinedDecoder.decode(path: initial.path, shouldStop: shouldStop)
+            image.initialImage = try decode(initial.path, shouldStop)
             image.strength = manifest.initialImage?.strength ?? InitialImageUse.defaultStrength
         }
         return image
     }
 
+    /// As large a square as any model takes; very large photos are read at a size that serves it.
+    private static let neededSide = 1024
+
+    private func decode(_ path: String, _ shouldStop: () -> Bool) throws(RendererError) -> Raster {
+        try ConfinedDecoder.decode(
+            path: path, limits: settings.withLock { $0.spool.references.raster }, neededSide: Self.neededSide,
+            shouldStop: shouldStop)
+    }
+
     private func decode(_ paths: [String], _ shouldStop: () -> Bool) throws(RendererError) -> [Raster] {
         do {
             return try paths.map { path in
-                var picture = try ConfinedDecoder.decode(path: path, shouldStop: shouldStop)
+                var picture = try decode(path, shouldStop)
                 let url = URL(fileURLWithPath: path)
                 let mask = url.deletingLastPathComponent().appendingPathComponent(
                     Raster.maskName(for: url.lastPathComponent)
                 ).path
                 if FileManager.default.fileExists(atPath: mask) {
-                    let mask = (path: mask, raster: try ConfinedDecoder.decode(path: mask, shouldStop: shouldStop))
+                    let mask = (path: mask, raster: try decode(mask, shouldStop))
                     picture = try picture.masked(by: mask.raster, path: mask.path)
                 }
                 return picture

@@ -2,6 +2,7 @@ import Crypto
 import Foundation
 import Logging
 import Application
+import Raster
 import Spool
 
 /// The renderer's work without a spool: what `render` and `cache` do. The daemon's runner does it; only the files come and
@@ -149,7 +150,7 @@ struct ForegroundRun {
     private func picture(of subject: String, given path: String?) throws -> InitialImage {
         if let path {
             guard FileManager.default.fileExists(atPath: path) else {
-                throw Failure(code: .rejected, message: "--init-image: found no \(path), expected a PNG or JPEG file")
+                throw Failure(code: .rejected, message: "--init-image: found no \(path), expected a picture (\(ImageFormat.supported))")
             }
             return InitialImage(path: URL(fileURLWithPath: path).path, sha256: try Self.digest(path))
         }
@@ -174,12 +175,10 @@ struct ForegroundRun {
             throw Failure(code: .rejected, message: "\(path): \(error.localizedDescription)")
         }
         let pictures = names.filter { name in
-            let lower = name.lowercased()
-            return !name.hasPrefix(".") && [".png", ".jpg", ".jpeg"].contains(where: lower.hasSuffix)
-                && !lower.hasSuffix("_mask.png")
+            !name.hasPrefix(".") && ImageFormat.isPictureName(name) && !name.lowercased().hasSuffix("_mask.png")
         }
         guard !pictures.isEmpty else {
-            throw Failure(code: .rejected, message: "\(path): found no PNG or JPEG file, expected at least one")
+            throw Failure(code: .rejected, message: "\(path): found no picture, expected at least one (\(ImageFormat.supported))")
         }
         return pictures.sorted().map { URL(fileURLWithPath: path).appendingPathComponent($0).path }
     }

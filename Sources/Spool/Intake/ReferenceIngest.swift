@@ -1,4 +1,5 @@
 import Logging
+import Raster
 
 /// References: from a claimed folder or image to `lib/references/<digest>/` and a generation of their subject.
 extension Intake {
@@ -73,8 +74,8 @@ extension Intake {
                 try store.add(name, bytes, to: &draft)
                 files.append(.init(name: name, sha256: Digest.sha256(bytes), bytes: bytes.count))
             case .failure(.notAnImage(let found)):
-                guard isFolder, !ImageFile.isImageName(name) else {
-                    return .reject("\(name): found \(found), expected a PNG or JPEG image")
+                guard isFolder, !ImageFormat.isPictureName(name) else {
+                    return .reject("\(name): found \(found), expected \(ImageFormat.supported)")
                 }
                 unused.append(name)
             case .failure(.changing):
@@ -88,7 +89,7 @@ extension Intake {
         }
         let set = ReferenceSet(files: files)
         guard !set.images.isEmpty else {
-            return .reject("found no PNG or JPEG image in '\(claim.key)', expected at least one")
+            return .reject("found no picture in '\(claim.key)', expected at least one (\(ImageFormat.supported))")
         }
         return .set(set, unused: unused)
     }

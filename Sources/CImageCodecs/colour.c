@@ -1,0 +1,115 @@
+#include "decoder.h"
+
+#include <lcms2.h>
+#include <stdlib.h>
+
+struct image_colour {
+    cmsHTRANSFORM transform;
+    image_model model;
+    int has_alpha, bits;
+};
+
+// A profile carries the time of its making, for which the C library once reads the time zone from a file.
+void image_prepare_colour(void) {
+    cmsHPROFILE srgb = cmsCreate_sRGBProfile();
+    if (srgb) cmsCloseProfile(srgb);
+}
+
+static cmsUInt32Number format(image_model model, int has_alpha, int bytes) {
+    cmsUInt32Number space = model == IMAGE_GREY ? PT_GRAY : model == IMAGE_RGB ? PT_RGB : PT_CMYK;
+    return COLORSPACE_SH(space) | CHANNELS_SH((cmsUInt32Number)model) | EXTRA_SH((cmsUInt32Number)has_alpha)
+        | BYTES_SH((cmsUInt32Number)bytes) | FLAVOR_SH(model == IMAGE_CMYK);
+}
+
+// Perceptual, without flags: what ImageCms.profileToProfile of Pillow does when nothing else is asked for.
+static cmsHTRANSFORM transform(cmsHPROFILE from, cmsUInt32Number input, int has_alpha) {
+    cmsHPROFILE srgb = cmsCreate_sRGBProfile();
+    if (!srgb) return NULL;
+    cmsHTRANSFORM made
+        = cmsCreateTransform(from, input, srgb, format(IMAGE_RGB, has_alpha, 1), INTENT_PERCEPTUAL, 0);
+    cmsCloseProfile(srgb);
+    return made;
+}
+
+// Whether colours stay what they are, to one level.
+static int changes_nothing(cmsHPROFILE from) {
+    enum { STEPS = 9 };
+    cmsHTRANSFORM probe = transform(from, TYPE_RGB_8, 0);
+    if (!probe) return 0;
+    int same = 1;
+    for (int i = 0; same && i < STEPS * STEPS * STEPS; i++) {
+        int levels[3] = {i % STEPS, i / STEPS % STEPS, i / STEPS / STEPS};
+        uint8_t in[3], out[3];
+        for (int c = 0; c < 3; c++) in[c] = levels[c] * 255 / (STEPS - 1);
+        cmsDoTransform(probe, in, out, 1);
+        for (int c = 0; c < 3; c++) same = same && abs(in[c] - out[c]) <= 1;
+    }
+    cmsDeleteTransform(probe);
+    return same;
+}
+
+static image_colour *make(cmsHPROFILE profile, const image_header *header) {
+    if (!profile) return NULL;
+    image_colour *colour = NULL;
+    cmsColorSpaceSignature space = header->model == IMAGE_GREY ? cmsSigGrayData
+        : header->model == IMAGE_RGB                           ? cmsSigRgbData
+                                                               : cmsSigCmykData;
+    cmsProfileClassSignature class = cmsGetDeviceClass(profile);
+    int fits = cmsGetColorSpace(profile) == space
+        && (class == cmsSigInputClass || class == cmsSigDisplayClass || class == cmsSigOutputClass
+            || class == cmsSigColorSpaceClass);
+    if (fits && !(header->model == IMAGE_RGB && changes_nothing(profile))) {
+        cmsHTRANSFORM made
+            = transform(profile, format(header->model, header->has_alpha, header->bits / 8), header->has_alpha);
+        colour = made ? malloc(sizeof *colour) : NULL;
+        if (colour) {
+            *colour = (image_colour){made, header->model, header->has_alpha, header->bits};
+        } else if (made) {
+            cmsDeleteTransform(made);
+        }
+    }
+    cmsCloseProfile(profile);
+    return colour;
+}
+
+image_colour *image_colour_from_profile(const uint8_t *icc, size_t count, const image_header *header) {
+    return count <= UINT32_MAX ? make(cmsOpenProfileFromMem(icc, (cmsUInt32Number)count), header) : NULL;
+}
+
+image_colour *image_colour_from_values(const double chromaticities[8], double gamma, const image_header *header) {
+    // IEC 61966-2-1, as littleCMS's own sRGB profile has it.
+    static const cmsFloat64Number srgb[] = {2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045};
+    cmsToneCurve *curve
+        = gamma > 0 ? cmsBuildGamma(NULL, gamma) : cmsBuildParametricToneCurve(NULL, 4, srgb);
+    if (!curve) return NULL;
+    cmsCIExyY white = {chromaticities[0], chromaticities[1], 1};
+    cmsHPROFILE profile = NULL;
+    if (header->model == IMAGE_GREY) {
+        profile = cmsCreateGrayProfile(cmsD50_xyY(), curve);
+    } else if (header->model == IMAGE_RGB) {
+        cmsCIExyYTRIPLE primaries = {
+            {chromaticities[2], chromaticities[3], 1},
+            {chromaticities[4], chromaticities[5], 1},
+            {chromaticities[6], chromaticities[7], 1},
+        };
+        cmsToneCurve *curves[] = {curve, curve, curve};
+        profile = cmsCreateRGBProfile(&white, &primaries, curves);
+    }
+    cmsFreeToneCurve(curve);
+    return make(profile, header);
+}
+
+void image_colour_convert(image_colour *colour, const void *from, uint8_t *to, uint32_t count) {
+    cmsDoTransform(colour->transform, from, to, count);
+    if (!colour->has_alpha) return;
+    uint32_t samples = (uint32_t)colour->model + 1;
+    const uint8_t *narrow = (const uint8_t *)from + samples - 1;
+    const uint16_t *wide = (const uint16_t *)from + samples - 1;
+    for (uint32_t x = 0; x < count; x++) to[4 * x + 3] = colour->bits == 16 ? wide[x * samples] >> 8 : narrow[x * samples];
+}
+
+void image_colour_free(image_colour *colour) {
+    if (!colour) return;
+    cmsDeleteTransform(colour->transform);
+    free(colour);
+}
