@@ -43,6 +43,7 @@ let package = Package(
         .systemLibrary(name: "LCMS", path: "Sources/CLibraries/LCMS", providers: [.apt(["liblcms2-dev"])]),
         .systemLibrary(name: "HEIF", path: "Sources/CLibraries/HEIF", providers: [.apt(["libheif-dev"])]),
         .systemLibrary(name: "HEVC", path: "Sources/CLibraries/HEVC", providers: [.apt(["libde265-dev"])]),
+        .systemLibrary(name: "AVIF", path: "Sources/CLibraries/AVIF", providers: [.apt(["libavif-dev"])]),
         .systemLibrary(name: "WebP", path: "Sources/CLibraries/WebP", providers: [.apt(["libwebp-dev"])]),
         .systemLibrary(
             name: "InotifyTools", path: "Sources/CLibraries/InotifyTools", providers: [.apt(["libinotifytools0-dev"])]),
@@ -51,8 +52,8 @@ let package = Package(
         .target(name: "CKernels", cSettings: c, linkerSettings: [.linkedLibrary("gomp")]),
         .target(name: "COneDNN", dependencies: ["OneDNN"], cSettings: c, linkerSettings: [.linkedLibrary("dnnl")]),
         .target(
-            name: "CImageCodecs", dependencies: ["PNG", "JPEG", "LCMS", "HEIF", "HEVC", "WebP"], cSettings: c,
-            linkerSettings: ["png", "jpeg", "lcms2", "heif", "de265", "webp", "webpdemux", "z"].map {
+            name: "CImageCodecs", dependencies: ["PNG", "JPEG", "LCMS", "HEIF", "HEVC", "AVIF", "WebP"], cSettings: c,
+            linkerSettings: ["png", "jpeg", "lcms2", "heif", "de265", "avif", "webp", "webpdemux", "z"].map {
                 .linkedLibrary($0)
             }),
         .target(name: "CLinux", cSettings: c),

@@ -33,7 +33,8 @@ image_result image_open(
         case IMAGE_PNG: result = image_open_png(opened); break;
         case IMAGE_JPEG: result = image_open_jpeg(opened); break;
         case IMAGE_WEBP: result = image_open_webp(opened); break;
-        case IMAGE_HEIF: result = image_open_heif(opened); break;
+        case IMAGE_HEIC: result = image_open_heif(opened); break;
+        case IMAGE_AVIF: result = image_open_avif(opened); break;
     }
     opened->message = NULL;
     return result;

@@ -38,6 +38,7 @@ image_result image_open_png(image_decoder *decoder);
 image_result image_open_jpeg(image_decoder *decoder);
 image_result image_open_webp(image_decoder *decoder);
 image_result image_open_heif(image_decoder *decoder);
+image_result image_open_avif(image_decoder *decoder);
 void image_prepare_heif(void);
 void image_prepare_colour(void);
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// HEIC and AVIF (ISO/IEC 23008-12): the primary image, with the rotations, mirrors and crops of its properties applied by
+// HEIC (ISO/IEC 23008-12): the primary image, with the rotations, mirrors and crops of its properties applied by
 // libheif.
 typedef struct {
     struct heif_context *context;
@@ -130,8 +130,6 @@ static image_result read_heif(image_decoder *decoder, const image_request *reque
     struct heif_decoding_options *options = heif_decoding_options_alloc();
     if (!options) return IMAGE_NO_MEMORY;
     options->strict_decoding = 1;
-    // Of the two decoders of AV1 the one that starts no threads when it is not asked to.
-    options->decoder_id = "aom";
     int is_wide = decoder->header.bits == 16;
     enum heif_chroma chroma = decoder->header.has_alpha
         ? (is_wide ? heif_chroma_interleaved_RRGGBBAA_LE : heif_chroma_interleaved_RGBA)

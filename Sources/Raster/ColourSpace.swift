@@ -12,7 +12,7 @@ enum ColourSpace: Equatable {
     static let adobeRGB = ColourSpace.values(
         chromaticities: d65 + [0.64, 0.33, 0.21, 0.71, 0.15, 0.06], gamma: 563.0 / 256)
 
-    /// By code points of ITU-T H.273, which PNG's cICP and HEIF's nclx carry; nil is sRGB, or unspecified.
+    /// By code points of ITU-T H.273, which PNG's cICP and the nclx of HEIC and AVIF carry; nil is sRGB, or unspecified.
     ///
     /// The curves of BT.709, BT.601 and BT.2020 count as that of sRGB: cameras name them and mean it, and browsers show them
     /// so.

@@ -14,7 +14,7 @@ extension Raster {
         /// read at a reduced size.
         public var exactPixels = 50_000_000
         /// What a decoder may hold of a picture beside the result, in bytes. JPEG and PNG are decoded row by row and need
-        /// next to nothing (progressive JPEG 350 MiB at most); an interlaced PNG, WebP and HEIF are held whole.
+        /// next to nothing (progressive JPEG 350 MiB at most); an interlaced PNG, WebP, HEIC and AVIF are held whole.
         public var heldBytes = 350 << 20
 
         /// 64 MiB, 16,384 a side, 200 megapixels.
@@ -125,7 +125,8 @@ extension ImageFormat {
         case .png: IMAGE_PNG
         case .jpeg: IMAGE_JPEG
         case .webp: IMAGE_WEBP
-        case .heif: IMAGE_HEIF
+        case .heic: IMAGE_HEIC
+        case .avif: IMAGE_AVIF
         }
     }
 }

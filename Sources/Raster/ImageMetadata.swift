@@ -54,7 +54,7 @@ public struct ImageMetadata: Sendable, Equatable {
         switch try ImageFormat(of: bytes, path: path) {
         case .png: readPNG(bytes, try PNGChunks(bytes, path: path))
         case .jpeg: readJPEG(bytes)
-        case .webp, .heif: ImageMetadata()
+        case .webp, .heic, .avif: ImageMetadata()
         }
     }
 

@@ -7,8 +7,8 @@ struct PictureIntent {
     /// Nil is sRGB.
     var colours: ColourSpace?
 
-    /// Reads what the file's format has for it. HEIF turns its pictures itself (irot, imir), so that its EXIF does not
-    /// count for that.
+    /// Reads what the file's format has for it. HEIC and AVIF have properties of their own for turning (irot, imir), so
+    /// that their EXIF does not count for that.
     init(_ file: ImageContainer, _ bytes: [UInt8], _ header: image_header, path: String) throws(RasterError) {
         let exif: Exif?
         switch file.contents {
@@ -27,7 +27,8 @@ struct PictureIntent {
             exif = chunks.first("EXIF", in: bytes).map(Exif.init)
             colours = chunks.first("ICCP", in: bytes).map { .profile(Array($0)) }
             orientation = exif?.orientation ?? chunks.first("XMP ", in: bytes).flatMap(Self.orientation) ?? 1
-        case .heif:
+        case .boxes:
+            orientation = max(1, Int(header.orientation))
             exif = Self.copy(header.exif, header.exif_count).map { Exif($0[...]) }
             // The transfer is looked at first: a profile beside PQ describes the same light.
             let points = try ColourSpace(

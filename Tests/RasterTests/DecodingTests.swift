@@ -82,7 +82,7 @@ import Testing
     @Test(arguments: [
         ([], "an empty file"), (Array("GIF89a".utf8), "a GIF image"), (Array("BM123456".utf8), "a BMP image"),
         (Array("II*\0....".utf8), "a TIFF"), ([0, 0, 0, 24] + Array("ftypisom0000".utf8), "an MP4 video"),
-        ([0, 0, 0, 12] + Array("JXL \r\n".utf8), "a JPEG XL image"), ([0xff, 0x0a, 1], "a JPEG XL image"),
+        ([0, 0, 0, 12] + Array("JXL \r\n..".utf8), "a JPEG XL image"), ([0xff, 0x0a, 1], "a JPEG XL image"),
         (Array("hello".utf8), "a file that begins with 0x68 0x65 0x6C 0x6C 0x6F"),
     ])
     func otherFormatsAreNamed(bytes: [UInt8], message: String) throws {

@@ -15,7 +15,7 @@ typedef enum {
     IMAGE_NO_MEMORY,
 } image_result;
 
-typedef enum { IMAGE_PNG, IMAGE_JPEG, IMAGE_WEBP, IMAGE_HEIF } image_format;
+typedef enum { IMAGE_PNG, IMAGE_JPEG, IMAGE_WEBP, IMAGE_HEIC, IMAGE_AVIF } image_format;
 
 // The value is the number of samples a pixel has, without alpha. CMYK is stored as Adobe does: 255 is no ink.
 typedef enum { IMAGE_GREY = 1, IMAGE_RGB = 3, IMAGE_CMYK = 4 } image_model;
@@ -29,11 +29,13 @@ typedef struct {
     int bits;
     // What the decoder holds of the whole picture while it works, in bits a pixel; 0 where it works row by row.
     uint32_t held_bits;
-    // HEIF alone; of the other formats the caller reads these itself.
+    // HEIC and AVIF alone; of the other formats the caller reads these itself.
     const uint8_t *icc, *exif;
     size_t icc_count, exif_count;
     // Code points of ITU-T H.273; 0 where the file has none.
     int primaries, transfer;
+    // AVIF alone: which way is up, as EXIF counts. HEIC is turned by its decoder.
+    int orientation;
 } image_header;
 
 typedef struct image_decoder image_decoder;

@@ -4,26 +4,30 @@ struct ISOBoxes {
     let width: Int
     let height: Int
 
-    /// Brands of files whose still pictures libheif reads.
-    private static let brands: Set<String> = [
-        "heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "mif2", "msf1", "miaf", "avif", "avis",
+    /// Brands of files with still pictures; those of AVIF win where there are both.
+    private static let brands: [(names: Set<String>, format: ImageFormat)] = [
+        (["avif", "avis"], .avif),
+        (
+            ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "mif2", "msf1", "miaf"],
+            .heic
+        ),
     ]
 
-    /// Whether the file begins as one of HEIF, by any of its brands.
-    static func isHEIF(_ bytes: [UInt8]) -> Bool {
+    /// The format that the first box says by its brands, if it is one that is read.
+    static func format(of bytes: [UInt8]) -> ImageFormat? {
         guard let first = Box(bytes, at: 0, end: .max), first.type == "ftyp", first.content.upperBound <= 4096 else {
-            return false
+            return nil
         }
         // Major brand, its version, and compatible brands.
         let content = first.content.clamped(to: 0..<bytes.count)
-        return stride(from: content.lowerBound, to: content.upperBound - 3, by: 4).contains { at in
-            at != content.lowerBound + 4 && brands.contains(String(decoding: bytes[at..<at + 4], as: UTF8.self))
-        }
+        let found = stride(from: content.lowerBound, to: content.upperBound - 3, by: 4)
+            .filter { $0 != content.lowerBound + 4 }.map { String(decoding: bytes[$0..<$0 + 4], as: UTF8.self) }
+        return brands.first { !$0.names.isDisjoint(with: found) }?.format
     }
 
     /// Walks the boxes until the picture's data are known to be there.
     /// - Throws: `RasterError` where the file ends before, or has no still picture.
-    init(_ bytes: [UInt8], path: String) throws(RasterError) {
+    init(_ bytes: [UInt8], _ format: ImageFormat, path: String) throws(RasterError) {
         var position = 0
         var meta: Range<Int>?
         var isSequence = false
@@ -35,7 +39,7 @@ struct ISOBoxes {
         guard let meta else {
             let isWhole = isSequence && position == bytes.count
             throw RasterError(
-                path: path, cause: isWhole ? .unsupported : .truncated, place: ImageFormat.heif.rawValue,
+                path: path, cause: isWhole ? .unsupported : .truncated, place: format.rawValue,
                 found: isWhole ? "a sequence without a still picture" : "\(bytes.count) bytes without a whole meta box",
                 expected: isWhole ? "a still picture" : "the rest of the image")
         }
@@ -44,7 +48,7 @@ struct ISOBoxes {
         let end = boxes.first { $0.type == "iloc" }.map { Self.lastByte(bytes, $0.content) } ?? 0
         guard end <= UInt64(bytes.count) else {
             throw RasterError(
-                path: path, cause: .truncated, place: ImageFormat.heif.rawValue,
+                path: path, cause: .truncated, place: format.rawValue,
                 found: "\(bytes.count) bytes of a picture that reaches to \(end)", expected: "the rest of the image")
         }
         let properties = boxes.filter { $0.type == "iprp" }.flatMap { Self.boxes(bytes, $0.content) }
@@ -57,7 +61,7 @@ struct ISOBoxes {
         }
         guard let largest = sizes.max(by: { Double($0.width) * Double($0.height) < Double($1.width) * Double($1.height) }) else {
             throw RasterError(
-                path: path, cause: .corrupt, place: ImageFormat.heif.rawValue, found: "a file without a picture",
+                path: path, cause: .corrupt, place: format.rawValue, found: "a file without a picture",
                 expected: "one")
         }
         (width, height) = (largest.width, largest.height)

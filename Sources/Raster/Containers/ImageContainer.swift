@@ -5,7 +5,7 @@
 public struct ImageContainer: Sendable {
     /// The format, told by content.
     public let format: ImageFormat
-    /// As stored, before any turning; of HEIF the largest picture in the file.
+    /// As stored, before any turning; of HEIC and AVIF the largest picture in the file.
     public let width: Int
     /// As `width`.
     public let height: Int
@@ -16,7 +16,7 @@ public struct ImageContainer: Sendable {
         case png(PNGChunks)
         case jpeg(JPEGSegments)
         case webp(RIFFChunks)
-        case heif
+        case boxes
     }
 
     /// Walks the file's chunks, segments or boxes; `path` serves for messages only.
@@ -35,9 +35,9 @@ public struct ImageContainer: Sendable {
         case .webp:
             let chunks = try RIFFChunks(bytes, path: path)
             (width, height, contents) = (chunks.width, chunks.height, .webp(chunks))
-        case .heif:
-            let boxes = try ISOBoxes(bytes, path: path)
-            (width, height, contents) = (boxes.width, boxes.height, .heif)
+        case .heic, .avif:
+            let boxes = try ISOBoxes(bytes, format, path: path)
+            (width, height, contents) = (boxes.width, boxes.height, .boxes)
         }
     }
 }

@@ -6,8 +6,10 @@ public enum ImageFormat: String, Sendable, CaseIterable {
     case jpeg = "JPEG"
     /// RFC 9649; of an animation the first frame.
     case webp = "WebP"
-    /// ISO/IEC 23008-12 with HEVC or AV1: HEIC and AVIF.
-    case heif = "HEIF"
+    /// ISO/IEC 23008-12, the coding mostly HEVC.
+    case heic = "HEIC"
+    /// The same boxes around AV1.
+    case avif = "AVIF"
 
     /// For messages: what is read.
     public static let supported = "PNG, JPEG, HEIC, AVIF or WebP"
@@ -30,8 +32,8 @@ public enum ImageFormat: String, Sendable, CaseIterable {
             self = .jpeg
         } else if Self.has("RIFF", in: bytes, at: 0), Self.has("WEBP", in: bytes, at: 8) {
             self = .webp
-        } else if ISOBoxes.isHEIF(bytes) {
-            self = .heif
+        } else if let format = ISOBoxes.format(of: bytes) {
+            self = format
         } else {
             let isBeginning =
                 bytes.count < 12 && Self.beginnings.contains { $0.prefix(bytes.count).elementsEqual(bytes.prefix($0.count)) }
