@@ -116,7 +116,9 @@ private struct TIFF {
         let sizes = [3: 2, 4: 4, 5: 8, 6: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8]
         guard let size = sizes[entry.type] else { return nil }
         let isInPlace = entry.count <= 4 / size
-        guard let start = isInPlace ? entry.valueAt : u32(entry.valueAt), let bytes = slice(start, size) else { return nil }
+        guard let start = isInPlace ? entry.valueAt : u32(entry.valueAt), let bytes = slice(start, size) else {
+            return nil
+        }
         let bits = (isBigEndian ? Array(bytes) : bytes.reversed()).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         switch entry.type {
         case 5, 10:

@@ -87,7 +87,8 @@ import Testing
     ])
     func otherFormatsAreNamed(bytes: [UInt8], message: String) throws {
         let error = try #require(throws: RasterError.self) { try Raster.decode(bytes, path: "x") }
-        #expect(error.description.contains(message) && error.description.contains("expected PNG, JPEG, HEIC, AVIF or WebP"))
+        #expect(
+            error.description.contains(message) && error.description.contains("expected PNG, JPEG, HEIC, AVIF or WebP"))
     }
 
     @Test func filesThatCannotBeReadAreNamed() throws {

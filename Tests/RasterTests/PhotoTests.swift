@@ -19,7 +19,8 @@ import Testing
         return (try? JSONDecoder().decode(Index.self, from: data))?.images ?? []
     }()
 
-    private static let expected = (try? Data(contentsOf: photos.appending(path: "expected.raw"))).map { [UInt8]($0) } ?? []
+    private static let expected =
+        (try? Data(contentsOf: photos.appending(path: "expected.raw"))).map { [UInt8]($0) } ?? []
 
     static func bytes(_ name: String) throws -> [UInt8] {
         [UInt8](try Data(contentsOf: photos.appending(path: name)))
@@ -46,7 +47,9 @@ import Testing
     }
 
     /// A file that is cut off anywhere is refused as such, whatever its format; a few bytes are of no format yet.
-    @Test(arguments: ["size-29x21.heic", "size-29x21.avif", "lossy.webp", "profile-p3.webp", "profile-p3.jpg", "burst.mpo"])
+    @Test(arguments: [
+        "size-29x21.heic", "size-29x21.avif", "lossy.webp", "profile-p3.webp", "profile-p3.jpg", "burst.mpo",
+    ])
     func everyTruncationSaysSo(_ name: String) throws {
         let whole = try Self.bytes(name)
         // Of a burst the first picture counts.
@@ -100,7 +103,9 @@ import Testing
             for x in 0..<whole.width / side {
                 for c in 0..<3 {
                     let values = (0..<side * side).map { i in
-                        Int(whole.pixels[((y * side + i / side) * whole.width + x * side + i % side) * whole.channels + c])
+                        Int(
+                            whole.pixels[
+                                ((y * side + i / side) * whole.width + x * side + i % side) * whole.channels + c])
                     }
                     let mean = (values.reduce(0, +) + values.count / 2) / values.count
                     worst = max(worst, abs(mean - Int(small.pixels[(y * small.width + x) * small.channels + c])))

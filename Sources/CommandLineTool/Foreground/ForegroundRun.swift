@@ -150,7 +150,9 @@ struct ForegroundRun {
     private func picture(of subject: String, given path: String?) throws -> InitialImage {
         if let path {
             guard FileManager.default.fileExists(atPath: path) else {
-                throw Failure(code: .rejected, message: "--init-image: found no \(path), expected a picture (\(ImageFormat.supported))")
+                throw Failure(
+                    code: .rejected,
+                    message: "--init-image: found no \(path), expected a picture (\(ImageFormat.supported))")
             }
             return InitialImage(path: URL(fileURLWithPath: path).path, sha256: try Self.digest(path))
         }
@@ -178,7 +180,8 @@ struct ForegroundRun {
             !name.hasPrefix(".") && ImageFormat.isPictureName(name) && !name.lowercased().hasSuffix("_mask.png")
         }
         guard !pictures.isEmpty else {
-            throw Failure(code: .rejected, message: "\(path): found no picture, expected at least one (\(ImageFormat.supported))")
+            throw Failure(
+                code: .rejected, message: "\(path): found no picture, expected at least one (\(ImageFormat.supported))")
         }
         return pictures.sorted().map { URL(fileURLWithPath: path).appendingPathComponent($0).path }
     }

@@ -59,7 +59,9 @@ struct ISOBoxes {
                 height: Int(clamping: Self.number(bytes, box.content.lowerBound + 8, 4))
             )
         }
-        guard let largest = sizes.max(by: { Double($0.width) * Double($0.height) < Double($1.width) * Double($1.height) }) else {
+        guard
+            let largest = sizes.max(by: { Double($0.width) * Double($0.height) < Double($1.width) * Double($1.height) })
+        else {
             throw RasterError(
                 path: path, cause: .corrupt, place: format.rawValue, found: "a file without a picture",
                 expected: "one")

@@ -18,7 +18,8 @@ public enum ImageFormat: String, Sendable, CaseIterable {
     public static func isPictureName(_ name: String) -> Bool {
         let lower = name.lowercased()
         return [
-            ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".heic", ".heif", ".hif", ".avif", ".gif", ".bmp",
+            ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".heic", ".heif", ".hif", ".avif", ".gif",
+            ".bmp",
             ".tif", ".tiff", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw",
         ].contains { lower.hasSuffix($0) }
     }
@@ -36,7 +37,8 @@ public enum ImageFormat: String, Sendable, CaseIterable {
             self = format
         } else {
             let isBeginning =
-                bytes.count < 12 && Self.beginnings.contains { $0.prefix(bytes.count).elementsEqual(bytes.prefix($0.count)) }
+                bytes.count < 12
+                && Self.beginnings.contains { $0.prefix(bytes.count).elementsEqual(bytes.prefix($0.count)) }
             throw RasterError(
                 path: path, cause: isBeginning ? .truncated : .unsupported, place: Self.place,
                 found: isBeginning && !bytes.isEmpty ? "only \(bytes.count) bytes" : Self.guess(bytes),
@@ -60,7 +62,8 @@ public enum ImageFormat: String, Sendable, CaseIterable {
         ("GIF8", 0, "a GIF image"), ("BM", 0, "a BMP image"), ("II*\0", 0, "a TIFF or raw camera image"),
         ("MM\0*", 0, "a TIFF or raw camera image"), ("ftypcrx ", 4, "a raw camera image"),
         ("JXL ", 4, "a JPEG XL image"), ("jP  ", 4, "a JPEG 2000 image"), ("ftypqt", 4, "a QuickTime video"),
-        ("ftyp", 4, "an MP4 video"), ("RIFF", 0, "a RIFF file that is no WebP image"), ("8BPS", 0, "a Photoshop document"),
+        ("ftyp", 4, "an MP4 video"), ("RIFF", 0, "a RIFF file that is no WebP image"),
+        ("8BPS", 0, "a Photoshop document"),
         ("PK", 0, "a zip archive"), ("%PDF", 0, "a PDF document"), ("<svg", 0, "an SVG drawing"),
     ]
 

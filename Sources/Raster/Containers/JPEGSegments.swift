@@ -44,7 +44,8 @@ struct JPEGSegments: Sendable {
             if Self.isFrame(code), size == nil, payload.count >= 5 {
                 let first = payload.lowerBound
                 size = (
-                    Int(bytes[first + 3]) << 8 | Int(bytes[first + 4]), Int(bytes[first + 1]) << 8 | Int(bytes[first + 2])
+                    Int(bytes[first + 3]) << 8 | Int(bytes[first + 4]),
+                    Int(bytes[first + 1]) << 8 | Int(bytes[first + 2])
                 )
             }
             position = payload.upperBound
@@ -56,7 +57,9 @@ struct JPEGSegments: Sendable {
     }
 
     /// SOF0 to SOF15 without DHT, JPG and DAC, which lie between them.
-    private static func isFrame(_ code: UInt8) -> Bool { (0xc0...0xcf).contains(code) && ![0xc4, 0xc8, 0xcc].contains(code) }
+    private static func isFrame(_ code: UInt8) -> Bool {
+        (0xc0...0xcf).contains(code) && ![0xc4, 0xc8, 0xcc].contains(code)
+    }
 
     /// The code of the next marker: 0xff, any number of times, and a byte that is neither 0xff nor 0.
     private static func marker(_ bytes: [UInt8], _ position: inout Int) -> UInt8? {
