@@ -6,14 +6,15 @@
 # make bench   speed of every part of a model of Stable Diffusion 2.1's size, with random weights
 # make compare  the same beside PyTorch and OpenVINO (Tests/Benchmarks/README.md says what to install)
 # make campaigns  the spool's fault campaigns in full; an hour. One of them: make campaign-kill and so on, see CAMPAIGNS
-# make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, pickle, image, png,
-#                                              metadata, drop; FUZZ_RUNS=1000000 ends it after so many inputs
+# make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, pickle, image, heic,
+#                                              avif, webp, colour, png, metadata, drop; FUZZ_RUNS=1000000 ends it after so many inputs
 # make install PREFIX=/usr DESTDIR=   after make build
 
 SHELL := /bin/bash
 PREFIX ?= /usr
 # The libraries; systemd for systemd-analyze, with which the tests judge the units; rsync, scp and python3 for recipes they run.
-PACKAGES := systemd rsync openssh-client python3 libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev libinotifytools0-dev zlib1g-dev
+PACKAGES := systemd rsync openssh-client python3 libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev \
+	libheif-dev libde265-dev libavif-dev libwebp-dev liblcms2-dev libinotifytools0-dev zlib1g-dev
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SOURCES := Package.swift Sources Tests
 RELEASE := .build/release
@@ -86,9 +87,12 @@ SEEDS_manifest := spool/examples
 SEEDS_dcache := Tests/Fixtures/dcache
 SEEDS_checkpoint := Tests/Fixtures/Checkpoint
 SEEDS_image := Tests/Fixtures/Raster
+SEEDS_heic := Tests/Fixtures/Photos
+SEEDS_avif := Tests/Fixtures/Photos
+SEEDS_webp := Tests/Fixtures/Photos
 SEEDS_png := Tests/Fixtures/Raster
 SEEDS_metadata := Tests/Fixtures/Raster
-SEEDS_drop := Tests/Fixtures/Raster
+SEEDS_drop := Tests/Fixtures/Raster Tests/Fixtures/Photos
 fuzz: setup
 	DREAMCACHE_FUZZ=1 swift build -c release --scratch-path .build-fuzz --product Fuzz --sanitize address \
 		-Xswiftc -sanitize=fuzzer \

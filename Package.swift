@@ -41,6 +41,11 @@ let package = Package(
         .systemLibrary(name: "PNG", path: "Sources/CLibraries/PNG", providers: [.apt(["libpng-dev"])]),
         .systemLibrary(name: "JPEG", path: "Sources/CLibraries/JPEG", providers: [.apt(["libjpeg-dev"])]),
         .systemLibrary(name: "Zlib", path: "Sources/CLibraries/Zlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "LCMS", path: "Sources/CLibraries/LCMS", providers: [.apt(["liblcms2-dev"])]),
+        .systemLibrary(name: "HEIF", path: "Sources/CLibraries/HEIF", providers: [.apt(["libheif-dev"])]),
+        .systemLibrary(name: "HEVC", path: "Sources/CLibraries/HEVC", providers: [.apt(["libde265-dev"])]),
+        .systemLibrary(name: "AVIF", path: "Sources/CLibraries/AVIF", providers: [.apt(["libavif-dev"])]),
+        .systemLibrary(name: "WebP", path: "Sources/CLibraries/WebP", providers: [.apt(["libwebp-dev"])]),
         .systemLibrary(
             name: "InotifyTools", path: "Sources/CLibraries/InotifyTools", providers: [.apt(["libinotifytools0-dev"])]),
 
@@ -48,8 +53,10 @@ let package = Package(
         .target(name: "CKernels", cSettings: c, linkerSettings: [.linkedLibrary("gomp")]),
         .target(name: "COneDNN", dependencies: ["OneDNN"], cSettings: c, linkerSettings: [.linkedLibrary("dnnl")]),
         .target(
-            name: "CImageCodecs", dependencies: ["PNG", "JPEG"], cSettings: c,
-            linkerSettings: [.linkedLibrary("png"), .linkedLibrary("jpeg"), .linkedLibrary("z")]),
+            name: "CImageCodecs", dependencies: ["PNG", "JPEG", "LCMS", "HEIF", "HEVC", "AVIF", "WebP"], cSettings: c,
+            linkerSettings: ["png", "jpeg", "lcms2", "heif", "de265", "avif", "webp", "webpdemux", "z"].map {
+                .linkedLibrary($0)
+            }),
         .target(name: "CLinux", cSettings: c),
         .target(name: "CCheckpoint", cSettings: c),
         .target(name: "CConfinement", cSettings: c),
@@ -78,7 +85,7 @@ let package = Package(
         .target(
             name: "Spool",
             dependencies: [
-                "Bytes", "CLinux", "InotifyTools",
+                "Bytes", "CLinux", "InotifyTools", "Raster",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -104,7 +111,7 @@ let package = Package(
         .executableTarget(
             name: "CommandLineTool",
             dependencies: [
-                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Spool", "TensorEngine",
+                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool", "TensorEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -127,7 +134,7 @@ let package = Package(
         .testTarget(
             name: "SpoolTests",
             dependencies: [
-                "CLinux", "Spool", .product(name: "Logging", package: "swift-log"),
+                "CLinux", "Raster", "Spool", .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ], swiftSettings: swift),
         .testTarget(
@@ -141,7 +148,8 @@ let package = Package(
             path: "Tests/FuzzReaders", swiftSettings: swift),
         .testTarget(name: "FuzzCorpusTests", dependencies: ["FuzzReaders"], swiftSettings: swift),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["Checkpoint", "Raster", "Golden", "dreamcached", "CommandLineTool"],
+            name: "EndToEndTests",
+            dependencies: ["Checkpoint", "Raster", "Golden", "Spool", "dreamcached", "CommandLineTool"],
             swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6]

@@ -1,4 +1,4 @@
-#include "CImageCodecs.h"
+#include "decoder.h"
 
 #include <setjmp.h>
 #include <stdio.h>
@@ -18,6 +18,10 @@ typedef struct {
     char *message;
 } jpeg_errors;
 
+// Memory for coefficients of the whole picture, which only files of several scans need: those of 58 megapixels at full
+// chroma, of twice as many at a quarter.
+static const long MAXIMUM_MEMORY = 350L << 20;
+
 static void leave(j_common_ptr info, image_result result, const char *text) {
     jpeg_errors *errors = (jpeg_errors *)info->err;
     errors->result = result;
@@ -30,6 +34,9 @@ static void on_error(j_common_ptr info) {
     char text[JMSG_LENGTH_MAX];
     info->err->format_message(info, text);
     int code = info->err->msg_code;
+    if (code == JERR_NO_BACKING_STORE) {
+        leave(info, IMAGE_UNSUPPORTED, "progressive coding of so many pixels that it needs more than 350 MB");
+    }
     image_result result = code == JERR_OUT_OF_MEMORY ? IMAGE_NO_MEMORY
         : code == JERR_CONVERSION_NOTIMPL || code == JERR_SOF_UNSUPPORTED || code == JERR_BAD_PRECISION
             || code == JERR_ARITH_NOTIMPL || code == JERR_IMAGE_TOO_BIG ? IMAGE_UNSUPPORTED
@@ -39,11 +46,15 @@ static void on_error(j_common_ptr info) {
 }
 
 // libjpeg fills damaged parts with grey and only warns. Warnings that do not touch the pixels are let pass: bytes
-// between two markers, which some cameras write, and odd versions in JFIF's and Adobe's headers.
+// between two markers, which some cameras write; the spectral range of a sequential scan, which libjpeg does not go by and
+// Samsung's cameras leave at 0; and odd versions in JFIF's and Adobe's headers.
 static void on_message(j_common_ptr info, int level) {
     if (level >= 0) return;
     int code = info->err->msg_code;
-    if (code == JWRN_EXTRANEOUS_DATA || code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM) return;
+    if (code == JWRN_EXTRANEOUS_DATA || code == JWRN_NOT_SEQUENTIAL || code == JWRN_JFIF_MAJOR
+        || code == JWRN_ADOBE_XFORM) {
+        return;
+    }
     char text[JMSG_LENGTH_MAX];
     info->err->format_message(info, text);
     leave(info, code == JWRN_JPEG_EOF ? IMAGE_TRUNCATED : IMAGE_CORRUPT, text);
@@ -66,59 +77,74 @@ static void prepare(jpeg_errors *errors, char *message) {
     errors->result = IMAGE_OK;
 }
 
-// a * b / 255, rounded to nearest.
-static uint8_t product(unsigned a, unsigned b) {
-    unsigned t = a * b + 128;
-    return (t + (t >> 8)) >> 8;
-}
-
-// Ink over white paper, without profiles: R = (255 - C)(255 - K) / 255, where the file holds the complements: Adobe
-// writes 255 for no ink, and like Pillow we take every file of four components to follow Adobe.
-static void convert_cmyk_row(const uint8_t *complements, uint8_t *rgb, uint32_t width) {
-    for (uint32_t x = 0; x < width; x++, complements += 4, rgb += 3) {
-        uint8_t paper = complements[3];
-        for (int c = 0; c < 3; c++) rgb[c] = paper - product(255u - complements[c], paper);
-    }
-}
-
-image_result image_decode_jpeg(
-    const uint8_t *bytes, size_t count, image_allocator allocate, void *context, char message[IMAGE_MESSAGE_SIZE]) {
+typedef struct {
     struct jpeg_decompress_struct info;
-    struct jpeg_progress_mgr progress = {.progress_monitor = on_progress};
+    struct jpeg_progress_mgr progress;
     jpeg_errors errors;
-    prepare(&errors, message);
-    info.err = &errors.manager;
-    uint8_t *volatile inks = NULL;
-    if (setjmp(errors.jump)) {
-        jpeg_destroy_decompress(&info);
-        free(inks);
-        return errors.result;
+    uint8_t *line;
+    image_sink sink;
+} jpeg_decoder;
+
+static void close_jpeg(image_decoder *decoder) {
+    jpeg_decoder *state = decoder->state;
+    jpeg_destroy_decompress(&state->info);
+    image_sink_end(&state->sink);
+    free(state->line);
+    free(state);
+}
+
+static image_result read_jpeg(image_decoder *decoder, const image_request *request, uint8_t *pixels) {
+    jpeg_decoder *state = decoder->state;
+    struct jpeg_decompress_struct *info = &state->info;
+    state->errors.message = decoder->message;
+    if (setjmp(state->errors.jump)) return state->errors.result;
+    // libjpeg itself decodes at a half, a quarter and an eighth, and rounds sides up.
+    info->scale_num = 1;
+    info->scale_denom = request->reduction;
+    jpeg_start_decompress(info);
+    state->line = malloc((size_t)info->output_width * (size_t)info->output_components);
+    if (!state->line
+        || !image_sink_begin(
+            &state->sink, decoder, request, pixels, info->output_width, info->output_height, 1)) {
+        return IMAGE_NO_MEMORY;
     }
-    jpeg_create_decompress(&info);
-    info.progress = &progress;
-    jpeg_mem_src(&info, bytes, count);
-    jpeg_read_header(&info, TRUE);
-    int is_cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
-    if (!is_cmyk && info.jpeg_color_space == JCS_UNKNOWN) {
-        leave((j_common_ptr)&info, IMAGE_UNSUPPORTED, "an unknown colour space");
+    while (info->output_scanline < info->output_height) {
+        JSAMPROW row = state->line;
+        jpeg_read_scanlines(info, &row, 1);
+        image_sink_row(&state->sink, row);
     }
-    info.out_color_space = is_cmyk ? JCS_CMYK : JCS_RGB;
-    uint8_t *pixels = allocate(context, info.image_width, info.image_height, 3);
-    if (!pixels) leave((j_common_ptr)&info, IMAGE_REFUSED, "refused");
-    jpeg_start_decompress(&info);
-    if (is_cmyk) {
-        inks = malloc((size_t)info.output_width * 4);
-        if (!inks) leave((j_common_ptr)&info, IMAGE_NO_MEMORY, "out of memory");
+    jpeg_finish_decompress(info);
+    return IMAGE_OK;
+}
+
+image_result image_open_jpeg(image_decoder *decoder) {
+    jpeg_decoder *state = calloc(1, sizeof *state);
+    if (!state) return IMAGE_NO_MEMORY;
+    struct jpeg_decompress_struct *info = &state->info;
+    prepare(&state->errors, decoder->message);
+    info->err = &state->errors.manager;
+    decoder->state = state;
+    decoder->read = read_jpeg;
+    decoder->close = close_jpeg;
+    if (setjmp(state->errors.jump)) return state->errors.result;
+    jpeg_create_decompress(info);
+    state->progress.progress_monitor = on_progress;
+    info->progress = &state->progress;
+    info->mem->max_memory_to_use = MAXIMUM_MEMORY;
+    jpeg_mem_src(info, decoder->bytes, decoder->count);
+    jpeg_read_header(info, TRUE);
+    image_header *header = &decoder->header;
+    switch (info->jpeg_color_space) {
+        case JCS_UNKNOWN: return image_fail(decoder, IMAGE_UNSUPPORTED, "an unknown colour space");
+        case JCS_GRAYSCALE: info->out_color_space = JCS_GRAYSCALE, header->model = IMAGE_GREY; break;
+        // Like Pillow we take every file of four components to hold complements, as Adobe writes them.
+        case JCS_CMYK:
+        case JCS_YCCK: info->out_color_space = JCS_CMYK, header->model = IMAGE_CMYK; break;
+        default: info->out_color_space = JCS_RGB, header->model = IMAGE_RGB;
     }
-    while (info.output_scanline < info.output_height) {
-        uint8_t *target = pixels + (size_t)info.output_scanline * info.output_width * 3;
-        JSAMPROW row = is_cmyk ? inks : target;
-        jpeg_read_scanlines(&info, &row, 1);
-        if (is_cmyk) convert_cmyk_row(inks, target, info.output_width);
-    }
-    jpeg_finish_decompress(&info);
-    jpeg_destroy_decompress(&info);
-    free(inks);
+    header->width = info->image_width;
+    header->height = info->image_height;
+    header->bits = 8;
     return IMAGE_OK;
 }
 

@@ -1,4 +1,4 @@
-#include "CImageCodecs.h"
+#include "decoder.h"
 
 #include <png.h>
 #include <stdlib.h>
@@ -65,58 +65,91 @@ static void on_write(png_structp png, png_bytep source, size_t count) {
 
 static void on_flush(png_structp png) { (void)png; }
 
-image_result image_decode_png(
-    const uint8_t *bytes, size_t count, image_allocator allocate, void *context, char message[IMAGE_MESSAGE_SIZE]) {
-    png_state state = {.bytes = bytes, .count = count, .message = message};
-    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &state, on_error, on_warning);
-    png_infop info = png ? png_create_info_struct(png) : NULL;
-    png_bytep *volatile rows = NULL;
-    if (!info) {
-        png_destroy_read_struct(&png, NULL, NULL);
+// What one call of the decoder needs, in one place that longjmp leaves as it is.
+typedef struct {
+    png_state io;
+    png_structp png;
+    png_infop info;
+    uint8_t *picture;
+    image_sink sink;
+} png_decoder;
+
+static void close_png(image_decoder *decoder) {
+    png_decoder *state = decoder->state;
+    png_destroy_read_struct(&state->png, &state->info, NULL);
+    image_sink_end(&state->sink);
+    free(state->picture);
+    free(state);
+}
+
+// All rows of an interlaced picture are there only after the last pass.
+static void read_interlaced(png_decoder *state, size_t stride, uint32_t height) {
+    state->picture = malloc(stride * height);
+    if (!state->picture) {
+        state->io.result = IMAGE_NO_MEMORY;
+        png_error(state->png, "out of memory");
+    }
+    for (int pass = 0; pass < PNG_INTERLACE_ADAM7_PASSES; pass++)
+        for (uint32_t y = 0; y < height; y++) png_read_row(state->png, state->picture + y * stride, NULL);
+    for (uint32_t y = 0; y < height; y++) image_sink_row(&state->sink, state->picture + y * stride);
+}
+
+static image_result read_png(image_decoder *decoder, const image_request *request, uint8_t *pixels) {
+    png_decoder *state = decoder->state;
+    state->io.message = decoder->message;
+    if (setjmp(png_jmpbuf(state->png))) return state->io.result;
+    uint32_t width = decoder->header.width, height = decoder->header.height;
+    if (!image_sink_begin(&state->sink, decoder, request, pixels, width, height, request->reduction)) {
         return IMAGE_NO_MEMORY;
     }
-    if (setjmp(png_jmpbuf(png))) {
-        png_destroy_read_struct(&png, &info, NULL);
-        free(rows);
-        return state.result;
+    size_t stride = png_get_rowbytes(state->png, state->info);
+    if (decoder->header.held_bits) {
+        read_interlaced(state, stride, height);
+    } else {
+        state->picture = malloc(stride);
+        if (!state->picture) return IMAGE_NO_MEMORY;
+        for (uint32_t y = 0; y < height; y++) {
+            png_read_row(state->png, state->picture, NULL);
+            image_sink_row(&state->sink, state->picture);
+        }
     }
-    png_set_read_fn(png, &state, on_read);
+    png_read_end(state->png, NULL);
+    return IMAGE_OK;
+}
+
+image_result image_open_png(image_decoder *decoder) {
+    png_decoder *state = calloc(1, sizeof *state);
+    if (!state) return IMAGE_NO_MEMORY;
+    state->io = (png_state){.bytes = decoder->bytes, .count = decoder->count, .message = decoder->message};
+    decoder->state = state;
+    decoder->read = read_png;
+    decoder->close = close_png;
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &state->io, on_error, on_warning);
+    state->png = png;
+    state->info = png ? png_create_info_struct(png) : NULL;
+    if (!state->info) return IMAGE_NO_MEMORY;
+    if (setjmp(png_jmpbuf(png))) return state->io.result;
+    png_set_read_fn(png, &state->io, on_read);
     png_set_user_limits(png, MAXIMUM_SIDE, MAXIMUM_SIDE);
     png_set_chunk_malloc_max(png, MAXIMUM_CHUNK);
     png_set_chunk_cache_max(png, MAXIMUM_CHUNKS);
-    // Colour profiles and texts are not used: better never parsed.
-    static const png_byte unused[] = "iCCP\0tEXt\0zTXt\0iTXt\0eXIf\0sPLT";
+    // Profiles, colours and texts are read elsewhere: better never parsed here.
+    static const png_byte unused[] = "iCCP\0tEXt\0zTXt\0iTXt\0eXIf\0sPLT\0gAMA\0cHRM\0sRGB";
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, unused, sizeof unused / 5);
-    png_read_info(png, info);
+    png_read_info(png, state->info);
     png_set_expand(png);
-    png_set_strip_16(png);
-    png_set_gray_to_rgb(png);
-    png_set_interlace_handling(png);
-    png_read_update_info(png, info);
+    png_set_swap(png);
+    int is_interlaced = png_set_interlace_handling(png) > 1;
+    png_read_update_info(png, state->info);
 
-    uint32_t width = png_get_image_width(png, info);
-    uint32_t height = png_get_image_height(png, info);
-    uint32_t channels = png_get_channels(png, info);
-    size_t stride = png_get_rowbytes(png, info);
-    if (stride != (size_t)width * channels || channels < 3) {
-        state.result = IMAGE_UNSUPPORTED;
-        png_error(png, "pixels that are neither RGB nor RGBA");
-    }
-    uint8_t *pixels = allocate(context, width, height, channels);
-    if (!pixels) {
-        state.result = IMAGE_REFUSED;
-        png_error(png, "refused");
-    }
-    rows = malloc(height * sizeof *rows);
-    if (!rows) {
-        state.result = IMAGE_NO_MEMORY;
-        png_error(png, "out of memory");
-    }
-    for (uint32_t y = 0; y < height; y++) rows[y] = pixels + y * stride;
-    png_read_image(png, rows);
-    png_read_end(png, NULL);
-    png_destroy_read_struct(&png, &info, NULL);
-    free(rows);
+    image_header *header = &decoder->header;
+    uint32_t channels = png_get_channels(png, state->info);
+    header->width = png_get_image_width(png, state->info);
+    header->height = png_get_image_height(png, state->info);
+    header->bits = png_get_bit_depth(png, state->info);
+    header->has_alpha = channels == 2 || channels == 4;
+    header->model = channels < 3 ? IMAGE_GREY : IMAGE_RGB;
+    header->held_bits = is_interlaced ? channels * (uint32_t)header->bits : 0;
     return IMAGE_OK;
 }
 

@@ -9,90 +9,136 @@ extension Raster {
         /// Of width and of height, in pixels.
         public var side = 16_384
         /// Of width times height.
-        public var pixels = 50_000_000
+        public var pixels = 200_000_000
+        /// The most pixels that are decoded one by one where the caller says how large a side it needs; what has more is
+        /// read at a reduced size.
+        public var exactPixels = 50_000_000
+        /// What a decoder may hold of a picture beside the result, in bytes. JPEG and PNG are decoded row by row and need
+        /// next to nothing (progressive JPEG 350 MiB at most); an interlaced PNG, WebP, HEIC and AVIF are held whole.
+        public var heldBytes = 350 << 20
 
-        /// 64 MiB, 16,384 a side, 50 megapixels.
+        /// 64 MiB, 16,384 a side, 200 megapixels.
         public init() {}
     }
 
-    /// Reads a PNG or JPEG file, told by its content: RGB, or RGBA where the file has transparency, turned upright by
-    /// its EXIF orientation. Sixteen bits give their high byte; gamma and colour profiles are not applied.
+    /// Does once what decoding asks the operating system for, so that a process may be confined before it decodes.
+    public static func prepareDecoders() { image_prepare() }
+
+    /// Reads a picture of one of the formats of `ImageFormat`, told by its content: RGB, or RGBA where the file has
+    /// transparency; 8-bit sRGB, whatever the file's depth and colours; upright. A colour profile that is damaged, or of
+    /// another model than the picture, is as none. Without a profile, 16 bits give their high byte.
+    /// - Parameter neededSide: how large a square the picture will be fitted into. A picture of more than
+    ///   `limits.exactPixels` is then decoded at a half, a quarter or an eighth, so that its shorter side has still twice
+    ///   as many pixels.
     /// - Throws: `RasterError` naming the file, what was found and what was expected: beyond the limits, truncated,
     ///   corrupt, of another kind, or not to be read at all.
-    public static func decode(path: String, limits: Limits = Limits()) throws(RasterError) -> Raster {
+    public static func decode(
+        path: String, limits: Limits = Limits(), neededSide: Int? = nil
+    ) throws(RasterError) -> Raster {
         // Without O_NONBLOCK a FIFO dropped in a photo's place would hang the program in open().
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw .system("open", path) }
         defer { close(descriptor) }
-        return try decode(descriptor: descriptor, path: path, limits: limits)
+        return try decode(descriptor: descriptor, path: path, limits: limits, neededSide: neededSide)
     }
 
-    /// As `decode(path:limits:)`, from a descriptor, which stays the caller's; `path` serves for messages only.
-    public static func decode(descriptor: Int32, path: String, limits: Limits = Limits()) throws(RasterError) -> Raster
-    {
-        try decode(try readImageFile(descriptor, path: path, limit: limits.fileSize), path: path, limits: limits)
-    }
-
-    /// As `decode(path:limits:)`, from the bytes of a file; `path` serves for messages only.
-    public static func decode(_ bytes: [UInt8], path: String, limits: Limits = Limits()) throws(RasterError) -> Raster {
-        guard bytes.count <= limits.fileSize else { throw .tooLong(bytes.count, limits.fileSize, path) }
-        switch try ImageFormat(of: bytes, path: path) {
-        case .png:
-            let file = try PNGChunks(bytes, path: path)
-            try limits.check(width: file.width, height: file.height, path: path)
-            let exif = file.chunks.first { $0.type == "eXIf" }.map { Exif(bytes[$0.data]) }
-            return try decode(bytes, path: path, limits: limits, format: .png).oriented(exif?.orientation ?? 1)
-        case .jpeg:
-            let exif = JPEGSegments(bytes).exif(in: bytes).map(Exif.init)
-            return try decode(bytes, path: path, limits: limits, format: .jpeg).oriented(exif?.orientation ?? 1)
-        }
-    }
-
-    /// Runs the format's library twice: over the header, which says how large the pixels are, then over everything.
-    private static func decode(
-        _ bytes: [UInt8], path: String, limits: Limits, format: ImageFormat
+    /// As `decode(path:limits:neededSide:)`, from a descriptor, which stays the caller's; `path` serves for messages only.
+    public static func decode(
+        descriptor: Int32, path: String, limits: Limits = Limits(), neededSide: Int? = nil
     ) throws(RasterError) -> Raster {
-        var target = DecodingTarget()
-        let (headerResult, headerMessage) = target.run(bytes, format)
-        guard headerResult == IMAGE_REFUSED else {
-            throw .codec(headerResult, headerMessage, format, byteCount: bytes.count, path: path)
+        let bytes = try readImageFile(descriptor, path: path, limit: limits.fileSize)
+        return try decode(bytes, path: path, limits: limits, neededSide: neededSide)
+    }
+
+    /// As `decode(path:limits:neededSide:)`, from the bytes of a file; `path` serves for messages only.
+    public static func decode(
+        _ bytes: [UInt8], path: String, limits: Limits = Limits(), neededSide: Int? = nil
+    ) throws(RasterError) -> Raster {
+        guard bytes.count <= limits.fileSize else { throw .tooLong(bytes.count, limits.fileSize, path) }
+        let file = try ImageContainer(bytes, path: path)
+        try limits.check(width: file.width, height: file.height, path: path)
+        return try bytes.withUnsafeBufferPointer { buffer throws(RasterError) in
+            let decoder = try ImageDecoder(file.format, buffer, path: path)
+            let header = decoder.header
+            let (width, height) = (Int(header.width), Int(header.height))
+            try limits.check(width: width, height: height, path: path)
+            let held = width * height / 8 * Int(header.held_bits)
+            guard held <= limits.heldBytes else {
+                throw RasterError(
+                    path: path, cause: .tooLarge, place: "size",
+                    found: "\(width)x\(height), for which decoding \(file.format.rawValue) needs \(held >> 20) MB",
+                    expected: "at most \(limits.heldBytes >> 20) MB (a JPEG of this size can be read)")
+            }
+            let intent = try PictureIntent(file, bytes, header, path: path)
+            return try decoder.read(
+                intent, reduction: limits.reduction(width: width, height: height, neededSide: neededSide))
         }
-        try limits.check(width: target.width, height: target.height, path: path)
-        var result = IMAGE_OK
-        var message = ""
-        let count = target.width * target.height * target.channels
-        let pixels = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
-            target.pixels = buffer.baseAddress
-            (result, message) = target.run(bytes, format)
-            initialized = result == IMAGE_OK ? count : 0
-        }
-        guard result == IMAGE_OK else { throw .codec(result, message, format, byteCount: bytes.count, path: path) }
-        return Raster(width: target.width, height: target.height, channels: target.channels, pixels: pixels)
     }
 }
 
-/// What the allocator of CImageCodecs sees: the image's size, and on the second run the memory for it.
-private struct DecodingTarget {
-    var width = 0
-    var height = 0
-    var channels = 0
-    var pixels: UnsafeMutablePointer<UInt8>?
+/// A decoder of CImageCodecs: opened once, read once. The bytes must outlive it.
+private struct ImageDecoder: ~Copyable {
+    private let format: ImageFormat
+    private let byteCount: Int
+    private let path: String
+    private let decoder: OpaquePointer
+    let header: image_header
 
-    mutating func run(_ bytes: [UInt8], _ format: ImageFormat) -> (image_result, String) {
-        let allocate: image_allocator = { context, width, height, channels in
-            guard let target = context?.assumingMemoryBound(to: DecodingTarget.self) else { return nil }
-            let size = (Int(width), Int(height), Int(channels))
-            guard target.pointee.pixels != nil else {
-                (target.pointee.width, target.pointee.height, target.pointee.channels) = size
-                return nil
-            }
-            return size == (target.pointee.width, target.pointee.height, target.pointee.channels)
-                ? target.pointee.pixels : nil
+    init(_ format: ImageFormat, _ bytes: UnsafeBufferPointer<UInt8>, path: String) throws(RasterError) {
+        var opened: OpaquePointer?
+        let (result, message) = withImageMessage {
+            image_open(format.codec, bytes.baseAddress, bytes.count, &opened, $0)
         }
-        return withImageMessage { message in
-            format == .png
-                ? image_decode_png(bytes, bytes.count, allocate, &self, message)
-                : image_decode_jpeg(bytes, bytes.count, allocate, &self, message)
+        guard result == IMAGE_OK, let opened, let header = image_get_header(opened)?.pointee else {
+            image_close(opened)
+            throw .codec(result, message, format, byteCount: bytes.count, path: path)
+        }
+        (self.format, self.path, byteCount, decoder, self.header) = (format, path, bytes.count, opened, header)
+    }
+
+    deinit { image_close(decoder) }
+
+    func read(_ intent: PictureIntent, reduction: Int) throws(RasterError) -> Raster {
+        let colour = intent.colours.flatMap { $0.made(for: header) }
+        defer { image_colour_free(colour) }
+        var request = image_request(
+            reduction: UInt32(reduction), orientation: Int32(intent.orientation), colour: colour)
+        let (columns, rows) = (
+            (Int(header.width) + reduction - 1) / reduction, (Int(header.height) + reduction - 1) / reduction
+        )
+        let channels = header.has_alpha == 0 ? 3 : 4
+        let (width, height) = intent.orientation < 5 ? (columns, rows) : (rows, columns)
+        var (result, message) = (IMAGE_OK, "")
+        let count = width * height * channels
+        let pixels = [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+            (result, message) = withImageMessage { image_read(decoder, &request, buffer.baseAddress, $0) }
+            initialized = result == IMAGE_OK ? count : 0
+        }
+        guard result == IMAGE_OK else { throw .codec(result, message, format, byteCount: byteCount, path: path) }
+        return Raster(width: width, height: height, channels: channels, pixels: pixels)
+    }
+}
+
+extension ImageFormat {
+    fileprivate var codec: image_format {
+        switch self {
+        case .png: IMAGE_PNG
+        case .jpeg: IMAGE_JPEG
+        case .webp: IMAGE_WEBP
+        case .heic: IMAGE_HEIC
+        case .avif: IMAGE_AVIF
+        }
+    }
+}
+
+extension ColourSpace {
+    /// The conversion to sRGB of a picture with this header; nil where none is needed, or the profile is of no use.
+    fileprivate func made(for header: image_header) -> OpaquePointer? {
+        var header = header
+        switch self {
+        case .profile(let bytes): return image_colour_from_profile(bytes, bytes.count, &header)
+        case .values(let chromaticities, let gamma):
+            return image_colour_from_values(chromaticities, gamma ?? 0, &header)
         }
     }
 }
@@ -106,43 +152,9 @@ func withImageMessage(_ body: (UnsafeMutablePointer<CChar>) -> image_result) -> 
     }
 }
 
-/// The formats that are read and written.
-enum ImageFormat: String {
-    case png = "PNG"
-    case jpeg = "JPEG"
-
-    /// Tells the format by the first bytes; the other kinds are those that people drop among photos.
-    init(of bytes: [UInt8], path: String) throws(RasterError) {
-        func has(_ text: String, at offset: Int) -> Bool { bytes.dropFirst(offset).starts(with: text.utf8) }
-        if bytes.starts(with: PNGChunks.signature) {
-            self = .png
-        } else if bytes.starts(with: [0xff, 0xd8, 0xff]) {
-            self = .jpeg
-        } else {
-            let found =
-                bytes.isEmpty
-                ? "an empty file"
-                : has("RIFF", at: 0) && has("WEBP", at: 8)
-                    ? "a WebP image"
-                    : has("GIF8", at: 0)
-                        ? "a GIF image"
-                        : has("BM", at: 0)
-                            ? "a BMP image"
-                            : has("II*\0", at: 0) || has("MM\0*", at: 0)
-                                ? "a TIFF or raw camera image"
-                                : has("ftyphei", at: 4) || has("ftypmif1", at: 4)
-                                    ? "an HEIC image"
-                                    : has("ftypavif", at: 4)
-                                        ? "an AVIF image"
-                                        : "no known kind (\(bytes.prefix(8).map { String($0, radix: 16) }.joined(separator: " ")))"
-            throw RasterError(
-                path: path, cause: .unsupported, place: "first bytes", found: found, expected: "PNG or JPEG")
-        }
-    }
-}
-
 extension Raster.Limits {
-    func check(width: Int, height: Int, path: String) throws(RasterError) {
+    /// - Throws: `RasterError` where a picture of this size is beyond the limits, or has no pixel.
+    public func check(width: Int, height: Int, path: String) throws(RasterError) {
         guard width > 0, height > 0 else {
             throw RasterError(
                 path: path, cause: .corrupt, place: "size", found: "\(width)x\(height)", expected: "at least one pixel")
@@ -153,6 +165,12 @@ extension Raster.Limits {
                 path: path, cause: .tooLarge, place: "size", found: "\(width)x\(height)",
                 expected: "at most \(side) a side and \(pixels) pixels")
         }
+    }
+
+    /// By how much each side is divided: 1, 2, 4 or 8.
+    fileprivate func reduction(width: Int, height: Int, neededSide: Int?) -> Int {
+        guard let neededSide, neededSide > 0, width * height > exactPixels else { return 1 }
+        return [8, 4, 2].first { min(width, height) / $0 >= 2 * neededSide } ?? 1
     }
 }
 
@@ -208,7 +226,7 @@ extension RasterError {
             RasterError(path: path, cause: .system(code: ENOMEM), place: name, found: "no memory for the image")
         case IMAGE_UNSUPPORTED:
             RasterError(
-                path: path, cause: .unsupported, place: name, found: message, expected: "RGB, grey or CMYK of 8 bits")
+                path: path, cause: .unsupported, place: name, found: message, expected: "one that can be read")
         default: RasterError(path: path, cause: .corrupt, place: name, found: message, expected: "a sound image")
         }
     }

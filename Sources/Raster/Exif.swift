@@ -1,30 +1,44 @@
-/// The two fields of EXIF that matter here, read leniently: a damaged block is as none, since pixels do not need it.
+/// The fields of EXIF that matter here, read leniently: a damaged block is as none, since pixels do not need it.
 /// TIFF 6.0 section 2 (directories) and CIPA DC-008 (tags).
 struct Exif: Equatable {
-    /// Tag 0x0112, 1 to 8.
+    /// Tag 0x0112, 1 to 8; 1 where the tag is there with another value.
     var orientation: Int?
     /// Tag 0x9286.
     var userComment: String?
+    /// Whether the pixels are Adobe RGB: the interoperability index R03 (DCF option file), or 2 in tag 0xA001, as some
+    /// cameras write.
+    var isAdobeRGB = false
 
     /// Bytes before the TIFF header in a JPEG's APP1 segment.
     static let jpegPrefix = Array("Exif\0\0".utf8)
 
-    /// Reads a TIFF block.
+    /// Reads a TIFF block, before which the prefix may stand, any number of times.
     init(_ block: ArraySlice<UInt8>) {
+        var block = block
+        while block.starts(with: Self.jpegPrefix) { block = block.dropFirst(Self.jpegPrefix.count) }
         guard let tiff = TIFF(block), let first = tiff.u32(4), let directory = tiff.directory(at: first) else { return }
-        if let entry = directory.first(where: { $0.tag == 0x0112 && $0.type == 3 }),
-            let value = tiff.u16(entry.valueAt),
-            (1...8).contains(value)
-        {
-            orientation = value
+        if let entry = directory.last(where: { $0.tag == 0x0112 }) {
+            orientation = tiff.value(entry).flatMap { (1...8).contains($0) ? $0 : nil } ?? 1
         }
         guard let pointer = directory.first(where: { $0.tag == 0x8769 }), let offset = tiff.u32(pointer.valueAt),
-            let exif = tiff.directory(at: offset),
-            let comment = exif.first(where: { $0.tag == 0x9286 && $0.type == 7 }),
-            comment.count >= 8, let start = tiff.u32(comment.valueAt),
-            let value = tiff.slice(start, comment.count)
+            let exif = tiff.directory(at: offset)
         else { return }
-        userComment = Self.text(of: value, isBigEndian: tiff.isBigEndian)
+        isAdobeRGB = Self.isAdobeRGB(exif, tiff)
+        if let comment = exif.first(where: { $0.tag == 0x9286 && $0.type == 7 }), comment.count >= 8,
+            let start = tiff.u32(comment.valueAt), let value = tiff.slice(start, comment.count)
+        {
+            userComment = Self.text(of: value, isBigEndian: tiff.isBigEndian)
+        }
+    }
+
+    private static func isAdobeRGB(_ exif: [TIFF.Entry], _ tiff: TIFF) -> Bool {
+        let space = exif.first { $0.tag == 0xa001 }.flatMap(tiff.value)
+        if space == 1 || space == 2 { return space == 2 }
+        guard let pointer = exif.first(where: { $0.tag == 0xa005 }), let offset = tiff.u32(pointer.valueAt),
+            let entry = tiff.directory(at: offset)?.first(where: { $0.tag == 1 && $0.type == 2 }), entry.count >= 3
+        else { return false }
+        let start = entry.count <= 4 ? entry.valueAt : tiff.u32(entry.valueAt) ?? 0
+        return tiff.slice(start, 3)?.elementsEqual("R03".utf8) ?? false
     }
 
     /// Eight bytes name the encoding of what follows.
@@ -116,6 +130,30 @@ private struct TIFF {
     func slice(_ offset: Int, _ count: Int) -> ArraySlice<UInt8>? {
         guard offset >= 0, count >= 0, offset <= bytes.count, count <= bytes.count - offset else { return nil }
         return bytes[bytes.startIndex + offset..<bytes.startIndex + offset + count]
+    }
+
+    /// The first number of an entry of any type that holds numbers, where it is a whole one: cameras write SHORT, as they
+    /// should, and LONG.
+    func value(_ entry: Entry) -> Int? {
+        guard entry.count >= 1 else { return nil }
+        // Bytes of each type; texts, bytes and undefined are no numbers.
+        let sizes = [3: 2, 4: 4, 5: 8, 6: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8]
+        guard let size = sizes[entry.type] else { return nil }
+        let isInPlace = entry.count <= 4 / size
+        guard let start = isInPlace ? entry.valueAt : u32(entry.valueAt), let bytes = slice(start, size) else {
+            return nil
+        }
+        let bits = (isBigEndian ? Array(bytes) : bytes.reversed()).reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        switch entry.type {
+        case 5, 10:
+            guard let numerator = u32(start), let denominator = u32(start + 4), denominator > 0,
+                numerator % denominator == 0
+            else { return nil }
+            return numerator / denominator
+        case 11: return Int(exactly: Float(bitPattern: UInt32(truncatingIfNeeded: bits)))
+        case 12: return Int(exactly: Double(bitPattern: bits))
+        default: return Int(exactly: bits)
+        }
     }
 
     func u16(_ offset: Int) -> Int? { number(offset, 2) }

@@ -39,7 +39,7 @@ public struct ImageMetadata: Sendable, Equatable {
 
     // MARK: Reading
 
-    /// Reads the texts of a PNG or JPEG file; pixels are not decoded.
+    /// Reads the texts of a PNG or JPEG file; pixels are not decoded. Of other formats none are read.
     /// - Throws: `RasterError` when the file cannot be read, is cut off or of another kind. A damaged text is left out.
     public static func read(path: String, limits: Raster.Limits = Raster.Limits()) throws(RasterError) -> ImageMetadata
     {
@@ -54,10 +54,11 @@ public struct ImageMetadata: Sendable, Equatable {
         switch try ImageFormat(of: bytes, path: path) {
         case .png: readPNG(bytes, try PNGChunks(bytes, path: path))
         case .jpeg: readJPEG(bytes)
+        case .webp, .heic, .avif: ImageMetadata()
         }
     }
 
-    private static func readPNG(_ bytes: [UInt8], _ file: PNGChunks) -> ImageMetadata {
+    static func readPNG(_ bytes: [UInt8], _ file: PNGChunks) -> ImageMetadata {
         var metadata = ImageMetadata()
         var room = maximumTextSize
         for chunk in file.chunks where ["tEXt", "zTXt", "iTXt"].contains(chunk.type) {
@@ -103,7 +104,8 @@ public struct ImageMetadata: Sendable, Equatable {
         return String(text)
     }
 
-    private static func inflated(_ data: ArraySlice<UInt8>, limit: Int) -> [UInt8]? {
+    /// A zlib stream's content, where it is sound and of at most `limit` bytes.
+    static func inflated(_ data: ArraySlice<UInt8>, limit: Int) -> [UInt8]? {
         // Deflate reaches 1:1032 at most, which bounds small texts below the limit.
         let capacity = min(limit, data.count * 1032)
         var result = IMAGE_CORRUPT

@@ -1,4 +1,4 @@
-/// An image of 8-bit RGB or RGBA, as sRGB values in the file are: no colour management, alpha not premultiplied.
+/// An image of 8-bit RGB or RGBA in sRGB, alpha not premultiplied.
 public struct Raster: Sendable, Equatable {
     /// Columns.
     public let width: Int

@@ -18,6 +18,14 @@ public enum FuzzReader: String, CaseIterable, Sendable {
     case pickle
     /// PNG and JPEG as they come.
     case image
+    /// HEIC as it comes.
+    case heic
+    /// AVIF as it comes.
+    case avif
+    /// WebP as it comes.
+    case webp
+    /// An ICC profile, in a JPEG that is sound.
+    case colour
     /// PNG whose checksums are made to fit.
     case png
     /// The texts of PNG and JPEG.
@@ -29,7 +37,8 @@ public enum FuzzReader: String, CaseIterable, Sendable {
     public func feed(_ bytes: UnsafeRawBufferPointer) {
         switch self {
         case .manifest: _ = try? JobManifest.parse([UInt8](bytes))
-        case .image: Self.decode([UInt8](bytes))
+        case .image, .heic, .avif, .webp: Self.decode([UInt8](bytes))
+        case .colour: Self.decode(Self.photo(profile: [UInt8](bytes)))
         case .png: Self.decode(Self.mended([UInt8](bytes)))
         case .metadata: _ = try? ImageMetadata.read([UInt8](bytes), path: "input")
         case .drop: _ = try? ImageFile.examine([UInt8](bytes), limits: .init())
@@ -51,6 +60,15 @@ public enum FuzzReader: String, CaseIterable, Sendable {
     }
 
     // MARK: - Making bytes fit
+
+    /// A JPEG with one segment (ICC.1:2022, annex B.4) more.
+    private static func photo(profile: [UInt8]) -> [UInt8] {
+        let content = Array("ICC_PROFILE\0".utf8) + [1, 1] + profile.prefix(65_000)
+        let length = content.count + 2
+        return sound.prefix(2) + [0xff, 0xe2, UInt8(length >> 8), UInt8(length & 0xff)] + content + sound.dropFirst(2)
+    }
+
+    private static let sound = (try? Raster(width: 8, height: 8, color: (200, 100, 50)).encodedJPEG()) ?? []
 
     /// A PNG with every chunk's checksum as its bytes ask for.
     private static func mended(_ bytes: [UInt8]) -> [UInt8] {

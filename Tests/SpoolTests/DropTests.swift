@@ -389,8 +389,8 @@ import Testing
         }
         image("a PNG of 2^31 pixels a side", "pixels", huge([0x7F, 0xFF, 0xFF, 0xFF], [0x7F, 0xFF, 0xFF, 0xFF]))
         image("a PNG of 2^32 - 1 pixels a side", "pixels", huge([0xFF, 0xFF, 0xFF, 0xFF], [0xFF, 0xFF, 0xFF, 0xFF]))
-        image("a PNG of no width", "at least 1 x 1", huge([0, 0, 0, 0], [0, 0, 0, 1]))
-        image("a PNG of 51 megapixels", "50000000 in all", huge([0, 0, 0x1F, 0x40], [0, 0, 0x19, 0]))
+        image("a PNG of no width", "at least one pixel", huge([0, 0, 0, 0], [0, 0, 0, 1]))
+        image("a PNG of 201 megapixels", "200000000 pixels", huge([0, 0, 0x3F, 0x00], [0, 0, 0x31, 0xE0]))
         image("a PNG without IHDR", "IHDR", Array(Pictures.png().prefix(8)) + Array(Pictures.png().suffix(12)))
         image(
             "a PNG with an endless chunk", "whole image",
@@ -401,7 +401,7 @@ import Testing
         image("a JPEG with an empty segment", "JPEG segment", [0xFF, 0xD8, 0xFF, 0xE0, 0, 0])
         image("a JPEG that is only its ends", "without a frame", [0xFF, 0xD8, 0xFF, 0xD9])
         image("a JPEG of fill bytes", "whole image", [0xFF, 0xD8] + Array(repeating: 0xFF, count: 1000))
-        image("a WebP", "WebP", Array("RIFF0000WEBPVP8 ".utf8))
+        image("a WebP that is cut off", "whole image", Array("RIFF0000WEBPVP8 ".utf8))
         image("a zip archive", "zip", Array("PK\u{3}\u{4}".utf8) + Array(repeating: 0, count: 60))
         image("a GIF", "GIF", Array("GIF89a".utf8) + Array(repeating: 0, count: 60))
         image("text", "begins with", Array("hello, world".utf8))
@@ -469,11 +469,11 @@ import Testing
                 try Files.write(Array("[]".utf8), root + "/drop/jobs/x.json")
             })
         all.append(
-            Hostile(description: "an empty folder", key: "x", reason: "no PNG or JPEG") { root in
+            Hostile(description: "an empty folder", key: "x", reason: "no picture") { root in
                 mkdir(root + "/drop/references/x", 0o755)
             })
         all.append(
-            Hostile(description: "a folder of folders", key: "x", reason: "no PNG or JPEG") { root in
+            Hostile(description: "a folder of folders", key: "x", reason: "no picture") { root in
                 mkdir(root + "/drop/references/x", 0o755)
                 mkdir(root + "/drop/references/x/y", 0o755)
                 try Files.write(Pictures.png(), root + "/drop/references/x/y/a.png")

@@ -1,3 +1,4 @@
+import Raster
 import Spool
 import Testing
 

@@ -61,6 +61,7 @@ struct SettingKey: Sendable {
         number("spool.max_backoff_seconds", 0...day, unit: seconds),
         number("spool.subject_limit_seconds", 0...365 * day, unit: seconds),
         integer("spool.min_free_megabytes", 0...1_000_000, unit: "megabytes"),
+        integer("spool.max_megapixels", 1...1000, unit: "megapixels"),
         choice("spool.watch", ["auto", "inotify", "poll"]),
         number("retention.outputs_days", 0...36_500, unit: "days"),
         number("retention.failed_days", 0...36_500, unit: "days"),

@@ -95,6 +95,8 @@ public struct Settings: Sendable {
         spool.subjectLimit = try values.number("spool.subject_limit_seconds") ?? spool.subjectLimit
         spool.minimumFreeBytes =
             try values.integer("spool.min_free_megabytes").map { $0 << 20 } ?? spool.minimumFreeBytes
+        spool.references.pixels =
+            try values.integer("spool.max_megapixels").map { $0 * 1_000_000 } ?? spool.references.pixels
         switch try values.string("spool.watch") {
         case "inotify": spool.polling = false
         case "poll": spool.polling = true

@@ -222,6 +222,15 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         return image
     }
 
+    /// As large a square as any model takes; very large photos are read at a size that serves it.
+    private static let neededSide = 1024
+
+    private func decoded(_ path: String, _ shouldStop: () -> Bool) throws(RendererError) -> Raster {
+        try ConfinedDecoder.decode(
+            path: path, limits: settings.withLock { $0.spool.references.raster }, neededSide: Self.neededSide,
+            shouldStop: shouldStop)
+    }
+
     private func picture(
         of initial: InitialImage, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
     ) throws(RendererError) -> Raster {
@@ -231,7 +240,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         }
         initialImage = nil
         let step = RenderProgress(phase: "reading pictures", step: 0, steps: 1)
-        let picture = try ConfinedDecoder.decode(path: initial.path) {
+        let picture = try decoded(initial.path) {
             progress(step)
             return shouldStop()
         }
@@ -245,7 +254,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     ) throws(RendererError) -> Raster {
         func decoded(_ path: String) throws(RendererError) -> Raster {
             progress(step)
-            return try ConfinedDecoder.decode(path: path) {
+            return try self.decoded(path) {
                 progress(step)
                 return shouldStop()
             }

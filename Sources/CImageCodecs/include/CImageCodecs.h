@@ -2,8 +2,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// PNG and JPEG through libpng and libjpeg, whose errors leave by longjmp: caught here, so that Swift sees a result and
-// a message. All pixels are 8-bit, interleaved, rows from the top without padding.
+// Pictures through the C libraries that know their formats. Errors leave libpng and libjpeg by longjmp: they are caught
+// here, so that Swift sees a result and a message.
 
 enum { IMAGE_MESSAGE_SIZE = 256 };
 
@@ -12,23 +12,67 @@ typedef enum {
     IMAGE_TRUNCATED,    // the bytes end before the image does
     IMAGE_CORRUPT,      // the library's message says how
     IMAGE_UNSUPPORTED,  // sound, but of a kind that is not read
-    IMAGE_REFUSED,      // the allocator returned null
     IMAGE_NO_MEMORY,
 } image_result;
 
-// Called once, after the header and before anything is decoded: returns width * height * channels bytes for the
-// pixels (channels is 3 for RGB, 4 for RGBA), or null to refuse the image.
-typedef uint8_t *(*image_allocator)(void *context, uint32_t width, uint32_t height, uint32_t channels);
+typedef enum { IMAGE_PNG, IMAGE_JPEG, IMAGE_WEBP, IMAGE_HEIC, IMAGE_AVIF } image_format;
 
-// Decodes a PNG of any colour type and depth: palette and grey to RGB, tRNS to alpha, 16 bits to their high byte, no
-// gamma correction. The file is read to its IEND.
-image_result image_decode_png(
-    const uint8_t *bytes, size_t count, image_allocator allocate, void *context, char message[IMAGE_MESSAGE_SIZE]);
+// The value is the number of samples a pixel has, without alpha. CMYK is stored as Adobe does: 255 is no ink.
+typedef enum { IMAGE_GREY = 1, IMAGE_RGB = 3, IMAGE_CMYK = 4 } image_model;
 
-// Decodes a JPEG, baseline or progressive, to RGB: grey, YCbCr, RGB, CMYK and YCCK (inverted, as
-// Adobe writes them). The file is read to its end-of-image marker; libjpeg's warnings of damaged data are errors.
-image_result image_decode_jpeg(
-    const uint8_t *bytes, size_t count, image_allocator allocate, void *context, char message[IMAGE_MESSAGE_SIZE]);
+// What a file says of its picture before a pixel is decoded. Pointers are the decoder's.
+typedef struct {
+    uint32_t width, height;
+    image_model model;
+    int has_alpha;
+    // 8 or 16: the samples that the decoder hands on. Those of 10 and 12 bits are spread over 16.
+    int bits;
+    // What the decoder holds of the whole picture while it works, in bits a pixel; 0 where it works row by row.
+    uint32_t held_bits;
+    // HEIC and AVIF alone; of the other formats the caller reads these itself.
+    const uint8_t *icc, *exif;
+    size_t icc_count, exif_count;
+    // Code points of ITU-T H.273; 0 where the file has none.
+    int primaries, transfer;
+    // AVIF alone: which way is up, as EXIF counts. HEIC is turned by its decoder.
+    int orientation;
+} image_header;
+
+typedef struct image_decoder image_decoder;
+typedef struct image_colour image_colour;
+
+// Registers decoders and what else asks the operating system for more than decoding does. Done once; image_open does it
+// where nobody has.
+void image_prepare(void);
+
+// Reads the header. The bytes must stay where they are until image_close, which takes null too.
+image_result image_open(
+    image_format format, const uint8_t *bytes, size_t count, image_decoder **decoder, char message[IMAGE_MESSAGE_SIZE]);
+const image_header *image_get_header(const image_decoder *decoder);
+void image_close(image_decoder *decoder);
+
+typedef struct {
+    // 1, 2, 4 or 8: each side of the result is the picture's divided by this, rounded up. JPEG is decoded at that size,
+    // of the other formats squares of pixels are averaged.
+    uint32_t reduction;
+    // EXIF's, 1 to 8; the result is upright.
+    int orientation;
+    // Null leaves colours as they are.
+    image_colour *colour;
+} image_request;
+
+// Decodes the whole picture, once: 8-bit RGB, or RGBA where it has alpha, rows from the top, without padding. `pixels` has
+// room for all of them.
+image_result image_read(
+    image_decoder *decoder, const image_request *request, uint8_t *pixels, char message[IMAGE_MESSAGE_SIZE]);
+
+// Colours as the file means them, to sRGB. Null where littleCMS cannot use the profile, or where it is of another model
+// than the picture; and where it is sRGB, to one grey level.
+image_colour *image_colour_from_profile(const uint8_t *icc, size_t count, const image_header *header);
+
+// Chromaticities as x, y of white, red, green and blue; a curve as `gamma`, or that of sRGB where `gamma` is 0.
+image_colour *image_colour_from_values(const double chromaticities[8], double gamma, const image_header *header);
+void image_colour_free(image_colour *colour);
 
 // Encodes 8-bit RGB or RGBA as PNG: no chunks but IHDR, IDAT, IEND. On success *output is to be freed by the caller.
 image_result image_encode_png(

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Application
+import Raster
 import Spool
 
 /// References to a `.dcache`, in the foreground.
@@ -8,7 +9,10 @@ struct CacheCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cache", abstract: "Turn a folder of photos of one subject, or one photo, into a .dcache.")
 
-    @Argument(help: "Folder of PNG and JPEG files, or one such file. NAME_mask.png beside NAME.* cuts the subject out.")
+    @Argument(
+        help:
+            "Folder of photos (\(ImageFormat.supported)), or one photo. NAME_mask.png beside NAME.* cuts the subject out."
+    )
     var references: String
 
     @Option(help: "The .dcache to write; it must not exist yet.")

@@ -2,6 +2,7 @@ import Bytes
 import Foundation
 import Logging
 import Application
+import Raster
 import Spool
 
 /// The renderer's work without a spool: what `render` and `cache` do. The daemon's runner does it; only the files come and
@@ -162,7 +163,9 @@ struct ForegroundRun {
     private func picture(of subject: String, given path: String?) throws -> InitialImage {
         if let path {
             guard FileManager.default.fileExists(atPath: path) else {
-                throw Failure(code: .rejected, message: "--init-image: found no \(path), expected a PNG or JPEG file")
+                throw Failure(
+                    code: .rejected,
+                    message: "--init-image: found no \(path), expected a picture (\(ImageFormat.supported))")
             }
             return InitialImage(path: URL(fileURLWithPath: path).path, sha256: try Self.digest(path))
         }

@@ -1,3 +1,5 @@
+import Raster
+
 /// Everything about a spool that is not fixed. Times are in seconds.
 public struct SpoolConfiguration: Sendable, Equatable {
     /// Absolute path of the spool.
@@ -65,7 +67,7 @@ public struct SpoolConfiguration: Sendable, Equatable {
         /// Largest image file, in bytes.
         public var fileBytes: Int = 64 << 20
         /// Most pixels in an image.
-        public var pixels: Int = 50_000_000
+        public var pixels: Int = 200_000_000
         /// Longest side, in pixels.
         public var side: Int = 16_384
         /// Most files in a folder.
@@ -73,6 +75,13 @@ public struct SpoolConfiguration: Sendable, Equatable {
 
         /// The defaults.
         public init() {}
+
+        /// As limits of a decoder.
+        public var raster: Raster.Limits {
+            var limits = Raster.Limits()
+            (limits.fileSize, limits.pixels, limits.side) = (fileBytes, pixels, side)
+            return limits
+        }
     }
 
     /// Ages in seconds after which finished things are removed; nil keeps them for ever.

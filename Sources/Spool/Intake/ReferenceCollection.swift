@@ -1,3 +1,5 @@
+import Raster
+
 /// Decides, file by file, what becomes of a folder of references, or of a single picture. The daemon and the command line
 /// use it alike: nothing is left out in silence.
 package struct ReferenceCollection {
@@ -56,8 +58,8 @@ package struct ReferenceCollection {
             }
             return .store(entry.stored)
         case .failure(.notAnImage(let found)):
-            guard isFolder, !ImageFile.isImageName(entry.original.string) else {
-                return refusal(found, "a PNG or JPEG image")
+            guard isFolder, !ImageFormat.isPictureName(entry.original.string) else {
+                return refusal(found, ImageFormat.supported)
             }
             unused.append(entry.original.printable)
             return .leave
@@ -73,6 +75,6 @@ package struct ReferenceCollection {
         if let mask = stored.first(where: { file in file.maskOf.map { !pictures.contains($0) } ?? false }) {
             return ReferenceNames.refusalWithoutPicture(mask.original)
         }
-        return pictures.isEmpty ? "found no PNG or JPEG image in '\(place)', expected at least one" : nil
+        return pictures.isEmpty ? "found no picture in '\(place)', expected at least one (\(ImageFormat.supported))" : nil
     }
 }

@@ -1,4 +1,5 @@
 import Logging
+import Raster
 
 /// References: from a claimed folder or image to `lib/references/<digest>/` and a generation of their subject.
 extension Intake {

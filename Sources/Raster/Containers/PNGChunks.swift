@@ -1,9 +1,9 @@
 import CImageCodecs
 
 /// The chunks of a PNG file (W3C PNG, third edition, section 5), walked without decoding any of them.
-struct PNGChunks {
+struct PNGChunks: Sendable {
     /// A chunk's type and where its data lies.
-    struct Chunk {
+    struct Chunk: Sendable {
         let type: String
         let data: Range<Int>
     }
@@ -32,6 +32,11 @@ struct PNGChunks {
             let length = Self.u32(bytes, position)
             let name = String(
                 decoding: bytes[position + 4..<position + 8].map { (65...122).contains($0) ? $0 : 63 }, as: UTF8.self)
+            guard length <= 0x7fff_ffff else {
+                throw RasterError(
+                    path: path, cause: .corrupt, place: "PNG chunk \(name)", found: "\(length) bytes",
+                    expected: "at most 2147483647")
+            }
             guard length <= bytes.count - position - 12 else {
                 throw RasterError(
                     path: path, cause: .truncated, place: "PNG chunk \(name)",

@@ -1,0 +1,119 @@
+import Foundation
+import Glibc
+import Raster
+import Spool
+
+/// Pictures come from strangers, and the libraries that know their formats are large and written in C and C++: their work
+/// is done in a process of its own that can read the one file and write its pixels, and nothing else (seccomp(2) and
+/// resource limits, `confinement_begin`).
+/// Whatever a picture does to its decoder (crash it, keep it busy, fill its memory, take it over), the picture is refused
+/// by name and the daemon lives on.
+///
+/// The process is this program started anew under the name `dreamcache-decoder`: there is no further file to install, and
+/// none that could be of another version. It costs about 20 ms a picture.
+public enum ConfinedDecoder {
+    static let programName = "dreamcache-decoder"
+    /// Processor time for a picture of next to nothing, and for each mebibyte of its file: several times what a slow
+    /// machine needs.
+    private static let seconds = 10, secondsPerMebibyte = 1
+    /// Time in all, on a machine that has other things to do; less than a watchdog waits.
+    private static let patience = 120.0
+    /// Exit status of a decoder that could not be confined (EX_OSERR).
+    static let unconfined: Int32 = 71
+
+    /// Reads a picture as `Raster.decode(path:limits:neededSide:)` does, in a process of its own.
+    ///
+    /// - Parameter neededSide: how large a square the picture will be fitted into; a very large one is then read at a
+    ///   reduced size.
+    /// - Throws: `.rejected` naming the file, `.environment` where the machine is at fault, `.unavailable` where the kernel
+    ///   does not confine processes, `.stopped`.
+    public static func decode(
+        path: String, limits: Raster.Limits = Raster.Limits(), neededSide: Int? = nil,
+        shouldStop: () -> Bool = { false }
+    ) throws(RendererError) -> Raster {
+        let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard file >= 0 else { throw systemError("open", path) }
+        defer { close(file) }
+        var status = stat()
+        guard fstat(file, &status) == 0 else { throw systemError("fstat", path) }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw RendererError(
+                RasterError(
+                    path: path, cause: .unsupported, place: "file type", found: "something that is no regular file",
+                    expected: "a regular file"))
+        }
+        let budget = seconds + secondsPerMebibyte * min(Int(status.st_size) >> 20, limits.fileSize >> 20)
+        let request = DecoderRequest(processorSeconds: budget, limits: limits, neededSide: neededSide)
+        let process = try DecoderProcess(
+            file: file, name: programName, argument: request.argument, patience: patience, path: path)
+
+        // Fewer bytes than asked for mean that the process has ended. What it says is not believed: it may be the picture
+        // that speaks.
+        func answer(_ count: Int) throws(RendererError) -> [UInt8] {
+            let bytes = try process.read(count, shouldStop)
+            guard bytes.count == count else { throw failure(process.wait(), budget, path) }
+            return bytes
+        }
+        let nonsense = rejected("a picture whose decoder answers nonsense", path)
+        guard let header = DecoderHeader(try answer(DecoderHeader.size)) else { throw nonsense }
+        switch header.kind {
+        case .picture(let width, let height, let channels):
+            guard (1...limits.side).contains(width), (1...limits.side).contains(height),
+                width * height <= limits.pixels, channels == 3 || channels == 4
+            else { throw nonsense }
+            let pixels = try answer(width * height * channels)
+            guard try process.read(1, shouldStop).isEmpty else { throw nonsense }
+            let ending = process.wait()
+            guard ending == .exited(0) else { throw failure(ending, budget, path) }
+            return Raster(width: width, height: height, channels: channels, pixels: pixels)
+        case .error(let cause, let length):
+            guard length <= 4096 else { throw nonsense }
+            let parts = String(decoding: try answer(length), as: UTF8.self)
+                .split(separator: "\0", omittingEmptySubsequences: false)
+            guard parts.count == 3 else { throw nonsense }
+            throw RendererError(
+                RasterError(
+                    path: path, cause: cause, place: String(parts[0]), found: String(parts[1]),
+                    expected: String(parts[2])))
+        }
+    }
+
+    private static func failure(_ ending: DecoderProcess.Ending, _ budget: Int, _ path: String) -> RendererError {
+        switch ending {
+        case .signalled(SIGXCPU): rejected("a picture that takes more than \(budget) s of processor time", path)
+        // Only the machine's owner, or its want of memory, sends this.
+        case .signalled(SIGKILL): .environment(message: "the decoder of \(name(path)) was killed")
+        case .signalled(SIGSYS): rejected("a picture that makes its decoder ask for what it may not have", path)
+        case .signalled(let number): rejected("a picture that ends its decoder by signal \(number)", path)
+        case .exited(unconfined): .unavailable(message: "this kernel does not let the decoder of pictures be confined")
+        case .exited(let status): .transient(message: "the decoder of \(name(path)) ended with status \(status)")
+        }
+    }
+
+    /// A path's last part: the folders are the daemon's own.
+    private static func name(_ path: String) -> String { URL(fileURLWithPath: path).lastPathComponent }
+
+    /// Why no picture can be decoded so on this machine, or nil where one can.
+    public static func obstacle() -> String? {
+        let path = NSTemporaryDirectory() + "dreamcache-\(getpid()).png"
+        defer { unlink(path) }
+        do {
+            try Data(Raster(width: 1, height: 1, color: (0, 0, 0)).encodedPNG()).write(to: URL(fileURLWithPath: path))
+            _ = try decode(path: path)
+            return nil
+        } catch { return "\(error)" }
+    }
+
+    static func rejected(_ found: String, _ path: String) -> RendererError {
+        RendererError(
+            RasterError(path: path, cause: .corrupt, place: "picture", found: found, expected: "a sound one"))
+    }
+
+    static func systemError(_ operation: String, _ path: String) -> RendererError {
+        let code = errno
+        return RendererError(
+            RasterError(
+                path: path, cause: .system(code: code), place: operation,
+                found: "\(String(cString: strerror(code))) (errno \(code))"))
+    }
+}
