@@ -2,6 +2,7 @@ import Checkpoint
 import Diffusion
 import Raster
 import TensorEngine
+import Vision
 
 /// Why a cache could not be made or used, or an image not generated.
 public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
@@ -9,6 +10,8 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
     case diffusion(DiffusionError)
     /// A picture cannot be read or written.
     case raster(RasterError)
+    /// A photo cannot be cut out.
+    case vision(VisionError)
     /// A schedule is impossible.
     case schedule(ScheduleError)
     /// A file (a `.dcache`, an adapter) cannot be read, or does not belong to the model.
@@ -23,6 +26,7 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
         switch self {
         case .diffusion(let error): "\(error)"
         case .raster(let error): "\(error)"
+        case .vision(let error): "\(error)"
         case .schedule(let error): "\(error)"
         case .mismatch(let path, let field, let found, let expected):
             "\(path): \(field): found \(found), expected \(expected)"

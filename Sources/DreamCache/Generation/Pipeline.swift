@@ -111,24 +111,45 @@ public final class Pipeline {
 
     // MARK: References to a cache
 
-    /// Encodes references into a `.dcache`; an alpha channel is composited onto white.
-    ///
-    /// - Returns: what writes the file: `write(to:path:)`.
+    /// Encodes pictures into a `.dcache`; see ``makeCache(of:subject:options:report:progress:shouldStop:)``.
     public func makeCache(
-        of references: [Raster], subject: String, options: CacheOptions, progress: Progress = { _, _, _ in },
+        of pictures: [Raster], subject: String, options: CacheOptions, progress: Progress = { _, _, _ in },
         shouldStop: () -> Bool = { false }
-    ) throws(DreamCacheError) -> SafetensorsWriter {
+    ) throws -> SafetensorsWriter {
+        let references = pictures.enumerated().map { index, picture in Reference(name: "\(index)") { picture } }
+        return try makeCache(
+            of: references, subject: subject, options: options, progress: progress, shouldStop: shouldStop)
+    }
+
+    /// Encodes references into a `.dcache`, one at a time: each is read, cut out where the options say so, and encoded before
+    /// the next is read. An alpha channel is composited onto white.
+    ///
+    /// - Parameter report: given what was made of each reference, in order.
+    /// - Returns: what writes the file: `write(to:path:)`.
+    /// - Throws: `DreamCacheError`, and what loading or reporting throws.
+    public func makeCache(
+        of references: [Reference], subject: String, options: CacheOptions,
+        report: (ReferenceReport) throws -> Void = { _ in }, progress: Progress = { _, _, _ in },
+        shouldStop: () -> Bool = { false }
+    ) throws -> SafetensorsWriter {
         guard !references.isEmpty else {
-            throw .request(field: "references", found: "no pictures", expected: "at least one")
+            throw DreamCacheError.request(field: "references", found: "no pictures", expected: "at least one")
         }
         let text = try textKeys(of: options.effectivePrompt)
         let time = try timeEmbeddings([Double(ReferencePass.timestep)])[0]
         let pass = ReferencePass(model, trainingSchedule)
         var features: [[InjectionSite: [Float]]] = []
         var hashes: [String] = []
-        for (index, reference) in references.enumerated() {
-            if shouldStop() { throw .stopped }
+        var remarks: [String] = []
+        let cutOuts = CutOutMaker(path: model.engine.path)
+        for (index, source) in references.enumerated() {
+            if shouldStop() { throw DreamCacheError.stopped }
             progress("encoding", index, references.count)
+            let (reference, facts) = try cutOuts.prepared(
+                try source.load(), name: source.name, background: options.background,
+                progress: { progress("cutting out", $0, $1) }, shouldStop: shouldStop)
+            try report(facts)
+            remarks += facts.remarks.map { "\(source.name): \($0)" }
             let picture = reference.fitted(toSquare: imageSize, mode: options.fit)
             let foreground = try foreground(of: reference, index, options)
             hashes.append(picture.pixelHash + (foreground.map { "+" + $0.mask.pixelHash } ?? ""))
@@ -142,15 +163,15 @@ public final class Pipeline {
             features.append(tokens)
         }
         progress("encoding", references.count, references.count)
-        return try FeatureCache.writer(
-            features: features,
-            metadata: [
-                .formatVersion: "1", .subject: subject, .baseModel: featureHash, .cacheMode: options.mode.rawValue,
-                .timestep: String(ReferencePass.timestep), .prompt: options.effectivePrompt,
-                .seed: String(options.seed), .preprocessing: options.preprocessing(imageSize),
-                .tokens: options.tokens.rawValue, .references: hashes.joined(separator: ","),
-                .creator: "DreamCache for Linux \(Version.current)",
-            ], type: options.elementType)
+        var metadata: [FeatureCache.Key: String] = [
+            .formatVersion: "1", .subject: subject, .baseModel: featureHash, .cacheMode: options.mode.rawValue,
+            .timestep: String(ReferencePass.timestep), .prompt: options.effectivePrompt,
+            .seed: String(options.seed), .preprocessing: options.preprocessing(imageSize),
+            .tokens: options.tokens.rawValue, .background: options.backgroundText,
+            .references: hashes.joined(separator: ","), .creator: "DreamCache for Linux \(Version.current)",
+        ]
+        if !remarks.isEmpty { metadata[.remarks] = remarks.joined(separator: "\n") }
+        return try FeatureCache.writer(features: features, metadata: metadata, type: options.elementType)
     }
 
     /// The mask by which tokens are dropped; nil where all are kept.
