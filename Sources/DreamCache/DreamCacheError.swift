@@ -36,6 +36,17 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
     }
 }
 
+/// Runs a network that looks at pictures inside functions that throw this module's error.
+func onVision<R>(_ body: () throws(VisionError) -> R) throws(DreamCacheError) -> R {
+    do { return try body() } catch {
+        switch error {
+        case .stopped: throw .stopped
+        case .engine(let error): throw .diffusion(.engine(error))
+        default: throw .vision(error)
+        }
+    }
+}
+
 /// Runs engine work inside functions that throw this module's error.
 func onEngine<R>(_ body: () throws(EngineError) -> R) throws(DreamCacheError) -> R {
     do { return try body() } catch { throw .diffusion(.engine(error)) }

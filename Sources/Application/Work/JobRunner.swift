@@ -46,14 +46,23 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     public func encode(
         _ request: EncodeRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) {
-        let references = try decode(request.references, shouldStop)
         progress(RenderProgress(phase: "loading", step: 0, steps: 0))
         let pipeline = try pipeline(for: request.model)
+        let options = options(request.settings)
         do {
-            let writer = try pipeline.makeCache(
-                of: references, subject: request.subject, options: options(request.settings),
-                progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }, shouldStop: shouldStop)
-            try writer.write(toPath: request.output)
+            try withoutActuallyEscaping(shouldStop) { shouldStop in
+                let references = request.references.map { path in
+                    Reference(name: URL(fileURLWithPath: path).lastPathComponent) {
+                        try Self.decode(path, shouldStop)
+                    }
+                }
+                var cutOuts = CutOutWriter(beside: request.output, background: options.background)
+                let writer = try pipeline.makeCache(
+                    of: references, subject: request.subject, options: options, report: { try cutOuts.add($0) },
+                    progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }, shouldStop: shouldStop)
+                try cutOuts.finish()
+                try writer.write(toPath: request.output)
+            }
         } catch { throw Self.rendererError(error) }
     }
 
@@ -109,7 +118,12 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     public func makeGrid(_ request: GridRequest) throws(RendererError) {
         do {
             let images = try request.images.map { path throws(RasterError) in try Raster.decode(path: path) }
-            let references = try decode(request.references.map(\.path)) { false }
+            let references = try request.references.map { reference in
+                if let path = reference.cutOut, FileManager.default.fileExists(atPath: path) {
+                    return try Raster.decode(path: path)
+                }
+                return try Self.decode(reference.path) { false }
+            }
             let prompts = request.manifest.images(seed: 0).map(\.prompt)
             guard
                 let sheet = ContactSheet(
@@ -151,6 +165,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         if let fit = settings.fit.flatMap({ Raster.Fit(rawValue: $0.rawValue) }) { options.fit = fit }
         if let seed = settings.seed.flatMap(UInt64.init(exactly:)) { options.seed = seed }
         if let prompt = settings.prompt { options.prompt = prompt }
+        if let background = settings.background.flatMap({ Background(rawValue: $0.rawValue) }) {
+            options.background = background
+        }
         if let tokens = settings.tokens.flatMap({ CacheOptions.Tokens(rawValue: $0.rawValue) }) {
             options.tokens = tokens
         }
@@ -219,24 +236,21 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         return image
     }
 
-    private func decode(_ paths: [String], _ shouldStop: () -> Bool) throws(RendererError) -> [Raster] {
+    /// A photo, with the mask beside it as alpha.
+    static func decode(_ path: String, _ shouldStop: () -> Bool) throws(RendererError) -> Raster {
         do {
-            return try paths.map { path in
-                var picture = try ConfinedDecoder.decode(path: path, shouldStop: shouldStop)
-                let url = URL(fileURLWithPath: path)
-                let mask = url.deletingLastPathComponent().appendingPathComponent(
-                    Raster.maskName(for: url.lastPathComponent)
-                ).path
-                if FileManager.default.fileExists(atPath: mask) {
-                    let mask = (path: mask, raster: try ConfinedDecoder.decode(path: mask, shouldStop: shouldStop))
-                    picture = try picture.masked(by: mask.raster, path: mask.path)
-                }
-                return picture
-            }
+            let picture = try ConfinedDecoder.decode(path: path, shouldStop: shouldStop)
+            let url = URL(fileURLWithPath: path)
+            let mask = url.deletingLastPathComponent().appendingPathComponent(
+                Raster.maskName(for: url.lastPathComponent)
+            ).path
+            guard FileManager.default.fileExists(atPath: mask) else { return picture }
+            return try picture.masked(
+                by: try ConfinedDecoder.decode(path: mask, shouldStop: shouldStop), path: mask)
         } catch { throw Self.rendererError(error) }
     }
 
-    private static func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
+    static func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
         func failure(_ operation: String) -> RendererError { systemError(errno, "\(operation) \(path)") }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw failure("create") }
@@ -267,6 +281,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         switch error {
         case let error as RendererError: error
         case DreamCacheError.stopped: .stopped
+        case DreamCacheError.vision: .unavailable(message: "\(error)")
         case DreamCacheError.request(let field, _, _): .rejected(field: "$.\(field)", message: "\(error)")
         case DreamCacheError.schedule(let schedule): .rejected(field: "$.\(schedule.field)", message: "\(error)")
         case DreamCacheError.raster(let error): rendererError(error)

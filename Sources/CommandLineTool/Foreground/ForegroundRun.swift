@@ -38,11 +38,12 @@ struct ForegroundRun {
         _ references: String, subject: String?, settings: CacheSettings, output: String, progress: @escaping Progress
     ) throws {
         try refuseExisting(output)
+        try refuseExisting(CutOuts.folder(beside: output))
         let files = try Self.pictures(at: references)
         let request = EncodeRequest(
             subject: subject ?? URL(fileURLWithPath: references).deletingPathExtension().lastPathComponent,
             references: files, digests: [], model: nil, settings: settings, output: URL(fileURLWithPath: output).path)
-        try translated {
+        try Self.translated {
             try runner.encode(request, progress: { progress(0, 1, $0) }, shouldStop: { Interruption.isRequested })
         }
     }
@@ -57,7 +58,7 @@ struct ForegroundRun {
         progress: @escaping Progress
     ) throws -> JSON {
         try refuseExisting(output)
-        try translated { try runner.check(manifest) }
+        try Self.translated { try runner.check(manifest) }
         let folder = URL(fileURLWithPath: output)
         let making = folder.deletingLastPathComponent().appendingPathComponent(
             ".\(folder.lastPathComponent).\(ProcessInfo.processInfo.processIdentifier)")
@@ -76,7 +77,7 @@ struct ForegroundRun {
             let path = making.appendingPathComponent(name).path
             let request = RenderRequest(
                 job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage, output: path)
-            let report = try translated {
+            let report = try Self.translated {
                 try runner.render(
                     request, progress: { progress(plan.index, plans.count, $0) },
                     shouldStop: { Interruption.isRequested })
@@ -92,8 +93,8 @@ struct ForegroundRun {
         if manifest.output.grid {
             let path = making.appendingPathComponent(manifest.gridFileName).path
             let files = plans.map { making.appendingPathComponent(manifest.fileName(image: $0.index)).path }
-            let references = try references(of: manifest, source)
-            try translated {
+            let references = try references(of: manifest, source, cache: caches.first?.path)
+            try Self.translated {
                 try runner.makeGrid(
                     GridRequest(manifest: manifest, references: references, images: files, output: path))
             }
@@ -104,7 +105,8 @@ struct ForegroundRun {
         ])
         do {
             try Data((result.text() + "\n").utf8).write(to: making.appendingPathComponent("result.json"))
-            try? FileManager.default.removeItem(at: making.appendingPathComponent(Self.madeCache))
+            let cache = making.appendingPathComponent(Self.madeCache).path
+            for path in [cache, CutOuts.folder(beside: cache)] { try? FileManager.default.removeItem(atPath: path) }
             try FileManager.default.moveItem(at: making, to: folder)
         } catch { throw Failure(code: .failed, message: "\(output): \(error.localizedDescription)") }
         return result
@@ -137,10 +139,15 @@ struct ForegroundRun {
     }
 
     /// What the contact sheet shows on its left: the photos given, if there are any.
-    private func references(of manifest: JobManifest, _ source: CacheSource) throws -> [GridRequest.Reference] {
+    private func references(
+        of manifest: JobManifest, _ source: CacheSource, cache: String?
+    ) throws -> [GridRequest.Reference] {
         guard case .references(let path) = source else { return [] }
         let subject = Self.name(of: manifest)
-        return try Self.pictures(at: path).map { GridRequest.Reference(subject: subject, path: $0) }
+        return try Self.pictures(at: path).enumerated().map { index, path in
+            let cutOut = cache.map { "\(CutOuts.folder(beside: $0))/\(CutOuts.fileName(reference: index))" }
+            return GridRequest.Reference(subject: subject, path: path, cutOut: cutOut)
+        }
     }
 
     private static func name(of manifest: JobManifest) -> String { manifest.subjects.first?.name ?? "subject" }
@@ -198,7 +205,7 @@ struct ForegroundRun {
     }
 
     /// The renderer's errors as the program's.
-    private func translated<R>(_ work: () throws -> R) throws -> R {
+    static func translated<R>(_ work: () throws -> R) throws -> R {
         do { return try work() } catch let error as RendererError {
             switch error {
             case .rejected(let field, let message):

@@ -65,10 +65,10 @@ public final class CutOutMaker {
         func look(_ picture: Raster, _ number: Int) throws(DreamCacheError) -> SaliencyMap {
             let small = picture.resized(width: Segmenter.side, height: Segmenter.side, filter: .lanczos)
             let segmenter = try loadedSegmenter()
-            do {
-                return try segmenter.saliency(
+            return try onVision { () throws(VisionError) in
+                try segmenter.saliency(
                     of: small.pixels, progress: { progress(number * $1 + $0, 2 * $1) }, shouldStop: shouldStop)
-            } catch { throw .vision(error) }
+            }
         }
         let first = try look(photo, 0)
         var mask = Plane(width: first.width, height: first.height, values: first.mask)
@@ -105,11 +105,9 @@ public final class CutOutMaker {
 
     private func loadedSegmenter() throws(DreamCacheError) -> Segmenter {
         if let segmenter { return segmenter }
-        do {
-            let made = try Segmenter(path: path)
-            segmenter = made
-            return made
-        } catch { throw .vision(error) }
+        let made = try onVision { () throws(VisionError) in try Segmenter(path: path) }
+        segmenter = made
+        return made
     }
 
     /// 0 up to `from`, 1 from `to` on, smooth between.
