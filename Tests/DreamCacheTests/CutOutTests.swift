@@ -1,3 +1,4 @@
+import Checkpoint
 import Diffusion
 import Foundation
 import Golden

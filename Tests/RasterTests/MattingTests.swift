@@ -3,7 +3,8 @@ import Testing
 
 /// From a coarse mask to a cut-out: the photo's own edges, its own colours, and the square around it.
 @Suite struct MattingTests {
-    private let (width, height) = (157, 103)
+    private let width = 157
+    private let height = 103
 
     /// Whether a disc covers a pixel.
     private func isInside(_ x: Int, _ y: Int, _ radius: Int = 31) -> Bool {

@@ -82,7 +82,7 @@ import Testing
 
     @Test func aBlackPictureHasNoSubject() throws {
         let map = try Segmenter(path: .openBLAS).saliency(of: [UInt8](repeating: 0, count: 320 * 320 * 3))
-        #expect(map.likelihoods.allSatisfy(\.isFinite))
+        #expect(map.likelihoods.allSatisfy { $0.isFinite })
         #expect(map.mask.allSatisfy { (0...1).contains($0) })
     }
 }

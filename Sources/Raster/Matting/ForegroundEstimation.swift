@@ -5,33 +5,49 @@ extension Raster {
     /// - Parameter radius: how far a pixel's own colours are looked for, in pixels.
     public func cutOut(by alpha: Plane, radius: Int) -> Raster {
         precondition(alpha.width == width && alpha.height == height, "alpha of \(alpha.width)x\(alpha.height)")
-        let background = alpha.mapped { 1 - $0 }
-        var result = [UInt8](repeating: 0, count: width * height * 4)
-        for (i, a) in alpha.values.enumerated() { result[4 * i + 3] = UInt8((a * 255).rounded()) }
-        for channel in 0..<3 {
-            let image = Plane(self, channel: channel)
-            var (front, back) = (image, image)
-            for radius in [radius, max(1, radius / 6)] {
-                front = front.mean(under: alpha, radius: radius)
-                back = back.mean(under: background, radius: radius)
+        var front = (0..<3).map { Plane(self, channel: $0) }
+        var back = front
+        for radius in [radius, max(1, radius / 6)] {
+            let near = (front: Neighbourhood(alpha, radius), back: Neighbourhood(alpha.mapped { 1 - $0 }, radius))
+            for channel in 0..<3 {
+                back[channel] = near.back.mean(back[channel])
                 // What the mixture of both lacks is the foreground's, by its share.
-                for i in image.values.indices {
-                    let a = alpha.values[i]
-                    let missing = image.values[i] - a * front.values[i] - (1 - a) * back.values[i]
-                    front.values[i] = min(max(front.values[i] + a * missing, 0), 1)
-                }
+                front[channel] = Self.corrected(
+                    near.front.mean(front[channel]), back[channel], alpha, Plane(self, channel: channel))
             }
-            for (i, value) in front.values.enumerated() { result[4 * i + channel] = UInt8((value * 255).rounded()) }
+        }
+        var result = [UInt8](repeating: 0, count: width * height * 4)
+        for i in alpha.values.indices { result[4 * i + 3] = UInt8((alpha.values[i] * 255).rounded()) }
+        for channel in 0..<3 {
+            let values = front[channel].values
+            for i in values.indices { result[4 * i + channel] = UInt8((values[i] * 255).rounded()) }
         }
         return Raster(width: width, height: height, channels: 4, pixels: result)
     }
+
+    /// front + alpha (image - alpha front - (1 - alpha) back), 0 to 1.
+    private static func corrected(_ front: Plane, _ back: Plane, _ alpha: Plane, _ image: Plane) -> Plane {
+        let (b, a, c) = (back.values, alpha.values, image.values)
+        var values = front.values
+        for i in values.indices {
+            let missing = c[i] - a[i] * values[i] - (1 - a[i]) * b[i]
+            values[i] = min(max(values[i] + a[i] * missing, 0), 1)
+        }
+        return Plane(width: front.width, height: front.height, values: values)
+    }
 }
 
-extension Plane {
-    /// The mean around each pixel, each value counted by its weight; where nothing around has weight, nearly the plain mean.
-    fileprivate func mean(under weights: Plane, radius: Int) -> Plane {
-        let floor: Float = 1e-4
-        let weighted = combined(weights) { $0 * ($1 + floor) }.boxMean(radius: radius)
-        return weighted.combined(weights.mapped { $0 + floor }.boxMean(radius: radius), /)
+/// Means around each pixel, each value counted by its weight; where nothing around has weight, nearly the plain mean.
+private struct Neighbourhood {
+    private let weights: Plane
+    private let sums: Plane
+    private let radius: Int
+
+    init(_ weights: Plane, _ radius: Int) {
+        self.weights = weights.mapped { $0 + 1e-4 }
+        sums = self.weights.boxMean(radius: radius)
+        self.radius = radius
     }
+
+    func mean(_ values: Plane) -> Plane { values.combined(weights, *).boxMean(radius: radius).combined(sums, /) }
 }

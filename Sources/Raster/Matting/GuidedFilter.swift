@@ -40,27 +40,25 @@ private struct LinearMap {
         for i in 0..<3 {
             for j in i..<3 { spread.append(covariance(guide[i], means[i], guide[j], means[j])) }
         }
-        var found = [Plane](repeating: mean, count: 4)
-        for i in mean.values.indices {
-            let (rr, rg, rb) = (spread[0].values[i] + epsilon, spread[1].values[i], spread[2].values[i])
-            let (gg, gb, bb) = (spread[3].values[i] + epsilon, spread[4].values[i], spread[5].values[i] + epsilon)
-            let (x, y, z) = (withMask[0].values[i], withMask[1].values[i], withMask[2].values[i])
+        // Plain arrays: this is the inner loop.
+        let (s, v) = (spread.map(\.values), withMask.map(\.values))
+        var (red, green, blue) = (mean.values, mean.values, mean.values)
+        for i in red.indices {
+            let (rr, rg, rb) = (s[0][i] + epsilon, s[1][i], s[2][i])
+            let (gg, gb, bb) = (s[3][i] + epsilon, s[4][i], s[5][i] + epsilon)
+            let (x, y, z) = (v[0][i], v[1][i], v[2][i])
             // The symmetric matrix is inverted by its cofactors; its determinant is at least epsilon cubed.
             let (c0, c1, c2) = (gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb)
             let determinant = max(rr * c0 + rg * c1 + rb * c2, epsilon * epsilon * epsilon)
             let (c4, c5, c8) = (rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg)
-            let a = [
-                (c0 * x + c1 * y + c2 * z) / determinant, (c1 * x + c4 * y + c5 * z) / determinant,
-                (c2 * x + c5 * y + c8 * z) / determinant,
-            ]
-            var b = mean.values[i]
-            for c in 0..<3 {
-                found[c].values[i] = a[c]
-                b -= a[c] * means[c].values[i]
-            }
-            found[3].values[i] = b
+            red[i] = (c0 * x + c1 * y + c2 * z) / determinant
+            green[i] = (c1 * x + c4 * y + c5 * z) / determinant
+            blue[i] = (c2 * x + c5 * y + c8 * z) / determinant
         }
-        coefficients = found.map { $0.boxMean(radius: radius) }
+        let slopes = [red, green, blue].map { Plane(width: p.width, height: p.height, values: $0) }
+        var offset = mean
+        for c in 0..<3 { offset = offset.combined(slopes[c].combined(means[c], *), -) }
+        coefficients = (slopes + [offset]).map { $0.boxMean(radius: radius) }
     }
 
     func applied(to picture: Raster) -> Plane {
