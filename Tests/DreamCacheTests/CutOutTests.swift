@@ -61,8 +61,9 @@ import Testing
         // The square around it, by the mask and not by the network.
         let (square, removed) = try prepared(given, .remove)
         #expect(square.width == 66 && square.height == 66 && removed.confidence == nil)
-        #expect(stride(from: 3, to: square.pixels.count, by: 4).count { square.pixels[$0] == 255 }
-            == stride(from: 3, to: given.pixels.count, by: 4).count { given.pixels[$0] == 255 })
+        #expect(
+            stride(from: 3, to: square.pixels.count, by: 4).count { square.pixels[$0] == 255 }
+                == stride(from: 3, to: given.pixels.count, by: 4).count { given.pixels[$0] == 255 })
     }
 
     @Test func whatNeedsNoCutIsLeftAlone() throws {
@@ -87,7 +88,8 @@ import Testing
         var steps = 0
         let error = try #require(throws: DreamCacheError.self) {
             try maker.prepared(
-                photo, name: "photo.png", background: .auto, progress: { _, _ in steps += 1 }, shouldStop: { steps > 2 })
+                photo, name: "photo.png", background: .auto, progress: { _, _ in steps += 1 }, shouldStop: { steps > 2 }
+            )
         }
         guard case .stopped = error else {
             Issue.record("\(error)")

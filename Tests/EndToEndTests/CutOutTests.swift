@@ -10,7 +10,8 @@ import Testing
     @Test func photosAreCutOut() throws {
         let place = try Workplace()
         let grey = place.path("grey.png")
-        try Data(try Raster(width: 60, height: 40, color: (90, 90, 90)).encodedPNG()).write(to: URL(fileURLWithPath: grey))
+        try Data(try Raster(width: 60, height: 40, color: (90, 90, 90)).encodedPNG()).write(
+            to: URL(fileURLWithPath: grey))
         let result = try place.dreamcache("cutout", Self.photo.path, grey, "--out", place.path("cut"), "--json")
         #expect(result.status == 0, "\(result.errors)")
         #expect(result.errors.contains("grey.png: kept whole: no subject stands out"))
@@ -18,12 +19,14 @@ import Testing
         let names = try FileManager.default.contentsOfDirectory(atPath: place.path("cut")).sorted()
         #expect(names == ["grey_white.png", "wide.png", "wide_white.png"])
         let (cut, white) = (
-            try Raster.decode(path: place.path("cut/wide.png")), try Raster.decode(path: place.path("cut/wide_white.png"))
+            try Raster.decode(path: place.path("cut/wide.png")),
+            try Raster.decode(path: place.path("cut/wide_white.png"))
         )
         #expect(cut.channels == 4 && cut.width == cut.height && cut.compositedOnWhite() == white)
         #expect(try place.dreamcache("cutout", place.path("none.png"), "--out", place.path("cut")).status != 0)
         #expect(
-            try place.dreamcache("cutout", Self.photo.path, "--out", place.path("cut"), "--background", "keep").status == 64)
+            try place.dreamcache("cutout", Self.photo.path, "--out", place.path("cut"), "--background", "keep").status
+                == 64)
     }
 
     @Test func aCacheKeepsItsCutOuts() throws {
@@ -68,7 +71,8 @@ import Testing
         let cache = place.path("spool/cache/toy.dcache")
         let inspected = try place.dreamcache("inspect", cache, "--json")
         #expect(inspected.output.contains(#""file": "0000.png""#))
-        let manifest = #"{"subject": "toy", "prompt": "x", "seed": 1, "num_inference_steps": 1, "output": {"grid": true}}"#
+        let manifest =
+            #"{"subject": "toy", "prompt": "x", "seed": 1, "num_inference_steps": 1, "output": {"grid": true}}"#
         try place.drop(Data(manifest.utf8), as: "jobs/sheet.json")
         let done = try place.dreamcache("wait", "sheet", "--timeout", "60")
         #expect(done.status == 0, "\(done.errors)")

@@ -47,7 +47,8 @@ struct CutOutCommand: ParsableCommand {
             overrides["compute"] = compute
             overrides["threads"] = threads.map(String.init)
             let cutter = PhotoCutter(
-                try configuration.settings(overrides), background: CacheSettings.Background(rawValue: background) ?? .remove
+                try configuration.settings(overrides),
+                background: CacheSettings.Background(rawValue: background) ?? .remove
             )
             do {
                 try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)

@@ -75,11 +75,13 @@ public final class CutOutMaker {
         let facts = SubjectFacts(mask: mask.values, width: mask.width, peak: first.peak)
         let scale = (x: Double(photo.width) / Double(mask.width), y: Double(photo.height) / Double(mask.height))
         guard !facts.isEmpty, let found = mask.bounds(above: 0.5) else { return (mask, facts) }
-        let around = max(
-            Double(found.columns.count) * scale.x, Double(found.rows.count) * scale.y) * 0.15
+        let around =
+            max(
+                Double(found.columns.count) * scale.x, Double(found.rows.count) * scale.y) * 0.15
         func widened(_ range: Range<Int>, _ scale: Double, _ extent: Int) -> Range<Int> {
-            max(0, Int(Double(range.lowerBound) * scale - around))..<min(
-                extent, Int((Double(range.upperBound) * scale + around).rounded(.up)))
+            max(
+                0, Int(Double(range.lowerBound) * scale - around))..<min(
+                    extent, Int((Double(range.upperBound) * scale + around).rounded(.up)))
         }
         let columns = widened(found.columns, scale.x, photo.width)
         let rows = widened(found.rows, scale.y, photo.height)

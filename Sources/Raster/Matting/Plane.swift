@@ -9,7 +9,8 @@ public struct Plane: Sendable, Equatable {
 
     /// A plane of `values`, of which there must be width * height, at least one.
     public init(width: Int, height: Int, values: [Float]) {
-        precondition(width > 0 && height > 0 && values.count == width * height, "\(values.count) for \(width)x\(height)")
+        precondition(
+            width > 0 && height > 0 && values.count == width * height, "\(values.count) for \(width)x\(height)")
         self.width = width
         self.height = height
         self.values = values

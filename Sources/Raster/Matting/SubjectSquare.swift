@@ -35,7 +35,8 @@ extension Raster {
         var (plain, count) = (0, 0)
         for y in 0..<height {
             let isEdge = y < depth || y >= height - depth
-            for x in isEdge ? Array(0..<width) : Array(0..<min(depth, width)) + Array(max(depth, width - depth)..<max(depth, width)) {
+            let sides = Array(0..<min(depth, width)) + Array(max(depth, width - depth)..<max(depth, width))
+            for x in isEdge ? Array(0..<width) : sides {
                 let start = (y * width + x) * channels
                 count += 1
                 if pixels[start..<start + 3].allSatisfy({ $0 >= Self.nearlyWhite }) { plain += 1 }

@@ -175,7 +175,8 @@ extension JobManifest {
         let references = Schema.object([
             .init(
                 "background", .choice(CacheSettings.Background.allCases.map(\.rawValue)),
-                "Whether the photos' backgrounds are removed: auto removes what is neither transparent, masked nor plain.")
+                "Whether the photos' backgrounds are removed: auto removes what is neither transparent, masked nor plain."
+            )
         ])
         let output = Schema.object([
             .init(

@@ -60,7 +60,8 @@ public struct SubjectFacts: Sendable, Equatable {
         var doubts: [String] = []
         if !edges.isEmpty {
             let names = edges.map(\.rawValue)
-            let list = names.count > 1 ? names.dropLast().joined(separator: ", ") + " and " + names[names.count - 1] : names[0]
+            let last = names.suffix(1).joined()
+            let list = names.count > 1 ? names.dropLast().joined(separator: ", ") + " and " + last : last
             doubts.append(
                 "what was found reaches the \(list) edge of the photo: some of the subject may be missing, or somebody wears or holds it"
             )
