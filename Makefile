@@ -106,7 +106,7 @@ fuzz: setup
 install:
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/dreamcached $(RELEASE)/dreamcache
 	mkdir -p $(DESTDIR)$(PREFIX)/share/dreamcache
-	install -m644 -t $(DESTDIR)$(PREFIX)/share/dreamcache $(RELEASE)/dreamcache_Diffusion.resources/Resources/*
+	install -m644 -t $(DESTDIR)$(PREFIX)/share/dreamcache $(RELEASE)/dreamcache_{Diffusion,Vision}.resources/Resources/*
 	install -Dm644 etc/dreamcached.yaml $(DESTDIR)/etc/dreamcache/dreamcached.yaml
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/dreamcached.service
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/dreamcache systemd/dreamcached.service.d/memory.conf.example

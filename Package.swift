@@ -74,9 +74,12 @@ let package = Package(
             name: "Diffusion", dependencies: ["TensorEngine", "Checkpoint", .product(name: "Yams", package: "Yams")],
             resources: [.copy("Resources")], swiftSettings: swift),
         .target(
+            name: "Vision", dependencies: ["Checkpoint", "TensorEngine"], resources: [.copy("Resources")],
+            swiftSettings: swift),
+        .target(
             name: "DreamCache",
             dependencies: [
-                "Bytes", "Checkpoint", "Diffusion", "Raster", "TensorEngine",
+                "Bytes", "Checkpoint", "Diffusion", "Raster", "TensorEngine", "Vision",
                 .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: swift),
@@ -126,6 +129,9 @@ let package = Package(
         .testTarget(name: "TensorEngineTests", dependencies: ["CKernels", "TensorEngine"], swiftSettings: swift),
         .testTarget(
             name: "DiffusionTests", dependencies: ["Checkpoint", "Diffusion", "Golden", "TensorEngine"],
+            swiftSettings: swift),
+        .testTarget(
+            name: "VisionTests", dependencies: ["Checkpoint", "Golden", "Raster", "TensorEngine", "Vision"],
             swiftSettings: swift),
         .testTarget(
             name: "DreamCacheTests",

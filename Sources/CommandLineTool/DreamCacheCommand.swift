@@ -25,7 +25,8 @@ struct DreamCacheCommand: ParsableCommand {
                     SubmitCommand.self, WaitCommand.self, StatusCommand.self, ListCommand.self, WatchCommand.self,
                     CancelCommand.self, RetryCommand.self, VerifyCommand.self,
                 ]),
-            CommandGroup(name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self]),
+            CommandGroup(
+                name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self, CutOutCommand.self]),
             CommandGroup(
                 name: "Files and machine:",
                 subcommands: [

@@ -3,6 +3,7 @@ import Checkpoint
 import Diffusion
 import Raster
 import TensorEngine
+import Vision
 
 /// Why a cache could not be made or used, or an image not generated.
 public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
@@ -10,6 +11,8 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
     case diffusion(DiffusionError)
     /// A picture cannot be read or written.
     case raster(RasterError)
+    /// A photo cannot be cut out.
+    case vision(VisionError)
     /// A schedule is impossible.
     case schedule(ScheduleError)
     /// A `.dcache` is damaged, missing, or does not belong to the model; it can be made again.
@@ -30,6 +33,7 @@ public enum DreamCacheError: Error, Sendable, CustomStringConvertible {
         switch self {
         case .diffusion(let error): "\(error)"
         case .raster(let error): "\(error)"
+        case .vision(let error): "\(error)"
         case .schedule(let error): "\(error)"
         case .notFinite(let what, let found): "\(what) is not finite (\(found))"
         case .preparedWeights(let path, let found): "\(path): prepared weights: found \(found); they are made again"
@@ -69,6 +73,17 @@ func onFile<R>(_ body: () throws(FileError) -> R) throws(DreamCacheError) -> R {
 /// SHA-256 of a file's bytes, in lower-case hexadecimal.
 func sha256(ofFile path: String) throws(DreamCacheError) -> String {
     try onFile { () throws(FileError) in try Bytes.sha256(ofFile: path) }
+}
+
+/// Runs a network that looks at pictures inside functions that throw this module's error.
+func onVision<R>(_ body: () throws(VisionError) -> R) throws(DreamCacheError) -> R {
+    do { return try body() } catch {
+        switch error {
+        case .stopped: throw .stopped
+        case .engine(let error): throw .diffusion(.engine(error))
+        default: throw .vision(error)
+        }
+    }
 }
 
 /// Runs engine work inside functions that throw this module's error.

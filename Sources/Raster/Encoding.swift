@@ -2,14 +2,9 @@ import CImageCodecs
 import Glibc
 
 extension ImageFormat {
-    /// The most pixels of a side that can be written: libjpeg's `JPEG_MAX_DIMENSION`, and for PNG, which could have more,
-    /// what other programs can be trusted to read.
-    var maximalSide: Int {
-        switch self {
-        case .jpeg: 65_500
-        case .png: 65_535
-        }
-    }
+    /// The most pixels of a side that is written: libjpeg's `JPEG_MAX_DIMENSION`, and for the others what programs can be
+    /// trusted to read.
+    var maximalSide: Int { self == .jpeg ? 65_500 : 65_535 }
 }
 
 extension Raster {

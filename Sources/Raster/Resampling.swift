@@ -1,3 +1,5 @@
+import Glibc
+
 extension Raster {
     /// How an image becomes a square.
     public enum Fit: String, Sendable, CaseIterable {
@@ -22,27 +24,35 @@ extension Raster {
             .overlaid(inner, x: margin(inner.width), y: margin(inner.height))
     }
 
-    /// Antialiased bilinear resizing, bit-equal to `Image.resize(size, BILINEAR)` of Pillow 11: a triangle whose width
+    /// The weights of pixels by their distance.
+    public enum Filter: Sendable {
+        /// A triangle.
+        case bilinear
+        /// A windowed sinc of three lobes on each side (Pillow's `LANCZOS`).
+        case lanczos
+    }
+
+    /// Antialiased resizing, bit-equal to `Image.resize(size, BILINEAR)` or `LANCZOS` of Pillow 11: a filter whose width
     /// grows with the reduction, weights in 22-bit fixed point, along rows first, rounded to 8 bits between the passes.
     /// (Pillow 13 takes the passes in the other order for some sizes, which moves values by one level at most.)
     /// RGBA is premultiplied for the passes, also as Pillow does. `width` and `height` must be positive.
-    public func resized(width newWidth: Int, height newHeight: Int) -> Raster {
+    public func resized(width newWidth: Int, height newHeight: Int, filter: Filter = .bilinear) -> Raster {
         precondition(newWidth > 0 && newHeight > 0, "\(newWidth)x\(newHeight)")
         if newWidth == width && newHeight == height { return self }
         var values = channels == 4 ? premultiplied(pixels) : pixels
         if newWidth != width {
-            values = resampledColumns(values, to: newWidth)
+            values = resampledColumns(values, to: newWidth, filter)
         }
         if newHeight != height {
-            values = resampledRows(values, width: newWidth, to: newHeight)
+            values = resampledRows(values, width: newWidth, to: newHeight, filter)
         }
         if channels == 4 { values = unpremultiplied(values) }
         return Raster(width: newWidth, height: newHeight, channels: channels, pixels: values)
     }
 
     /// [height, width] to [height, newWidth].
-    private func resampledColumns(_ values: [UInt8], to newWidth: Int) -> [UInt8] {
-        let taps = Taps(from: width, to: newWidth)
+    private func resampledColumns(_ values: [UInt8], to newWidth: Int, _ filter: Filter) -> [UInt8] {
+        let taps = Taps(from: width, to: newWidth, filter)
         return [UInt8](unsafeUninitializedCapacity: height * newWidth * channels) { target, initialized in
             initialized = height * newWidth * channels
             guard var out = target.baseAddress else { return }
@@ -72,8 +82,8 @@ extension Raster {
     }
 
     /// [height, width] to [newHeight, width].
-    private func resampledRows(_ values: [UInt8], width: Int, to newHeight: Int) -> [UInt8] {
-        let taps = Taps(from: height, to: newHeight)
+    private func resampledRows(_ values: [UInt8], width: Int, to newHeight: Int, _ filter: Filter) -> [UInt8] {
+        let taps = Taps(from: height, to: newHeight, filter)
         let rowSize = width * channels
         return [UInt8](unsafeUninitializedCapacity: newHeight * rowSize) { target, initialized in
             initialized = newHeight * rowSize
@@ -114,7 +124,23 @@ extension Raster {
     }
 }
 
-/// The triangle filter along one axis: for each output the first input, how many follow, and their weights.
+extension Raster.Filter {
+    /// Pixels on each side that have a weight, where nothing is reduced.
+    fileprivate var support: Double { self == .bilinear ? 1 : 3 }
+
+    /// The weight at a distance, 1 being a pixel of the smaller of both pictures.
+    fileprivate func weight(_ distance: Double) -> Double {
+        switch self {
+        case .bilinear: return max(0, 1 - abs(distance))
+        case .lanczos:
+            guard distance > -3, distance < 3 else { return 0 }
+            func sinc(_ x: Double) -> Double { x == 0 ? 1 : sin(x * .pi) / (x * .pi) }
+            return sinc(distance) * sinc(distance / 3)
+        }
+    }
+}
+
+/// A filter along one axis: for each output the first input, how many follow, and their weights.
 private struct Taps {
     /// 32 bits less 8 of the value and 2 for the sum of weights.
     static let precision: Int32 = 22
@@ -127,22 +153,26 @@ private struct Taps {
     /// [outputs, size].
     var weights: [Int32] = []
 
-    init(from inputs: Int, to outputs: Int) {
+    init(from inputs: Int, to outputs: Int, _ filter: Raster.Filter) {
         let scale = Double(inputs) / Double(outputs)
-        let support = max(scale, 1)
+        let width = max(scale, 1)
+        let support = filter.support * width
         size = Int(support.rounded(.up)) * 2 + 1
         weights.reserveCapacity(outputs * size)
         for output in 0..<outputs {
             let center = (Double(output) + 0.5) * scale
             let start = max(0, Int(center - support + 0.5))
             let end = min(inputs, Int(center + support + 0.5))
-            let inverse = 1 / support
-            let triangle = (start..<end).map { max(0, 1 - abs((Double($0) - center + 0.5) * inverse)) }
-            let sum = triangle.reduce(0, +)
+            let inverse = 1 / width
+            let shares = (start..<end).map { filter.weight((Double($0) - center + 0.5) * inverse) }
+            let sum = shares.reduce(0, +)
             starts.append(start)
-            counts.append(triangle.count)
-            weights += triangle.map { Int32(0.5 + (sum == 0 ? $0 : $0 / sum) * Double(1 << Self.precision)) }
-            weights += repeatElement(0, count: size - triangle.count)
+            counts.append(shares.count)
+            weights += shares.map {
+                let share = (sum == 0 ? $0 : $0 / sum) * Double(1 << Self.precision)
+                return Int32(share < 0 ? share - 0.5 : share + 0.5)
+            }
+            weights += repeatElement(0, count: size - shares.count)
         }
     }
 

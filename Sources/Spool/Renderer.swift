@@ -18,7 +18,8 @@ public protocol Renderer: AnyObject, Sendable {
         model: String?, settings: CacheSettings, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) -> String
 
-    /// Decodes and encodes references and writes a `.dcache` to `request.output`; the spool syncs and publishes it.
+    /// Decodes and encodes references and writes a `.dcache` to `request.output`, and what it cut out of them into
+    /// `request.cutOuts`, a folder it makes where there is something to put into it; the spool syncs and publishes both.
     func encode(
         _ request: EncodeRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError)
@@ -94,6 +95,9 @@ public struct EncodeRequest: Sendable, Equatable {
     public let settings: CacheSettings
     /// Absolute path of the file to write; it does not exist yet.
     public let output: String
+
+    /// Absolute path of the folder for cut-outs; see ``CutOuts``.
+    public var cutOuts: String { CutOuts.folder(beside: output) }
 
     /// A request.
     public init(
@@ -226,11 +230,14 @@ public struct GridRequest: Sendable, Equatable {
         public let subject: String
         /// Absolute path of the picture; a mask may stand beside it.
         public let path: String
+        /// Absolute path of its cut-out, which is shown in its place if it is there.
+        public let cutOut: String?
 
         /// A reference.
-        public init(subject: String, path: String) {
+        public init(subject: String, path: String, cutOut: String? = nil) {
             self.subject = subject
             self.path = path
+            self.cutOut = cutOut
         }
     }
 

@@ -32,6 +32,7 @@ final class Workplace: Sendable {
             cache:
               seed: 1234
               fit: squash
+              background: keep
             \(configuration)
             """
         try Data(yaml.utf8).write(to: folder.appendingPathComponent("config.yaml"))

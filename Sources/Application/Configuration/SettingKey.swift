@@ -88,6 +88,8 @@ struct SettingKey: Sendable {
         SettingKey(name: "cache.prompt", expected: "a prompt") { _ in true },
         choice("cache.fit", ["pad", "squash"]),
         choice("cache.tokens", ["all", "foreground"]),
+        choice("cache.background", ["auto", "keep", "remove"]),
+        choice("references.background", ["auto", "keep", "remove"]),
         choice("cache.element_type", ["F16", "F32"]),
     ]
 

@@ -159,6 +159,9 @@ public struct Settings: Sendable {
         cache.prompt = try values.string("cache.prompt")
         cache.fit = try values.string("cache.fit").flatMap(Raster.Fit.init(rawValue:)) ?? cache.fit
         cache.tokens = try values.string("cache.tokens").flatMap(CacheOptions.Tokens.init(rawValue:)) ?? cache.tokens
+        // By the manifest's name for it too.
+        let named = try values.string("references.background")
+        cache.background = (try values.string("cache.background") ?? named).flatMap(Background.init(rawValue:)) ?? .auto
         cache.elementType =
             try values.string("cache.element_type").flatMap(StoredElementType.init(rawValue:)) ?? cache.elementType
         return cache

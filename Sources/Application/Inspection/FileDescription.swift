@@ -36,6 +36,7 @@ public struct FileDescription {
         let tensors = file.tensors.values.sorted { $0.name < $1.name }
         let numbers = tensors.reduce(0) { $0 + $1.count }
         let metadata = file.metadata.sorted { $0.key < $1.key }
+        let beside = isCache ? CutOutsDescription(beside: path) : nil
         json = .object([
             "kind": .string(kind), "format": .string(file.format.rawValue), "numbers": .integer(numbers),
             "metadata": JSON(.object(metadata.map { .init($0.key, .string($0.value)) })),
@@ -46,9 +47,11 @@ public struct FileDescription {
                         "shape": .array($0.shape.map(JSON.integer)),
                     ])
                 }),
+            "cut_outs": beside?.json,
         ])
         var lines = ["\(kind) (\(file.format.rawValue)): \(tensors.count) tensors, \(numbers) numbers"]
         lines += metadata.map { "  \($0.key): \($0.value)".printable }
+        lines += (beside?.lines ?? []).map(\.printable)
         lines += tensors.map { "  \($0.name) \($0.elementType.rawValue) \($0.shape)".printable }
         text = lines.joined(separator: "\n")
     }
@@ -86,19 +89,47 @@ public struct FileDescription {
     }
 }
 
+/// The cut-outs that stand beside a `.dcache`.
+struct CutOutsDescription {
+    /// The list as it was written, with the folder's path.
+    let json: JSON
+    /// For people: one reference a line.
+    let lines: [String]
+
+    /// Nil where there are none.
+    init?(beside cache: String) {
+        // The spool's caches are links into its own folders.
+        let folder = CutOuts.folder(beside: URL(fileURLWithPath: cache).resolvingSymlinksInPath().path)
+        guard let data = FileManager.default.contents(atPath: "\(folder)/\(CutOuts.listFile)"),
+            let list = try? JSONReader.read([UInt8](data)), let members = list.members
+        else { return nil }
+        json = JSON(.object([JSON.Member("folder", .string(folder))] + members))
+        lines = (list["references"]?.array ?? []).map { reference in
+            let remarks = (reference["remarks"]?.array ?? []).compactMap(\.string)
+            return "  \(reference["name"]?.string ?? ""): "
+                + (reference["file"]?.string.map { "cut out as \(folder)/\($0)" } ?? "used as it is")
+                + remarks.map { "; \($0)" }.joined()
+        }
+    }
+}
+
 /// A `.dcache` by its metadata.
 public struct CacheDescription {
     /// For programs.
     public let json: JSON
+    /// What is to be said of the references, a sentence each.
+    public let remarks: [String]
 
     /// Opens and verifies a `.dcache`.
     public init(path: String) throws {
         let cache = try FeatureCache.open(path)
         json = .object([
             "path": .string(path), "references": .integer(cache.referenceCount),
+            "cut_outs": CutOutsDescription(beside: path)?.json,
             "metadata": JSON(
                 .object(cache.metadata.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) })),
         ])
+        remarks = cache[.remarks].map { $0.split(separator: "\n").map(String.init) } ?? []
     }
 }
 

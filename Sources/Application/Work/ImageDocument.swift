@@ -91,6 +91,7 @@ extension JobManifest {
             "width": .integer(size.width),
             "height": .integer(size.height),
             "model": .string(model),
+            "references": self.cache.background.map { .object(["background": .string($0.rawValue)]) },
             "cache": cache.members?.isEmpty == false ? cache : nil,
         ])
     }

@@ -57,15 +57,24 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         _ request: EncodeRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) {
         let pipeline = try pipeline(for: request.model, progress, shouldStop)
-        var references: [Raster] = []
-        for (index, path) in request.references.enumerated() {
-            let step = RenderProgress(phase: "reading pictures", step: index, steps: request.references.count)
-            references.append(try decode(path, step, progress, shouldStop))
-        }
+        let (options, photos) = (options(request.settings), photos)
         try withModel { () throws(any Error) in
-            let writer = try pipeline.makeCache(
-                of: references, subject: request.subject, options: options(request.settings),
-                progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }, shouldStop: shouldStop)
+            var cutOuts = CutOutWriter(beside: request.output, background: options.background)
+            let writer = try withoutActuallyEscaping(shouldStop) { shouldStop in
+                try withoutActuallyEscaping(progress) { progress in
+                    let references = request.references.enumerated().map { index, path in
+                        Reference(name: URL(fileURLWithPath: path).lastPathComponent) {
+                            let step = RenderProgress(
+                                phase: "reading pictures", step: index, steps: request.references.count)
+                            return try photos.photo(path, step, progress, shouldStop)
+                        }
+                    }
+                    return try pipeline.makeCache(
+                        of: references, subject: request.subject, options: options, report: { try cutOuts.add($0) },
+                        progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }, shouldStop: shouldStop)
+                }
+            }
+            try cutOuts.finish()
             try writer.write(toPath: request.output)
         }
     }
@@ -136,7 +145,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     ) throws(RendererError) {
         let step = RenderProgress(phase: "contact sheet", step: 0, steps: request.references.count)
         let sheet = try sheets.sheet(request, progress: progress, shouldStop: shouldStop) {
-            path throws(RendererError) in try decode(path, step, progress, shouldStop)
+            path throws(RendererError) in try photos.photo(path, step, progress, shouldStop)
         }
         let output = request.manifest.output
         do {
@@ -173,6 +182,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         if let fit = settings.fit.flatMap({ Raster.Fit(rawValue: $0.rawValue) }) { options.fit = fit }
         if let seed = settings.seed.flatMap(UInt64.init(exactly:)) { options.seed = seed }
         if let prompt = settings.prompt { options.prompt = prompt }
+        if let background = settings.background.flatMap({ Background(rawValue: $0.rawValue) }) {
+            options.background = background
+        }
         if let tokens = settings.tokens.flatMap({ CacheOptions.Tokens(rawValue: $0.rawValue) }) {
             options.tokens = tokens
         }
@@ -222,14 +234,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         return image
     }
 
-    /// As large a square as any model takes; very large photos are read at a size that serves it.
-    private static let neededSide = 1024
-
-    private func decoded(_ path: String, _ shouldStop: () -> Bool) throws(RendererError) -> Raster {
-        try ConfinedDecoder.decode(
-            path: path, limits: settings.withLock { $0.spool.references.raster }, neededSide: Self.neededSide,
-            shouldStop: shouldStop)
-    }
+    private var photos: PhotoReader { PhotoReader(limits: settings.withLock { $0.spool.references.raster }) }
 
     private func picture(
         of initial: InitialImage, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
@@ -240,7 +245,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         }
         initialImage = nil
         let step = RenderProgress(phase: "reading pictures", step: 0, steps: 1)
-        let picture = try decoded(initial.path) {
+        let picture = try photos.picture(initial.path) {
             progress(step)
             return shouldStop()
         }
@@ -248,31 +253,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         return picture
     }
 
-    /// Reads a reference, with its mask where there is one; `step` is reported as long as that takes.
-    private func decode(
-        _ path: String, _ step: RenderProgress, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
-    ) throws(RendererError) -> Raster {
-        func decoded(_ path: String) throws(RendererError) -> Raster {
-            progress(step)
-            return try self.decoded(path) {
-                progress(step)
-                return shouldStop()
-            }
-        }
-        let picture = try decoded(path)
-        let url = URL(fileURLWithPath: path)
-        let mask = url.deletingLastPathComponent().appendingPathComponent(
-            ReferenceNames.maskName(of: url.lastPathComponent)
-        ).path
-        do {
-            let hasMask = FileManager.default.fileExists(atPath: mask)
-            let cut = hasMask ? try picture.masked(by: try decoded(mask), path: mask) : picture
-            try cut.checkForeground(path: path)
-            return cut
-        } catch { throw RendererError(error) }
-    }
-
-    private static func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
+    static func write(_ bytes: [UInt8], to path: String) throws(RendererError) {
         func failure(_ operation: String) -> RendererError { RendererError(errno: errno, "\(operation) \(path)") }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else { throw failure("create") }

@@ -42,6 +42,7 @@ extension RendererError {
         case .stopped: self = .stopped
         case .diffusion(let error): self.init(model: error)
         case .raster(let error): self.init(picture: error)
+        case .vision: self = .unavailable(message: "\(error)")
         case .schedule(let schedule): self = .rejected(field: "$.\(schedule.field)", message: "\(error)")
         case .request(let field, _, _): self = .rejected(field: "$.\(field)", message: "\(error)")
         // The same request on the same weights gives the same again.

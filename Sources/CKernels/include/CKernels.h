@@ -124,3 +124,34 @@ size_t kernels_attention_scratch_bytes(const kernels_attention_shape *shape);
 void kernels_attention(const kernels_attention_shape *shape);
 /// The textbook: fp32 arithmetic, types and strides as above.
 void reference_attention(const kernels_attention_shape *shape);
+
+// MARK: Pooling, resizing, rectification, dilation: fp32, channels-last
+
+/// Maxima of 2 x 2 pixels, x [n, h, w, c] to y [n, (h + 1) / 2, (w + 1) / 2, c]; a window at an odd end has fewer.
+void kernels_max_pool2(const float *x, float *y, int64_t n, int64_t h, int64_t w, int64_t c);
+void reference_max_pool2(const float *x, float *y, int64_t n, int64_t h, int64_t w, int64_t c);
+
+/// Bilinear interpolation with half-pixel centres, x [n, h, w, c] to y [n, oh, ow, c]. It reads four pixels, so that
+/// making a picture smaller than half leaves pixels out.
+void kernels_resize_bilinear(const float *x, float *y, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow, int64_t c);
+void reference_resize_bilinear(const float *x, float *y, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
+                               int64_t c);
+
+/// y = max(x, 0); x and y may be the same memory.
+void kernels_relu(const float *x, float *y, int64_t count);
+/// y += max(x, 0).
+void kernels_add_relu(const float *x, float *y, int64_t count);
+/// y = 1 / (1 + exp(-x)); x and y may be the same memory.
+void kernels_sigmoid(const float *x, float *y, int64_t count);
+void reference_relu(const float *x, float *y, int64_t count);
+void reference_add_relu(const float *x, float *y, int64_t count);
+void reference_sigmoid(const float *x, float *y, int64_t count);
+
+/// Every `dilation`-th pixel in both directions as a picture of its own: x [n, h, w, c] to
+/// y [n * d * d, ceil(h / d), ceil(w / d), c], zeros where a picture is smaller.
+void kernels_split_dilated(const float *x, float *y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t dilation);
+/// The other way: x [n * d * d, ceil(h / d), ceil(w / d), c] to y [n, h, w, c].
+void kernels_join_dilated(const float *x, float *y, int64_t n, int64_t h, int64_t w, int64_t c, int64_t dilation);
+/// The convolution itself, of an odd kernel and with zeros around, so that it keeps the size; bias may be null.
+void reference_dilated_convolution(const float *x, const float *weights, const float *bias, float *y, int64_t n,
+                                   int64_t h, int64_t w, int64_t c, int64_t outputs, int64_t kernel, int64_t dilation);

@@ -37,7 +37,9 @@ struct CacheCommand: ParsableCommand {
                 references, subject: subject, settings: try cacheOptions.settings(), output: out,
                 progress: RenderCommand.show)
             Terminal.endProgress()
-            if json { Terminal.result(try CacheDescription(path: out).json) } else { Terminal.result(out) }
+            let description = try CacheDescription(path: out)
+            for remark in description.remarks { Terminal.note(remark) }
+            if json { Terminal.result(description.json) } else { Terminal.result(out) }
         }
     }
 }
@@ -55,6 +57,12 @@ struct CacheOptionGroup: ParsableArguments {
 
     @Option(help: "Which tokens are kept: all, or foreground (by alpha or mask).")
     var tokens: String?
+
+    @Option(
+        help: """
+            Whether backgrounds are removed: auto (where a photo has neither alpha, mask nor plain border), keep or remove.
+            """)
+    var background: String?
 
     @Option(help: "How a picture becomes square: pad (white) or squash.")
     var fit: String?
@@ -74,6 +82,6 @@ struct CacheOptionGroup: ParsableArguments {
         }
         return CacheSettings(
             mode: try value("cache-mode", cacheMode), seed: cacheSeed, prompt: cachePrompt, fit: try value("fit", fit),
-            tokens: try value("tokens", tokens))
+            tokens: try value("tokens", tokens), background: try value("background", background))
     }
 }

@@ -39,6 +39,7 @@ struct ForegroundRun {
         _ references: String, subject: String?, settings: CacheSettings, output: String, progress: @escaping Progress
     ) throws {
         try refuseExisting(output)
+        try refuseExisting(CutOuts.folder(beside: output))
         let name = GivenPaths.name(of: references).map { URL(fileURLWithPath: $0.printable) }
         try makeCache(
             try photos(at: references),
@@ -53,7 +54,7 @@ struct ForegroundRun {
         let request = EncodeRequest(
             subject: subject, references: photos.pictures, digests: [], model: nil, settings: settings,
             output: URL(fileURLWithPath: output).path)
-        try translated(names: photos.original) {
+        try Self.translated(names: photos.original) {
             try runner.encode(request, progress: { progress(0, 1, $0) }, shouldStop: { Interruption.isRequested })
         }
     }
@@ -72,12 +73,12 @@ struct ForegroundRun {
         progress: @escaping Progress
     ) throws -> JSON {
         try refuseExisting(output)
-        try translated { try runner.check(manifest) }
+        try Self.translated { try runner.check(manifest) }
         let folder = try onFiles { () throws(FileError) in try AtomicFolder(output) }
         let subject = manifest.subjects.first?.name ?? "subject"
         let photos: ReferenceFolder? = if case .references(let path) = source { try photos(at: path) } else { nil }
         // Beside the set, and gone before the set is published.
-        let madeCache = folder.path(".subject.dcache")
+        let madeCache = folder.path(Self.madeCache)
         if let photos {
             try makeCache(photos, subject: subject, settings: manifest.cache, output: madeCache, progress: progress)
         }
@@ -91,7 +92,7 @@ struct ForegroundRun {
             let request = RenderRequest(
                 job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage,
                 output: folder.path(name))
-            let report = try translated {
+            let report = try Self.translated {
                 try runner.render(
                     request, progress: { progress(plan.index, plans.count, $0) },
                     shouldStop: { Interruption.isRequested })
@@ -108,6 +109,7 @@ struct ForegroundRun {
             "version": .integer(1), "seed": .integer(seed), "images": .array(images), "grid": grid,
         ])
         unlink(madeCache)
+        try? FileManager.default.removeItem(atPath: CutOuts.folder(beside: madeCache))
         try onFiles { () throws(FileError) in
             try AtomicFile.write(Array((result.text() + "\n").utf8), to: folder.path("result.json"))
             try folder.commit()
@@ -115,12 +117,18 @@ struct ForegroundRun {
         return result
     }
 
+    private static let madeCache = ".subject.dcache"
+
     private func makeGrid(
         _ manifest: JobManifest, _ photos: ReferenceFolder?, subject: String, in folder: AtomicFolder,
         progress: @escaping Progress
     ) throws -> JSON? {
         // What the contact sheet shows on its left: the photos given, if there are any.
-        let references = (photos?.pictures ?? []).map { GridRequest.Reference(subject: subject, path: $0) }
+        let cutOuts = CutOuts.folder(beside: folder.path(Self.madeCache))
+        let references = (photos?.pictures ?? []).enumerated().map { index, path in
+            GridRequest.Reference(
+                subject: subject, path: path, cutOut: "\(cutOuts)/\(CutOuts.fileName(reference: index))")
+        }
         let images = (0..<manifest.imageCount).map { folder.path(manifest.fileName(image: $0)) }
         let output = folder.path(manifest.gridFileName)
         let request = GridRequest(manifest: manifest, references: references, images: images, output: output)
@@ -189,7 +197,7 @@ struct ForegroundRun {
     }
 
     /// The renderer's errors as the program's; `names` says what a reference was called by the person.
-    private func translated<R>(names: (String) -> String = { $0 }, _ work: () throws -> R) throws -> R {
+    static func translated<R>(names: (String) -> String = { $0 }, _ work: () throws -> R) throws -> R {
         do { return try work() } catch let error as RendererError {
             switch error {
             case .rejected(let field, let message):

@@ -67,7 +67,7 @@ struct RenderCommand: ParsableCommand {
             parsed.cache = CacheSettings(
                 mode: given.mode ?? parsed.cache.mode, seed: given.seed ?? parsed.cache.seed,
                 prompt: given.prompt ?? parsed.cache.prompt, fit: given.fit ?? parsed.cache.fit,
-                tokens: given.tokens ?? parsed.cache.tokens)
+                tokens: given.tokens ?? parsed.cache.tokens, background: given.background ?? parsed.cache.background)
             let source: ForegroundRun.CacheSource =
                 if let references { .references(references) } else if let cache { .file(cache) } else { .spool }
             if let initImage {

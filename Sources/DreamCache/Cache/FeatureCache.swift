@@ -28,6 +28,10 @@ public struct FeatureCache: Sendable {
         case preprocessing = "dreamcache.preprocessing"
         /// Which tokens were kept, `all` or `foreground`.
         case tokens = "dreamcache.tokens"
+        /// What became of the photos' backgrounds: `auto`, `keep` or `remove`, and by whom.
+        case background = "dreamcache.background"
+        /// What is to be said of the references, one a line: `photo.jpg: ...`. Not there where nothing is.
+        case remarks = "dreamcache.remarks"
         /// SHA-256 of each reference's pixels as they were encoded, separated by commas; where tokens were dropped, with `+`
         /// and the SHA-256 of the mask behind.
         case references = "dreamcache.reference_sha256s"

@@ -31,6 +31,8 @@ public struct CacheOptions: Sendable, Equatable {
 
     /// Which tokens of a reference are kept.
     public var tokens = Tokens.all
+    /// What becomes of the photos' backgrounds.
+    public var background = Background.keep
     /// Element type of the file: F16, or F32 where half a megabyte a site does not matter.
     public var elementType = StoredElementType.f16
 
@@ -47,7 +49,13 @@ public struct CacheOptions: Sendable, Equatable {
     /// All that a cache depends on besides the pixels, in one line: equal lines, equal features.
     public func identity(modelHash: String, imageSize: Int) -> String {
         "1|\(modelHash)|\(mode.rawValue)|t\(ReferencePass.timestep)|seed \(seed)|\(preprocessing(imageSize))"
-            + "|\(elementType.rawValue)|\(tokens == .all ? "" : "\(tokens.rawValue)|")\(effectivePrompt)"
+            + "|\(elementType.rawValue)|\(tokens == .all ? "" : "\(tokens.rawValue)|")"
+            + "\(background == .keep ? "" : "\(backgroundText)|")\(effectivePrompt)"
+    }
+
+    /// What becomes of backgrounds, and by which version of whom.
+    var backgroundText: String {
+        background == .keep ? background.rawValue : "\(background.rawValue), \(CutOutMaker.version)"
     }
 
     func preprocessing(_ imageSize: Int) -> String { "\(fit.rawValue) \(imageSize)x\(imageSize) bilinear" }

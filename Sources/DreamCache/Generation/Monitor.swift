@@ -14,11 +14,11 @@ final class Monitor {
     }
 
     /// Calls `body` with a monitor of these closures, which must not live longer than the call.
-    static func watching<R>(
-        _ progress: Pipeline.Progress, _ shouldStop: () -> Bool, _ body: (Monitor) throws(DreamCacheError) -> R
-    ) throws(DreamCacheError) -> R {
-        try withoutActuallyEscaping(progress) { progress throws(DreamCacheError) in
-            try withoutActuallyEscaping(shouldStop) { shouldStop throws(DreamCacheError) in
+    static func watching<R, Failure>(
+        _ progress: Pipeline.Progress, _ shouldStop: () -> Bool, _ body: (Monitor) throws(Failure) -> R
+    ) throws(Failure) -> R {
+        try withoutActuallyEscaping(progress) { progress throws(Failure) in
+            try withoutActuallyEscaping(shouldStop) { shouldStop throws(Failure) in
                 try body(Monitor(progress, shouldStop))
             }
         }

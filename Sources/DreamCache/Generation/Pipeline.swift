@@ -198,32 +198,54 @@ public final class Pipeline {
 
     // MARK: References to a cache
 
-    /// Encodes references into a `.dcache`; an alpha channel is composited onto white.
-    ///
-    /// - Returns: what writes the file: `write(to:path:)`.
+    /// Encodes pictures into a `.dcache`; see ``makeCache(of:subject:options:report:progress:shouldStop:)``.
     public func makeCache(
-        of references: [Raster], subject: String, options: CacheOptions, progress: Progress = { _, _, _ in },
+        of pictures: [Raster], subject: String, options: CacheOptions, progress: Progress = { _, _, _ in },
         shouldStop: () -> Bool = { false }
-    ) throws(DreamCacheError) -> SafetensorsWriter {
+    ) throws -> SafetensorsWriter {
+        let references = pictures.enumerated().map { index, picture in Reference(name: "\(index)") { picture } }
+        return try makeCache(
+            of: references, subject: subject, options: options, progress: progress, shouldStop: shouldStop)
+    }
+
+    /// Encodes references into a `.dcache`, one at a time: each is read, cut out where the options say so, and encoded before
+    /// the next is read. An alpha channel is composited onto white.
+    ///
+    /// - Parameter report: given what was made of each reference, in order.
+    /// - Returns: what writes the file: `write(to:path:)`.
+    /// - Throws: `DreamCacheError`, and what loading or reporting throws.
+    public func makeCache(
+        of references: [Reference], subject: String, options: CacheOptions,
+        report: (ReferenceReport) throws -> Void = { _ in }, progress: Progress = { _, _, _ in },
+        shouldStop: () -> Bool = { false }
+    ) throws -> SafetensorsWriter {
         guard !references.isEmpty else {
-            throw .request(field: "references", found: "no pictures", expected: "at least one")
+            throw DreamCacheError.request(field: "references", found: "no pictures", expected: "at least one")
         }
-        return try watched(progress, shouldStop) { monitor throws(DreamCacheError) in
-            try makeCache(of: references, subject: subject, options: options, monitor)
+        return try watched(progress, shouldStop) { monitor throws(any Error) in
+            try makeCache(of: references, subject: subject, options: options, report, monitor)
         }
     }
 
     private func makeCache(
-        of references: [Raster], subject: String, options: CacheOptions, _ monitor: Monitor
-    ) throws(DreamCacheError) -> SafetensorsWriter {
+        of references: [Reference], subject: String, options: CacheOptions, _ report: (ReferenceReport) throws -> Void,
+        _ monitor: Monitor
+    ) throws -> SafetensorsWriter {
         model.engine.beginPhase()
         let text = try textKeys(of: options.effectivePrompt)
         let time = try timeEmbeddings([Double(ReferencePass.timestep)])[0]
         let pass = ReferencePass(model, trainingSchedule)
         var features: [[InjectionSite: [Float]]] = []
         var hashes: [String] = []
-        for (index, reference) in references.enumerated() {
+        var remarks: [String] = []
+        let cutOuts = CutOutMaker(path: model.engine.path)
+        for (index, source) in references.enumerated() {
             try monitor.begin("encoding", index, of: references.count)
+            let (reference, facts) = try cutOuts.prepared(
+                try source.load(), name: source.name, background: options.background,
+                progress: { try? monitor.begin("cutting out", $0, of: $1) }, shouldStop: monitor.isInterrupted)
+            try report(facts)
+            remarks += facts.remarks.map { "\(source.name): \($0)" }
             model.engine.beginPhase()
             let picture = reference.fitted(toSquare: imageSize, mode: options.fit)
             let foreground = try foreground(of: reference, index, options)
@@ -242,15 +264,15 @@ public final class Pipeline {
             features.append(tokens)
         }
         try monitor.begin("encoding", references.count, of: references.count)
-        return try FeatureCache.writer(
-            features: features,
-            metadata: [
-                .formatVersion: "1", .subject: subject, .baseModel: featureHash, .cacheMode: options.mode.rawValue,
-                .timestep: String(ReferencePass.timestep), .prompt: options.effectivePrompt,
-                .seed: String(options.seed), .preprocessing: options.preprocessing(imageSize),
-                .tokens: options.tokens.rawValue, .references: hashes.joined(separator: ","),
-                .creator: "DreamCache for Linux \(Version.current)",
-            ], type: options.elementType)
+        var metadata: [FeatureCache.Key: String] = [
+            .formatVersion: "1", .subject: subject, .baseModel: featureHash, .cacheMode: options.mode.rawValue,
+            .timestep: String(ReferencePass.timestep), .prompt: options.effectivePrompt,
+            .seed: String(options.seed), .preprocessing: options.preprocessing(imageSize),
+            .tokens: options.tokens.rawValue, .background: options.backgroundText,
+            .references: hashes.joined(separator: ","), .creator: "DreamCache for Linux \(Version.current)",
+        ]
+        if !remarks.isEmpty { metadata[.remarks] = remarks.joined(separator: "\n") }
+        return try FeatureCache.writer(features: features, metadata: metadata, type: options.elementType)
     }
 
     /// The mask by which tokens are dropped; nil where all are kept.
@@ -307,10 +329,10 @@ public final class Pipeline {
     }
 
     /// Runs work whose every product reports progress and asks whether to stop.
-    private func watched<R>(
-        _ progress: Progress, _ shouldStop: () -> Bool, _ body: (Monitor) throws(DreamCacheError) -> R
-    ) throws(DreamCacheError) -> R {
-        try Monitor.watching(progress, shouldStop) { monitor throws(DreamCacheError) in
+    private func watched<R, Failure>(
+        _ progress: Progress, _ shouldStop: () -> Bool, _ body: (Monitor) throws(Failure) -> R
+    ) throws(Failure) -> R {
+        try Monitor.watching(progress, shouldStop) { monitor throws(Failure) in
             model.engine.interruption = { monitor.isInterrupted() }
             defer { model.engine.interruption = nil }
             return try body(monitor)

@@ -17,15 +17,18 @@ extension SpoolLoop {
         }
         assignmentNumber += 1
         workerState.begin()
-        let (number, mailbox, renderer, system, state) = (
-            assignmentNumber, mailbox, renderer, store.system, workerState
-        )
+        let (number, mailbox, renderer, store, state) = (assignmentNumber, mailbox, renderer, store, workerState)
         worker.submit {
             let result = Result { () throws(RendererError) in
                 try assignment.perform(
-                    renderer, system, progress: { state.report($0) }, shouldStop: { state.shouldStop })
+                    renderer, store.system, progress: { state.report($0) }, shouldStop: { state.shouldStop })
             }
-            if case .failure = result { try? system.unlink(assignment.temporary) }
+            if case .failure = result {
+                store.discard(assignment.temporary)
+                if case .cache(let order) = assignment {
+                    store.discard(SpoolPath(CutOuts.folder(beside: order.temporary.string)))
+                }
+            }
             mailbox.post(.worked(number, result))
         }
     }
@@ -64,8 +67,11 @@ extension SpoolLoop {
                 let temporary = store.temporary("\(job.id).\(job.manifest.gridFileName)")
                 var references: [GridRequest.Reference] = []
                 for (index, subject) in job.manifest.subjects.enumerated() {
-                    references += try order(job, subject: index).references.map {
-                        GridRequest.Reference(subject: subject.name, path: $0)
+                    let key = job.record.caches[index].cache ?? ""
+                    references += try order(job, subject: index).references.enumerated().map { number, path in
+                        let cutOut = SpoolLayout.cutOuts(key).appending(CutOuts.fileName(reference: number))
+                        return GridRequest.Reference(
+                            subject: subject.name, path: path, cutOut: store.system.absolute(cutOut))
                     }
                 }
                 return .grid(
@@ -192,6 +198,7 @@ extension SpoolLoop {
     func publishCache(_ key: String, _ temporary: SpoolPath?) throws(SpoolError) {
         guard let temporary else { return }
         defer { store.discard(temporary) }
+        try store.publishCutOuts(key, madeWith: temporary)
         try store.syncFile(temporary)
         // Whoever made it first made the same.
         try store.move(temporary, to: SpoolLayout.cache(key), replacing: true)
@@ -206,10 +213,12 @@ extension SpoolLoop {
         let link = store.temporary("link")
         try store.system.makeSymbolicLink(link, target: "../\(SpoolLayout.cache(key))")
         try store.move(link, to: SpoolLayout.cacheLink(subject), replacing: true)
+        let remarks = try store.remarks(key)
         try answer(subject, record.generations[index]) { receipt in
             receipt.state = .accepted
             receipt.message = "encoded as \(SpoolLayout.cacheLink(subject))"
             if receipt.keptAt != nil { receipt.message += "; some files were not used" }
+            for remark in remarks { receipt.message += "; \(remark)" }
         }
         record.generations[index].state = .ready(cache: key)
         record.generations[index].attempts = 0

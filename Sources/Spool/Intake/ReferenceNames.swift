@@ -1,3 +1,5 @@
+import Raster
+
 import Bytes
 
 /// What the files of a folder of references are by their names: pictures, or masks and of which picture; and the plain
@@ -192,7 +194,7 @@ private struct NameParts {
             stem = bytes
             self.extension = []
         }
-        isImage = ImageFile.isImageName(name.string)
+        isImage = ImageFormat.isPictureName(name.string)
     }
 
     /// The stem of the picture a mask of this name belongs to; nil for what is not called like a mask.

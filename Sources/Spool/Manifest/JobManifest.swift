@@ -107,6 +107,16 @@ public struct CacheSettings: Sendable, Equatable {
         case foreground
     }
 
+    /// What becomes of a photo's background.
+    public enum Background: String, Sendable, CaseIterable {
+        /// Cut out where the photo needs it.
+        case auto
+        /// Kept.
+        case keep
+        /// Cut out.
+        case remove
+    }
+
     /// The mode; nil means the configured one.
     public var mode: Mode?
     /// Seed of the generator each reference's noise is drawn from; nil means the configured one.
@@ -117,16 +127,20 @@ public struct CacheSettings: Sendable, Equatable {
     public var fit: Fit?
     /// The tokens; nil means the configured ones.
     public var tokens: Tokens?
+    /// The background; nil means the configured one.
+    public var background: Background?
 
     /// Settings; what is nil is left to the configuration.
     public init(
-        mode: Mode? = nil, seed: Int? = nil, prompt: String? = nil, fit: Fit? = nil, tokens: Tokens? = nil
+        mode: Mode? = nil, seed: Int? = nil, prompt: String? = nil, fit: Fit? = nil, tokens: Tokens? = nil,
+        background: Background? = nil
     ) {
         self.mode = mode
         self.seed = seed
         self.prompt = prompt
         self.fit = fit
         self.tokens = tokens
+        self.background = background
     }
 }
 

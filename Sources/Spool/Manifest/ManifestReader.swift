@@ -128,7 +128,8 @@ extension JobManifest {
         self.cache = CacheSettings(
             mode: cache?["mode"]?.string.flatMap(CacheSettings.Mode.init(rawValue:)), seed: cache?["seed"]?.integer,
             prompt: cache?["prompt"]?.string, fit: cache?["fit"]?.string.flatMap(CacheSettings.Fit.init(rawValue:)),
-            tokens: cache?["tokens"]?.string.flatMap(CacheSettings.Tokens.init(rawValue:)))
+            tokens: cache?["tokens"]?.string.flatMap(CacheSettings.Tokens.init(rawValue:)),
+            background: document["references"]?["background"]?.string.flatMap(CacheSettings.Background.init(rawValue:)))
         let output = document["output"]
         self.output = OutputSettings(
             format: output?["format"]?.string.flatMap(OutputSettings.Format.init(rawValue:)) ?? .png,
@@ -173,6 +174,12 @@ extension JobManifest {
             .init(
                 "tokens", .choice(CacheSettings.Tokens.allCases.map(\.rawValue)),
                 "All tokens of a reference, or those its alpha or mask shows."),
+        ])
+        let references = Schema.object([
+            .init(
+                "background", .choice(CacheSettings.Background.allCases.map(\.rawValue)),
+                "Whether the photos' backgrounds are removed: auto removes what is neither transparent, masked nor plain."
+            )
         ])
         let output = Schema.object([
             .init(
@@ -226,6 +233,7 @@ extension JobManifest {
             .init("height", .integer(8...4096, multipleOf: 8), "Height in pixels; the model's own when absent."),
             .init("model", name, "A configured model; the default one when absent."),
             .init("cache", cache, "How the subject's cache is made; as configured when absent."),
+            .init("references", references, "What is done to the subject's photos; as configured when absent."),
             .init("output", output, "What the files of the set are like."),
             .init("priority", .integer(-100...100), default: .integer(0), "Higher runs first."),
             .init(

@@ -35,6 +35,7 @@ public enum SpoolLayout {
     static func receipt(_ key: String) -> SpoolPath { receipts.appending(key + ".json") }
     static func referenceSet(_ digest: String) -> SpoolPath { references.appending(digest) }
     static func cache(_ key: String) -> SpoolPath { caches.appending(key + ".dcache") }
+    static func cutOuts(_ key: String) -> SpoolPath { caches.appending(key + ".cutouts") }
     static func subject(_ name: String) -> SpoolPath { subjects.appending(name + ".json") }
     static func cacheLink(_ subject: String) -> SpoolPath { cacheLinks.appending(subject + ".dcache") }
 }

@@ -1,0 +1,41 @@
+import Foundation
+import Raster
+import Spool
+
+/// Reads people's photos for a model, in the confined decoder.
+struct PhotoReader: Sendable {
+    /// What is refused without being decoded.
+    let limits: Raster.Limits
+
+    /// As large a square as any model takes; very large photos are read at a size that serves it.
+    private static let neededSide = 1024
+
+    /// A picture as it is.
+    func picture(_ path: String, shouldStop: () -> Bool) throws(RendererError) -> Raster {
+        try ConfinedDecoder.decode(path: path, limits: limits, neededSide: Self.neededSide, shouldStop: shouldStop)
+    }
+
+    /// A photo, with the mask beside it as alpha where there is one; `step` is reported as long as that takes.
+    func photo(
+        _ path: String, _ step: RenderProgress, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws(RendererError) -> Raster {
+        func decoded(_ path: String) throws(RendererError) -> Raster {
+            progress(step)
+            return try picture(path) {
+                progress(step)
+                return shouldStop()
+            }
+        }
+        let photo = try decoded(path)
+        let url = URL(fileURLWithPath: path)
+        let mask = url.deletingLastPathComponent().appendingPathComponent(
+            ReferenceNames.maskName(of: url.lastPathComponent)
+        ).path
+        do {
+            let hasMask = FileManager.default.fileExists(atPath: mask)
+            let cut = hasMask ? try photo.masked(by: try decoded(mask), path: mask) : photo
+            try cut.checkForeground(path: path)
+            return cut
+        } catch { throw RendererError(error) }
+    }
+}

@@ -1,0 +1,134 @@
+import Raster
+import TensorEngine
+import Vision
+
+/// Brings photos into the form the method wants: the subject alone, filling the square, to be composited onto white
+/// (DreamCache, section 4.1). Belongs to one thread.
+public final class CutOutMaker {
+    /// Version of all that a cut-out depends on besides the photo, for the identity of caches.
+    public static let version = "\(Segmenter.version) cut-out 1"
+    /// The longest side of the pictures that are worked on, in pixels; larger photos are made smaller first.
+    public static let workingSide = 1600
+    /// The square's side, as a multiple of the subject's longer side: a square subject then covers 86 per cent of it.
+    private static let margin = 1.08
+
+    private let path: ComputePath
+    private var segmenter: Segmenter?
+
+    /// - Parameter path: who computes; the segmenter is loaded when a photo first needs it.
+    public init(path: ComputePath = .best) { self.path = path }
+
+    /// What is used of a photo, and what is to be said of it.
+    ///
+    /// - Returns: the picture to encode, RGB or RGBA, and the report.
+    public func prepared(
+        _ photo: Raster, name: String, background: Background,
+        progress: (_ step: Int, _ steps: Int) -> Void = { _, _ in }, shouldStop: () -> Bool = { false }
+    ) throws(DreamCacheError) -> (picture: Raster, report: ReferenceReport) {
+        func whole(_ remarks: [String] = []) -> (Raster, ReferenceReport) {
+            (photo, ReferenceReport(name: name, cutOut: nil, remarks: remarks, share: nil, confidence: nil))
+        }
+        let isCutOut = photo.hasTransparency
+        if background == .keep || background == .auto && (isCutOut || photo.hasPlainBorder) { return whole() }
+        let working = photo.limited(toSide: Self.workingSide)
+        if isCutOut {
+            guard let square = working.croppedToSubject(margin: Self.margin) else {
+                return whole(["nothing is left of it by its alpha or mask"])
+            }
+            return (square, ReferenceReport(name: name, cutOut: square, remarks: [], share: nil, confidence: nil))
+        }
+        let opaque = working.opaque
+        let (mask, facts) = try mask(of: opaque, progress, shouldStop)
+        if facts.isEmpty { return whole(facts.doubts.map { "kept whole: \($0)" }) }
+        // Most of a photo that is soft at 320 pixels is neither: values between are pulled to one side before its edges are
+        // sought, or they would show as fog on white.
+        let alpha = opaque.alpha(refining: mask.mapped { Self.ramp($0, from: 0.2, to: 0.6) }.withoutSpecks)
+            .mapped { Self.ramp($0, from: 0.05, to: 0.95) }
+        guard let place = alpha.subjectSquare(margin: Self.margin) else {
+            return whole(["kept whole: no subject stands out"])
+        }
+        let square = opaque.part(columns: place.columns, rows: place.rows)
+            .cutOut(
+                by: alpha.part(columns: place.columns, rows: place.rows),
+                radius: max(4, place.columns.count / 40))
+        return (
+            square,
+            ReferenceReport(
+                name: name, cutOut: square, remarks: facts.doubts, share: facts.share, confidence: facts.confidence)
+        )
+    }
+
+    /// The mask of a photo: two looks, at the whole and then at what was found in it, which the second look sees larger.
+    private func mask(
+        of photo: Raster, _ progress: (_ step: Int, _ steps: Int) -> Void, _ shouldStop: () -> Bool
+    ) throws(DreamCacheError) -> (Plane, SubjectFacts) {
+        func look(_ picture: Raster, _ number: Int) throws(DreamCacheError) -> SaliencyMap {
+            let small = picture.resized(width: Segmenter.side, height: Segmenter.side, filter: .lanczos)
+            let segmenter = try loadedSegmenter()
+            return try onVision { () throws(VisionError) in
+                try segmenter.saliency(
+                    of: small.pixels, progress: { progress(number * $1 + $0, 2 * $1) }, shouldStop: shouldStop)
+            }
+        }
+        let first = try look(photo, 0)
+        var mask = Plane(width: first.width, height: first.height, values: first.mask)
+        let facts = SubjectFacts(mask: mask.values, width: mask.width, peak: first.peak)
+        let scale = (x: Double(photo.width) / Double(mask.width), y: Double(photo.height) / Double(mask.height))
+        guard !facts.isEmpty, let found = mask.bounds(above: 0.5) else { return (mask, facts) }
+        let around =
+            max(
+                Double(found.columns.count) * scale.x, Double(found.rows.count) * scale.y) * 0.15
+        func widened(_ range: Range<Int>, _ scale: Double, _ extent: Int) -> Range<Int> {
+            max(
+                0, Int(Double(range.lowerBound) * scale - around))..<min(
+                    extent, Int((Double(range.upperBound) * scale + around).rounded(.up)))
+        }
+        let columns = widened(found.columns, scale.x, photo.width)
+        let rows = widened(found.rows, scale.y, photo.height)
+        guard columns.count * rows.count < photo.width * photo.height * 9 / 10,
+            let part = photo.cropped(columns: columns, rows: rows)
+        else { return (mask, facts) }
+        let second = try look(part, 1)
+        // Both looks count alike where both have looked; around the second there is nothing of the subject.
+        let size = (width: min(photo.width, 640), height: min(photo.height, 640))
+        func placed(_ range: Range<Int>, _ from: Int, _ to: Int) -> Range<Int> {
+            let start = range.lowerBound * to / from
+            return start..<max(start + 1, range.upperBound * to / from)
+        }
+        let (x, y) = (placed(columns, photo.width, size.width), placed(rows, photo.height, size.height))
+        let closer = Plane(width: second.width, height: second.height, values: second.mask)
+            .resized(width: x.count, height: y.count)
+            .part(columns: -x.lowerBound..<size.width - x.lowerBound, rows: -y.lowerBound..<size.height - y.lowerBound)
+        let wider = mask.resized(width: size.width, height: size.height)
+        mask = Plane(
+            width: size.width, height: size.height, values: zip(wider.values, closer.values).map { ($0 + $1) / 2 })
+        return (mask, SubjectFacts(mask: mask.values, width: mask.width, peak: first.peak))
+    }
+
+    private func loadedSegmenter() throws(DreamCacheError) -> Segmenter {
+        if let segmenter { return segmenter }
+        let made = try onVision { () throws(VisionError) in try Segmenter(path: path) }
+        segmenter = made
+        return made
+    }
+
+    /// 0 up to `from`, 1 from `to` on, smooth between.
+    private static func ramp(_ x: Float, from: Float, to: Float) -> Float {
+        let t = min(max((x - from) / (to - from), 0), 1)
+        return t * t * (3 - 2 * t)
+    }
+}
+
+extension Plane {
+    /// Without the parts that are small beside the greatest, which are no object of their own.
+    fileprivate var withoutSpecks: Plane {
+        let parts = MaskParts(values, width: width, above: 0.05)
+        let greatest = Double(parts.sizes.max() ?? 0)
+        var clean = self
+        for (i, label) in parts.labels.enumerated()
+        where label >= 0 && Double(parts.sizes[label]) < SubjectFacts.smallPart / 2 * greatest {
+            clean.values[i] = 0
+        }
+        return clean
+    }
+}

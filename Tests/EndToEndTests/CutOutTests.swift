@@ -1,0 +1,87 @@
+import Foundation
+import Golden
+import Raster
+import Testing
+
+/// Photos with backgrounds, through the programs.
+@Suite(.serialized) struct CutOutTests {
+    private static let photo = Golden.fixtures.appendingPathComponent("u2netp/wide.png")
+
+    private func inspect(_ arguments: String...) throws -> Workplace.Result {
+        try Workplace.run(Workplace.programs.appendingPathComponent("dreamcache").path, ["inspect"] + arguments)
+    }
+
+    @Test func photosAreCutOut() throws {
+        let place = try Workplace()
+        let grey = place.path("grey.png")
+        try Data(try Raster(width: 60, height: 40, color: (90, 90, 90)).encodedPNG()).write(
+            to: URL(fileURLWithPath: grey))
+        let result = try place.dreamcache("cutout", Self.photo.path, grey, "--out", place.path("cut"), "--json")
+        #expect(result.status == 0, "\(result.errors)")
+        #expect(result.errors.contains("grey.png: kept whole: no subject stands out"))
+        #expect(result.output.contains(#""file": "wide.png""#))
+        let names = try FileManager.default.contentsOfDirectory(atPath: place.path("cut")).sorted()
+        #expect(names == ["grey_white.png", "wide.png", "wide_white.png"])
+        let (cut, white) = (
+            try Raster.decode(path: place.path("cut/wide.png")),
+            try Raster.decode(path: place.path("cut/wide_white.png"))
+        )
+        #expect(cut.channels == 4 && cut.width == cut.height && cut.compositedOnWhite() == white)
+        #expect(try place.dreamcache("cutout", place.path("none.png"), "--out", place.path("cut")).status != 0)
+        #expect(
+            try place.dreamcache("cutout", Self.photo.path, "--out", place.path("cut"), "--background", "keep").status
+                == 64)
+    }
+
+    @Test func aCacheKeepsItsCutOuts() throws {
+        let place = try Workplace()
+        let cache = place.path("wide.dcache")
+        let made = try place.dreamcache("cache", Self.photo.path, "--out", cache, "--background", "auto", "--json")
+        #expect(made.status == 0, "\(made.errors)")
+        #expect(made.output.contains(#""dreamcache.background": "auto, "#))
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: place.path("wide.cutouts")).sorted()
+                == ["0000.png", "cutouts.json"])
+        let inspected = try inspect(cache)
+        #expect(inspected.output.contains("wide.png: cut out as \(place.path("wide.cutouts"))/0000.png"))
+        // Kept, it is another cache, and has none.
+        let kept = place.path("kept.dcache")
+        #expect(try place.dreamcache("cache", Self.photo.path, "--out", kept, "--background", "keep").status == 0)
+        #expect(!FileManager.default.fileExists(atPath: place.path("kept.cutouts")))
+        #expect(FileManager.default.contents(atPath: kept) != FileManager.default.contents(atPath: cache))
+        // Dropped again, the cut-out gives the same features.
+        let again = place.path("again.dcache")
+        let cut = place.path("wide.cutouts/0000.png")
+        #expect(try place.dreamcache("cache", cut, "--out", again, "--background", "auto").status == 0)
+        func hash(_ path: String) throws -> String? {
+            try inspect(path).output.split(separator: "\n")
+                .first { $0.contains("dreamcache.reference_sha256s") }.map(String.init)
+        }
+        #expect(try hash(cache) != nil)
+        #expect(try hash(again) == hash(cache))
+    }
+
+    @Test func theDaemonTellsWhatIsDoubtful() throws {
+        let place = try Workplace()
+        let daemon = try place.startDaemon(environment: ["DREAMCACHE_CACHE_BACKGROUND": "auto"])
+        let folder = place.folder.appendingPathComponent("photos")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
+        try FileManager.default.copyItem(at: Self.photo, to: folder.appendingPathComponent("a.png"))
+        let grey = try Raster(width: 60, height: 40, color: (90, 90, 90)).encodedPNG()
+        try Data(grey).write(to: folder.appendingPathComponent("b.png"))
+        try FileManager.default.moveItem(
+            at: folder, to: place.folder.appendingPathComponent("spool/drop/references/toy"))
+        try place.eventually("a receipt of toy") { place.receipt("toy").contains("encoded as") }
+        #expect(place.receipt("toy").contains("b.png: kept whole: no subject stands out"))
+        let cache = place.path("spool/cache/toy.dcache")
+        let inspected = try inspect(cache, "--json")
+        #expect(inspected.output.contains(#""file": "0000.png""#))
+        let manifest =
+            #"{"subject": "toy", "prompt": "x", "seed": 1, "num_inference_steps": 1, "output": {"grid": true}}"#
+        try place.drop(Data(manifest.utf8), as: "jobs/sheet.json")
+        let done = try place.dreamcache("wait", "sheet", "--timeout", "60")
+        #expect(done.status == 0, "\(done.errors)")
+        #expect(daemon.stop() == 0)
+        #expect(try place.dreamcache("verify").status == 0)
+    }
+}
