@@ -98,7 +98,8 @@ let package = Package(
         .target(
             name: "Application",
             dependencies: [
-                "Bytes", "CConfinement", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool", "TensorEngine",
+                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool",
+                "TensorEngine",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "Logging", package: "swift-log"),
@@ -114,7 +115,8 @@ let package = Package(
         .executableTarget(
             name: "CommandLineTool",
             dependencies: [
-                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool", "TensorEngine",
+                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool",
+                "TensorEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],

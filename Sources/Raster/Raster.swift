@@ -30,6 +30,20 @@ public struct Raster: Sendable, Equatable {
         self.init(width: width, height: height, channels: 3, pixels: pixels)
     }
 
+    /// The part of the given columns and rows, or nil when it is empty or reaches beyond the image.
+    public func cropped(columns: Range<Int>, rows: Range<Int>) -> Raster? {
+        guard !columns.isEmpty, !rows.isEmpty, columns.lowerBound >= 0, rows.lowerBound >= 0,
+            columns.upperBound <= width, rows.upperBound <= height
+        else { return nil }
+        var part: [UInt8] = []
+        part.reserveCapacity(columns.count * rows.count * channels)
+        for y in rows {
+            let start = (y * width + columns.lowerBound) * channels
+            part += pixels[start..<start + columns.count * channels]
+        }
+        return Raster(width: columns.count, height: rows.count, channels: channels, pixels: part)
+    }
+
     /// This RGB image with `other`, RGB too, laid over it at a place where it fits.
     func overlaid(_ other: Raster, x: Int, y: Int) -> Raster {
         precondition(channels == 3 && other.channels == 3)

@@ -1,4 +1,5 @@
 import Diffusion
+import CLinux
 import DreamCache
 import Foundation
 import Glibc

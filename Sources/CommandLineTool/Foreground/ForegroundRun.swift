@@ -104,7 +104,9 @@ struct ForegroundRun {
                     "seconds": .object(report.seconds), "metadata": .object(report.metadata.mapValues(JSON.string)),
                 ]))
         }
-        let grid = manifest.output.grid ? try makeGrid(manifest, photos, subject: subject, in: folder, progress: progress) : nil
+        let grid =
+            manifest.output.grid
+            ? try makeGrid(manifest, photos, subject: subject, in: folder, progress: progress) : nil
         let result = JSON.object([
             "version": .integer(1), "seed": .integer(seed), "images": .array(images), "grid": grid,
         ])

@@ -2,6 +2,7 @@ import Bytes
 import Checkpoint
 import Crypto
 import Diffusion
+import Glibc
 
 /// The features of a subject's references: what a `.dcache` file holds.
 ///

@@ -1,5 +1,6 @@
 import Bytes
 import Checkpoint
+import Crypto
 import Diffusion
 import Foundation
 import Glibc

@@ -75,6 +75,7 @@ package struct ReferenceCollection {
         if let mask = stored.first(where: { file in file.maskOf.map { !pictures.contains($0) } ?? false }) {
             return ReferenceNames.refusalWithoutPicture(mask.original)
         }
-        return pictures.isEmpty ? "found no picture in '\(place)', expected at least one (\(ImageFormat.supported))" : nil
+        return pictures.isEmpty
+            ? "found no picture in '\(place)', expected at least one (\(ImageFormat.supported))" : nil
     }
 }
