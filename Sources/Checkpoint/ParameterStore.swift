@@ -229,9 +229,15 @@ public final class ParameterStore: Sendable {
     }
 
     /// Checks that the model asked for every tensor and found every tensor it asked for, each in its shape.
-    /// - Parameter ignored: keys that may be there unused, such as buffers of training.
+    /// - Parameters:
+    ///   - ignored: keys that may be there unused, such as buffers of training.
+    ///   - allowsUnused: whether other unused keys are no error.
+    /// - Returns: the keys that were not asked for and are not ignored.
     /// - Throws: one `CheckpointError` of cause `.keys` that lists all differences.
-    public func finish(ignoring ignored: [IgnoredKeys] = []) throws(CheckpointError) {
+    @discardableResult
+    public func finish(
+        ignoring ignored: [IgnoredKeys] = [], allowsUnused: Bool = false
+    ) throws(CheckpointError) -> [KeyMismatch.Entry] {
         try besides?.store.finish()
         let record = record.withLock { $0 }
         var path = "random parameters"
@@ -258,7 +264,9 @@ public final class ParameterStore: Sendable {
             missing: missing.sorted { $0.name < $1.name },
             misshapen: record.misshapen.values.sorted { $0.name < $1.name },
             unused: unused.sorted { $0.name < $1.name })
-        if mismatch.missing.isEmpty && mismatch.misshapen.isEmpty && mismatch.unused.isEmpty { return }
+        if mismatch.missing.isEmpty && mismatch.misshapen.isEmpty && (mismatch.unused.isEmpty || allowsUnused) {
+            return mismatch.unused
+        }
         throw CheckpointError(
             path: path, cause: .keys(mismatch), place: "tensors", found: "\(mismatch)", expected: "the model's")
     }

@@ -130,8 +130,8 @@ import Testing
         Fault(name: "an activation we lack", says: ["text_encoder/config.json: hidden_act: found 'relu'"]) {
             try $0.replace("folder/text_encoder/config.json", "\"gelu\"", "\"relu\"")
         },
-        Fault(name: "a sampler we lack", says: ["scheduler_config.json: _class_name", "IPNDMScheduler"]) {
-            try $0.replace("folder/scheduler/scheduler_config.json", "DDIMScheduler", "IPNDMScheduler")
+        Fault(name: "another kind of model", says: ["scheduler_config.json: _class_name", "flow matching"]) {
+            try $0.replace("folder/scheduler/scheduler_config.json", "DDIMScheduler", "FlowMatchEulerDiscreteScheduler")
         },
         Fault(name: "no vocabulary", says: ["tokenizer/vocab.json"]) { try $0.remove("folder/tokenizer/vocab.json") },
         Fault(name: "vocabulary without end token", says: ["tokenizer/vocab.json", "<|endoftext|>"]) {

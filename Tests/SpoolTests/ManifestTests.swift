@@ -77,7 +77,9 @@ import Testing
         #expect(plain.inferenceSteps == 50)
         #expect(plain.guidanceScale == 7.5)
         #expect(plain.imageScale == 0.4)
-        #expect(plain.scheduler == .ddim)
+        #expect(plain.scheduler == nil)
+        #expect(plain.promptMode == .chunks)
+        #expect(plain.promptSyntax == .plain)
         #expect(plain.output == OutputSettings())
         #expect(plain.seed == nil)
         let named = try parse(

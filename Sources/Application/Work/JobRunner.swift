@@ -20,6 +20,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     private var loaded: (name: String, files: ModelFiles, compute: ComputePath, pipeline: Pipeline)?
     private var keepsWeights = true
     private var hashes: (folder: String?, known: WeightHashes)?
+    private let promptNotes = PromptNotes()
 
     /// A runner for the models of a configuration.
     public init(_ settings: Settings, logger: Logger = Logger(label: "renderer")) {
@@ -35,6 +36,12 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     /// Refuses unknown models.
     public func check(_ manifest: JobManifest) throws(RendererError) {
         _ = try model(named: manifest.model)
+    }
+
+    /// Prompts that are cut or read in chunks.
+    public func notes(on manifest: JobManifest) -> [String] {
+        guard let files = try? model(named: manifest.model).files else { return [] }
+        return promptNotes.notes(on: manifest, of: files)
     }
 
     /// The cache's identity: model, preprocessing, timestep, prompt and seed.
@@ -97,6 +104,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 "model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue,
             ]
             facts["adapter_sha256"] = pipeline.adapterHash
+            facts.merge(pipeline.promptNotes(of: request), uniquingKeysWith: { first, _ in first })
             return RenderedImage(
                 seconds: [
                     "denoise": start.seconds(to: decoding), "decode": decoding.seconds(to: end),
@@ -202,11 +210,13 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         var image = ImageRequest(prompt: request.image.prompt, seed: UInt64(clamping: request.image.seed))
         image.negativePrompt = manifest.negativePrompt
         image.guidance = Guidance(
-            guidanceScale: manifest.guidanceScale, imageScale: request.caches.first?.imageScale ?? manifest.imageScale)
-        image.imageScales = request.caches.map(\.imageScale)
+            guidanceScale: manifest.guidanceScale, imageScale: ScaleSchedule(manifest.imageScale),
+            interval: manifest.guidanceInterval)
+        image.imageScales = request.caches.map { ScaleSchedule($0.imageScale) }
+        image.reading = PromptReading(manifest)
         image.steps = manifest.inferenceSteps
         image.eta = manifest.eta
-        image.scheduler = manifest.scheduler.rawValue
+        image.scheduler = manifest.scheduler?.rawValue
         image.random = Diffusion.RandomSource(rawValue: manifest.random.rawValue) ?? .torchCPU
         image.noiseSeed = manifest.noiseSeed.map { UInt64(clamping: $0) }
         image.width = manifest.width

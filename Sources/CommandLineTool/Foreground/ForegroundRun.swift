@@ -58,6 +58,7 @@ struct ForegroundRun {
     ) throws -> JSON {
         try refuseExisting(output)
         try translated { try runner.check(manifest) }
+        for note in runner.notes(on: manifest) { Terminal.note("dreamcache: note: \(note)") }
         let folder = URL(fileURLWithPath: output)
         let making = folder.deletingLastPathComponent().appendingPathComponent(
             ".\(folder.lastPathComponent).\(ProcessInfo.processInfo.processIdentifier)")

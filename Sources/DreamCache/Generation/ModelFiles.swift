@@ -19,6 +19,14 @@ public struct ModelFiles: Sendable, Hashable {
     public var predictionType: PredictionType?
     /// LoRA files, merged in this order.
     public var loras: [LowRankFile] = []
+    /// An autoencoder that takes the place of the model's own: a file, or a diffusers folder.
+    public var autoencoder: String?
+    /// Textual inversions: files, or folders of them.
+    public var embeddings: [EmbeddingFile] = []
+    /// What is said of the schedule over the files.
+    public var schedule = ScheduleOverrides()
+    /// Whether tensors that are no part of the model are an error.
+    public var isStrict = false
 
     /// Paths of the files; the other fields have the values that leave the model as its files have it.
     public init(checkpoint: String, yaml: String? = nil, adapter: String? = nil) {
@@ -35,13 +43,24 @@ public struct ModelFiles: Sendable, Hashable {
         options.clipSkip = clipSkip
         options.predictionType = predictionType
         options.loras = loras
+        options.autoencoder = autoencoder
+        options.embeddings = embeddings
+        options.schedule = schedule
+        options.isStrict = isStrict
         return options
+    }
+
+    /// The model's tokenizer, without loading anything else.
+    public func tokenizer() throws(DreamCacheError) -> Tokenizer {
+        try onModel { () throws(DiffusionError) in
+            try StableDiffusion.tokenizer(of: checkpoint, options: options)
+        }
     }
 
     /// The files that hold the base model's weights.
     public func weightFiles() throws(DreamCacheError) -> [String] {
         try onModel { () throws(DiffusionError) in
-            try StableDiffusion.weightFiles(of: checkpoint, variant: variant)
+            try StableDiffusion.weightFiles(of: checkpoint, variant: variant, hasAutoencoder: autoencoder == nil)
         }
     }
 
@@ -60,6 +79,17 @@ public struct ModelFiles: Sendable, Hashable {
         var lines = [weightsHash]
         if usesEMA { lines.append("ema") }
         if clipSkip > 0 { lines.append("clip_skip \(clipSkip)") }
+        if let autoencoder {
+            let files = try onModel { () throws(DiffusionError) in
+                try StableDiffusion.autoencoderFiles(of: autoencoder, variant: variant)
+            }
+            for file in files { lines.append("vae \(try sha256(ofFile: file))") }
+        }
+        let inversions = try onModel { () throws(DiffusionError) in
+            try StableDiffusion.embeddingFiles(of: embeddings)
+        }
+        for file in inversions { lines.append("embedding \(file.word ?? "") \(try sha256(ofFile: file.path))") }
+        if let training = schedule.training { lines.append("schedule \(training)") }
         for lora in loras { lines.append("lora \(try sha256(ofFile: lora.path)) \(lora.weight)") }
         return lines.count == 1 ? weightsHash : Self.hash(of: lines)
     }

@@ -223,7 +223,8 @@ final class SpoolLoop {
         do throws(SpoolError) {
             try intake.scan(
                 into: &result, waiting: { self.waiting(for: $0) },
-                check: { (manifest) throws(RendererError) in try self.renderer.check(manifest) })
+                check: { (manifest) throws(RendererError) in try self.renderer.check(manifest) },
+                notes: { self.renderer.notes(on: $0) })
             trouble = nil
         } catch {
             trouble = error

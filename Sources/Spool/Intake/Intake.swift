@@ -68,10 +68,11 @@ struct Intake {
     /// - Parameters:
     ///   - waiting: why a manifest's job will not run at once, or nil.
     ///   - check: the renderer's opinion of a manifest.
+    ///   - notes: what its author should know although it is accepted.
     ///   - result: what was taken, also when the scan ends in an error.
     mutating func scan(
         into result: inout IntakeResult, waiting: (JobManifest) -> String?,
-        check: (JobManifest) throws(RendererError) -> Void
+        check: (JobManifest) throws(RendererError) -> Void, notes: (JobManifest) -> [String] = { _ in [] }
     ) throws(SpoolError) {
         fresh = []
         // References first: a job dropped together with its subject then finds it.
@@ -88,7 +89,7 @@ struct Intake {
                 try receipts.reject(claim, kind: .job, message: message)
             }
         }
-        try accept(manifests, &result, waiting: waiting, check: check)
+        try accept(manifests, &result, waiting: waiting, check: check, notes: notes)
     }
 
     // MARK: - What is complete
@@ -276,7 +277,7 @@ struct Intake {
 
     private mutating func accept(
         _ claims: [Claim], _ result: inout IntakeResult, waiting: (JobManifest) -> String?,
-        check: (JobManifest) throws(RendererError) -> Void
+        check: (JobManifest) throws(RendererError) -> Void, notes: (JobManifest) -> [String]
     ) throws(SpoolError) {
         var answers: [(Claim, Receipt)] = []
         var drafts: [(draft: DurableStore.Draft, destination: SpoolPath)] = []
@@ -292,11 +293,10 @@ struct Intake {
                 try store.add(JobStore.recordFile, Array(job.record.json.text().utf8), to: &draft)
                 drafts.append((draft, SpoolLayout.job(job.id, .queued)))
                 accepted.append(job)
-                answers.append(
-                    (
-                        claim,
-                        receipts.make(claim, .job, reason == nil ? .accepted : .waiting, message: reason ?? "queued")
-                    ))
+                var receipt = receipts.make(
+                    claim, .job, reason == nil ? .accepted : .waiting, message: reason ?? "queued")
+                receipt.notes = notes(job.manifest)
+                answers.append((claim, receipt))
             case .known(let id, let message):
                 answers.append((claim, receipts.make(claim, .job, .accepted, id: id, message: message)))
             case .reject(let message, let faults):
