@@ -38,6 +38,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         _ = try model(named: manifest.model)
     }
 
+    /// What is odd about the model in memory.
+    public var modelWarnings: [String] { loaded?.pipeline.model.warnings ?? [] }
+
     /// Prompts that are cut or read in chunks.
     public func notes(on manifest: JobManifest) -> [String] {
         guard let files = try? model(named: manifest.model).files else { return [] }
@@ -70,6 +73,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     ) throws(RendererError) -> RenderedImage {
         progress(RenderProgress(phase: "loading", step: 0, steps: request.manifest.inferenceSteps))
         let pipeline = try pipeline(for: request.manifest.model)
+        let request = request.naming(try model(named: request.manifest.model).files.schedule.sampler)
         let clock = ContinuousClock()
         let start = clock.now
         var decodeStart: ContinuousClock.Instant?
@@ -182,6 +186,9 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             let pipeline = try Pipeline(
                 files: files, path: compute, modelHash: known[identity], weightsFolder: folder)
             known.remember(identity, pipeline.modelHash)
+            for warning in pipeline.model.warnings {
+                logger.warning("model loaded with a warning", metadata: ["model": "\(name)", "warning": "\(warning)"])
+            }
             hashes = (folder, known)
             loaded = (name, files, compute, pipeline)
             keepsWeights = true

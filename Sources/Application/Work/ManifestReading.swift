@@ -60,3 +60,14 @@ extension Pipeline {
         return notes
     }
 }
+
+extension RenderRequest {
+    /// The request with a sampler in its manifest: the model's configured one, or DDIM, where the manifest names none.
+    func naming(_ configured: String?) -> RenderRequest {
+        var manifest = manifest
+        manifest.scheduler = manifest.scheduler ?? configured.flatMap(Scheduler.init(rawValue:)) ?? .ddim
+        return RenderRequest(
+            job: job, manifest: manifest, image: image, caches: caches, initialImage: initialImage, output: output,
+            checkpoint: checkpoint)
+    }
+}

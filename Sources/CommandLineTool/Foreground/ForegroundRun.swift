@@ -82,6 +82,9 @@ struct ForegroundRun {
                     request, progress: { progress(plan.index, plans.count, $0) },
                     shouldStop: { Interruption.isRequested })
             }
+            if images.isEmpty {
+                for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
+            }
             images.append(
                 .object([
                     "file": .string(name), "sha256": .string(try Self.digest(path)), "seed": .integer(plan.seed),

@@ -193,6 +193,10 @@ struct DiffusersFolder {
             configuration.schedule = try ScheduleConfiguration.read(
                 json: try JSONDocument.data(ofFile: schedule), path: schedule
             ).configuration
+            // As StableDiffusionPipeline has it, whatever the file says: clipping is meant for pixels, and training's first
+            // timestep is 1.
+            configuration.schedule.clipSample = false
+            configuration.schedule.stepsOffset = 1
         } catch let error as ScheduleError {
             throw .configuration(path: schedule, field: error.field, found: error.problem, expected: "a schedule")
         } catch let error as DiffusionError {

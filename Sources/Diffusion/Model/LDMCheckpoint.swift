@@ -56,7 +56,9 @@ struct LDMCheckpoint {
     static let predictsVMarker = "v_pred"
     static let zeroSNRMarker = "ztsnr"
 
-    /// All weights under the names the networks ask for.
+    /// All weights under the names the networks ask for, as a whole model and as a part of one.
+    var store: ParameterStore { ParameterStore(file, renaming: renaming) }
+
     var part: ParameterStore.Part {
         get throws(DiffusionError) {
             do { return try ParameterStore.Part([file], renaming: renaming) } catch { throw .checkpoint(error) }

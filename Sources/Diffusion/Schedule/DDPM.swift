@@ -5,12 +5,11 @@
 extension SamplingPlan {
     static func ddpm(_ table: Timetable, skipping skipped: Int) throws(ScheduleError) -> SamplingPlan {
         let configuration = table.configuration
-        let stride = configuration.numTrainTimesteps / table.steps
         var evaluations: [Evaluation] = []
-        for timestep in table.timesteps[skipped...] {
+        for place in skipped..<table.steps {
+            let timestep = table.timesteps[place]
             let alpha = try table.alphaCumprod(Int(timestep))
-            let earlier = Int(timestep) - stride
-            let previous = earlier < 0 ? 1 : try table.alphaCumprod(earlier)
+            let previous = place + 1 == table.steps ? 1 : try table.alphaCumprod(Int(table.timesteps[place + 1]))
             let step = alpha / previous
             var evaluation = Evaluation(timestep: timestep)
             evaluation.memory = configuration.predictionType

@@ -90,7 +90,11 @@ public struct ModelFiles: Sendable, Hashable {
         }
         for file in inversions { lines.append("embedding \(file.word ?? "") \(try sha256(ofFile: file.path))") }
         if let training = schedule.training { lines.append("schedule \(training)") }
-        for lora in loras { lines.append("lora \(try sha256(ofFile: lora.path)) \(lora.weight)") }
+        for lora in loras {
+            let parts = [lora.unetWeight.map { " unet \($0)" }, lora.textEncoderWeight.map { " text \($0)" }]
+            let weights = "\(lora.weight)" + parts.compactMap { $0 }.joined()
+            lines.append("lora \(try sha256(ofFile: lora.file)) \(weights)")
+        }
         return lines.count == 1 ? weightsHash : Self.hash(of: lines)
     }
 

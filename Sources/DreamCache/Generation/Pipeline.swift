@@ -110,6 +110,9 @@ public final class Pipeline {
         do { trainingSchedule = try TrainingSchedule(model.configuration.schedule) } catch { throw .schedule(error) }
     }
 
+    /// How often the decoder half of the U-Net was evaluated while denoising, so far.
+    private(set) var evaluations = 0
+
     /// Side of the pictures the model was trained on, in pixels.
     public var imageSize: Int { model.configuration.imageSize }
 
@@ -242,6 +245,8 @@ public final class Pipeline {
         }
 
         let steps = sampler.timesteps.count
+        let before = denoiser.evaluations
+        defer { evaluations += denoiser.evaluations - before }
         for step in sampler.state.position..<steps {
             if shouldStop() { throw .stopped }
             progress("denoising", step, steps)
