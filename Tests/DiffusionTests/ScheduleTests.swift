@@ -144,7 +144,9 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
                 #expect(error < 1e-4, "\(run.predictionType) after evaluation \(place)")
             }
             let error = relativeError(sample, run.final)
-            #expect(error < 1e-5, "\(run.predictionType), skipped \(run.skipped ?? 0)")
+            // diffusers has DEIS' differences of logarithms in single precision.
+            let bound = configuration.sampler == .deis ? 5e-5 : 1e-5
+            #expect(error < bound, "\(run.predictionType), skipped \(run.skipped ?? 0)")
             #expect(toy.draws == run.draws)
         }
     }
