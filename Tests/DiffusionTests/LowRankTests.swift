@@ -31,7 +31,8 @@ import Testing
         let time = try #require(try unet.timeEmbeddings([481]).first)
         let x = try model.latentTensor(wave(4 * 16 * 16), height: 16, width: 16)
         return try #require(
-            model.predictions(try unet.decode(try unet.encode(x, time: time, text: text), time: time, text: text)).first)
+            model.predictions(try unet.decode(try unet.encode(x, time: time, text: text), time: time, text: text)).first
+        )
     }
 
     private func file(_ name: String, weight: Double) -> LowRankFile {
@@ -76,7 +77,8 @@ import Testing
         update.textEncoderWeight = 0.8
         let text = try load([update])
         #expect(
-            relativeError(text.engine.floats(try text.encode(prompt: Family.prompts[0])), try Self.expected("old-text.text"))
+            relativeError(
+                text.engine.floats(try text.encode(prompt: Family.prompts[0])), try Self.expected("old-text.text"))
                 < 1e-4)
         #expect(relativeError(try unet(text), try Self.expected("plain.unet")) < 1e-4)
         update.unetWeight = 0.8
@@ -91,10 +93,12 @@ import Testing
         let cases: [[(String, [Int])]] = [
             [("lora_down.weight", [2, 8])], [("lora_down.weight", [2, 8]), ("lora_up.weight", [8, 3])],
             [("lora_down.weight", [2, 8]), ("lora_up.weight", [8, 2]), ("lora_mid.weight", [3, 3])],
-            [("lora_down.weight", [0, 8]), ("lora_up.weight", [8, 0])], [("lora_down.weight", []), ("lora_up.weight", [])],
+            [("lora_down.weight", [0, 8]), ("lora_up.weight", [8, 0])],
+            [("lora_down.weight", []), ("lora_up.weight", [])],
             [("hada_w1_a", [8, 2]), ("hada_w1_b", [2, 8]), ("hada_w2_a", [8, 2])],
             [("hada_w1_a", [8, 2]), ("hada_w1_b", [2, 8]), ("hada_w2_a", [8, 2]), ("hada_w2_b", [2, 9])],
-            [("lokr_w1", [2, 2])], [("lokr_w1", [2, 2]), ("lokr_w2", [4, 5])], [("lokr_w1", [2]), ("lokr_w2", [4, 4])],
+            [("lokr_w1", [2, 2])], [("lokr_w1", [2, 2]), ("lokr_w2", [4, 5])],
+            [("lokr_w1", [2]), ("lokr_w2", [4, 4])],
             [("lokr_w1", [2, 2]), ("lokr_w2_a", [4, 1]), ("lokr_w2_b", [2, 4])], [("diff", [8, 9])],
             [("lora_down.weight", [2, 8]), ("lora_up.weight", [8, 2]), ("dora_scale", [3, 1])],
             [("oft_blocks", [2, 2])], [("alpha", [])],
@@ -103,7 +107,8 @@ import Testing
             var writer = SafetensorsWriter()
             for (name, shape) in parts {
                 writer.add(
-                    "\(stem).\(name)", type: .f32, shape: shape, floats: Array(repeating: 0.5, count: shape.reduce(1, *)))
+                    "\(stem).\(name)", type: .f32, shape: shape,
+                    floats: Array(repeating: 0.5, count: shape.reduce(1, *)))
             }
             let path = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).safetensors").path
             try writer.write(toPath: path)

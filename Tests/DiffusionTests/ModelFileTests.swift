@@ -195,7 +195,8 @@ import Testing
 
     @Test(arguments: [
         ("StableDiffusionXLPipeline", "Stable Diffusion XL"), ("StableDiffusion3Pipeline", "Stable Diffusion 3"),
-        ("FluxPipeline", "Flux"), ("StableDiffusionInpaintPipeline", "an inpainting model"), ("PixArtSigmaPipeline", "PixArt"),
+        ("FluxPipeline", "Flux"), ("StableDiffusionInpaintPipeline", "an inpainting model"),
+        ("PixArtSigmaPipeline", "PixArt"),
     ])
     func otherPipelinesAreNamed(_ pipeline: String, _ name: String) throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID())")

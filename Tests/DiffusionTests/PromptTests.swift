@@ -9,7 +9,8 @@ import Testing
 /// Long and weighted prompts against compel; `Tests/Fixtures/prompts/generate.py` makes what it computes.
 @Suite struct PromptTests {
     private static let long =
-        "a photo of a dog, " + (0..<30).map { "detail\($0)" }.joined(separator: ", ") + ", wearing a red hat on the moon"
+        "a photo of a dog, " + (0..<30).map { "detail\($0)" }.joined(separator: ", ")
+        + ", wearing a red hat on the moon"
 
     private static func expected(_ name: String) throws -> [Float] {
         let path = Golden.fixtures.appendingPathComponent("prompts/expected.safetensors").path

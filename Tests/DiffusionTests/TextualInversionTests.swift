@@ -84,7 +84,8 @@ import Testing
         try FileManager.default.moveItem(atPath: weights + ".new", toPath: weights)
         let config = copy.appendingPathComponent("text_encoder/config.json")
         let json = try String(contentsOf: config, encoding: .utf8)
-        try Data(json.replacingOccurrences(of: "\"vocab_size\": 1000", with: "\"vocab_size\": 1006").utf8).write(to: config)
+        try Data(json.replacingOccurrences(of: "\"vocab_size\": 1000", with: "\"vocab_size\": 1006").utf8).write(
+            to: config)
         let added = copy.appendingPathComponent("tokenizer/added_tokens.json")
         try Data(
             #"{"<cat-toy>": 1000, "my-style": 1001, "my-style_1": 1002, "webui": 1003, "webui_1": 1004, "webui_2": 1005}"#

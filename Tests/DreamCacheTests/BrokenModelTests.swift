@@ -291,7 +291,8 @@ import Testing
         ) {
             try $0.tensors("other.safetensors", ["lora_unet_a.lora_down.weight": [2, 4]])
         },
-        Fault(name: "a quarter of a LoHa", says: ["lora_unet_a", "hada_w1_a [2, 4]"], files: lora("other.safetensors")) {
+        Fault(name: "a quarter of a LoHa", says: ["lora_unet_a", "hada_w1_a [2, 4]"], files: lora("other.safetensors"))
+        {
             try $0.tensors("other.safetensors", ["lora_unet_a.hada_w1_a": [2, 4]])
         },
         Fault(

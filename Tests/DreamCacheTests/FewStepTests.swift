@@ -23,15 +23,30 @@ import Testing
     }
 
     static let cases = [
-        Case(name: "sd-turbo-1", family: "sd2", lora: false, scheduler: "euler", trailing: true, steps: 1, guidance: 0, eta: 0),
-        Case(name: "sd-turbo-4", family: "sd2", lora: false, scheduler: "euler", trailing: true, steps: 4, guidance: 0, eta: 0),
-        Case(name: "lcm-lora-4", family: "sd1", lora: true, scheduler: "lcm", trailing: false, steps: 4, guidance: 1, eta: 0),
-        Case(name: "lcm-lora-8", family: "sd1", lora: true, scheduler: "lcm", trailing: false, steps: 8, guidance: 1, eta: 0),
-        Case(name: "tcd-lora-4", family: "sd1", lora: true, scheduler: "tcd", trailing: false, steps: 4, guidance: 0, eta: 0.3),
-        Case(name: "hyper-sd-2", family: "sd1", lora: true, scheduler: "ddim", trailing: true, steps: 2, guidance: 0, eta: 0),
-        Case(name: "hyper-sd-1", family: "sd1", lora: true, scheduler: "tcd", trailing: false, steps: 1, guidance: 0, eta: 1),
         Case(
-            name: "lightning-4", family: "sd1", lora: true, scheduler: "euler", trailing: true, steps: 4, guidance: 1, eta: 0),
+            name: "sd-turbo-1", family: "sd2", lora: false, scheduler: "euler", trailing: true, steps: 1, guidance: 0,
+            eta: 0),
+        Case(
+            name: "sd-turbo-4", family: "sd2", lora: false, scheduler: "euler", trailing: true, steps: 4, guidance: 0,
+            eta: 0),
+        Case(
+            name: "lcm-lora-4", family: "sd1", lora: true, scheduler: "lcm", trailing: false, steps: 4, guidance: 1,
+            eta: 0),
+        Case(
+            name: "lcm-lora-8", family: "sd1", lora: true, scheduler: "lcm", trailing: false, steps: 8, guidance: 1,
+            eta: 0),
+        Case(
+            name: "tcd-lora-4", family: "sd1", lora: true, scheduler: "tcd", trailing: false, steps: 4, guidance: 0,
+            eta: 0.3),
+        Case(
+            name: "hyper-sd-2", family: "sd1", lora: true, scheduler: "ddim", trailing: true, steps: 2, guidance: 0,
+            eta: 0),
+        Case(
+            name: "hyper-sd-1", family: "sd1", lora: true, scheduler: "tcd", trailing: false, steps: 1, guidance: 0,
+            eta: 1),
+        Case(
+            name: "lightning-4", family: "sd1", lora: true, scheduler: "euler", trailing: true, steps: 4, guidance: 1,
+            eta: 0),
     ]
 
     private static func files(_ example: Case) -> ModelFiles {

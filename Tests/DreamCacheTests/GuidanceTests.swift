@@ -32,9 +32,11 @@ import Testing
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).dcache").path
         defer { try? FileManager.default.removeItem(atPath: file) }
         var picture = try Raster.decode(path: Golden.path("reference.png"))
-        if mirrored { picture = Raster(
-            width: picture.width, height: picture.height, channels: picture.channels,
-            pixels: Array(picture.pixels.reversed())) }
+        if mirrored {
+            picture = Raster(
+                width: picture.width, height: picture.height, channels: picture.channels,
+                pixels: Array(picture.pixels.reversed()))
+        }
         try pipeline.makeCache(of: [picture], subject: "s", options: CacheOptions()).write(toPath: file)
         return try FeatureCache.open(file)
     }
@@ -134,7 +136,8 @@ import Testing
             var part = try request(Guidance(imageScale: ScaleSchedule(schedule.value(at: step, of: 4))), subject: true)
             part.seed = 3
             var next: [UInt8] = []
-            _ = try pipeline.denoised(part, resume: states.last, checkpoint: { done, state in if done == step + 1 { next = state() } })
+            _ = try pipeline.denoised(
+                part, resume: states.last, checkpoint: { done, state in if done == step + 1 { next = state() } })
             states.append(next)
         }
         let count = whole.latent.count
@@ -154,7 +157,8 @@ import Testing
             var part = crossing
             part.imageScales = crossing.imageScales?.map { ScaleSchedule($0.value(at: step, of: 4)) }
             var next: [UInt8] = []
-            _ = try pipeline.denoised(part, resume: state, checkpoint: { done, make in if done == step + 1 { next = make() } })
+            _ = try pipeline.denoised(
+                part, resume: state, checkpoint: { done, make in if done == step + 1 { next = make() } })
             state = next
         }
         let last = try #require(state.flatMap { DenoisingState(decoding: $0, latentCount: found.latent.count) })
@@ -174,8 +178,9 @@ import Testing
             try run(try request(guidance, subject: false)).latent
                 == run(try request(Guidance(guidanceScale: 1), subject: false)).latent)
         // diffusers' guiders: from Int(start n) up to, and without, Int(stop n).
-        #expect((0..<10).map { Guidance(guidanceScale: 3, interval: 0.29...0.58).textScale(at: $0, of: 10) }
-            == [1, 1, 3, 3, 3, 1, 1, 1, 1, 1])
+        #expect(
+            (0..<10).map { Guidance(guidanceScale: 3, interval: 0.29...0.58).textScale(at: $0, of: 10) }
+                == [1, 1, 3, 3, 3, 1, 1, 1, 1, 1])
         for interval in [-0.1...0.5, 0.5...1.1] {
             let request = try request(Guidance(interval: interval), subject: false)
             #expect(throws: DreamCacheError.self) { try pipeline.check(request) }

@@ -65,7 +65,8 @@ import Testing
         let program = Workplace.programs.appendingPathComponent("dreamcache").path
         let replayed = try Workplace.run(program, ["replay", place.path("set/0000.png")])
         for part in [
-            #""scheduler": "DPM++ 2M SDE Karras""#, #""prompt_syntax": "weighted""#, #""prompt_mode": "chunks""#, "guidance_interval",
+            #""scheduler": "DPM++ 2M SDE Karras""#, #""prompt_syntax": "weighted""#, #""prompt_mode": "chunks""#,
+            "guidance_interval",
         ] {
             #expect(replayed.output.contains(part), "\(part)")
         }

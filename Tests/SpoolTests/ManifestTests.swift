@@ -223,7 +223,8 @@ import Testing
             try parse(#"{"subject": "dog", "prompt": "x", "guidance_interval": [0.6, 0.5]}"#)
         }
         #expect(throws: ManifestError.self) {
-            try parse(#"{"subject": "dog", "prompt": "x", "image_scale": {"start": 1, "end": 0, "from": 0.6, "to": 0.5}}"#)
+            try parse(
+                #"{"subject": "dog", "prompt": "x", "image_scale": {"start": 1, "end": 0, "from": 0.6, "to": 0.5}}"#)
         }
     }
 

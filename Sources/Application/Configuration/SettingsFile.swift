@@ -53,7 +53,8 @@ struct SettingsFile {
             // A list is a section whose names are numbers, in their order.
             for (index, value) in sequence.enumerated() {
                 let number = String(index)
-                try flatten(value, prefix: "\(prefix).\(String(repeating: "0", count: max(0, 4 - number.count)))\(number)")
+                try flatten(
+                    value, prefix: "\(prefix).\(String(repeating: "0", count: max(0, 4 - number.count)))\(number)")
             }
         case .alias:
             throw SettingsError(

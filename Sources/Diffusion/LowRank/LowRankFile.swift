@@ -111,13 +111,14 @@ final class LowRankUpdates: Sendable {
     /// Prefixes that say nothing, or which network a map belongs to.
     private static let wrappings = ["base_model.model.", "lora_", "lycoris_"]
     private static let networks = [
-        ("text_encoder.", "te_"), ("text_encoders.clip_l.transformer.", "te_"), ("cond_stage_model.transformer.", "te_"),
+        ("text_encoder.", "te_"), ("text_encoders.clip_l.transformer.", "te_"),
+        ("cond_stage_model.transformer.", "te_"),
         ("cond_stage_model.", "te_"), ("model.diffusion_model.", "unet_"), ("diffusion_model.", "unet_"),
     ]
     /// What maps are called that name no network.
-    private static let ownBeginnings = [
-        (["down_blocks", "mid_block", "up_blocks", "input_blocks", "middle_block", "output_blocks", "conv_in", "conv_out",
-          "time_emb"], "unet_"),
+    private static let ownBeginnings: [(beginnings: [String], network: String)] = [
+        (["down_blocks", "mid_block", "up_blocks", "conv_in", "conv_out", "time_emb"], "unet_"),
+        (["input_blocks", "middle_block", "output_blocks"], "unet_"),
         (["text_model", "encoder_layers", "encoder.layers", "embeddings."], "te_"),
     ]
     /// The text encoder's maps in diffusers 0.15 to 0.18.
@@ -151,9 +152,11 @@ final class LowRankUpdates: Sendable {
             }
             record.withLock { _ = $0.used.insert(found) }
             let (rows, inputs) = (target.rows.count, shape.dropFirst().reduce(1, *))
-            guard let size = module.size, size == (rows, inputs), module.magnitudeFits(rows: rows, inputs: inputs) else {
+            guard let size = module.size, size == (rows, inputs), module.magnitudeFits(rows: rows, inputs: inputs)
+            else {
                 record.withLock {
-                    $0.wrong.append("\(module.spelling): \(module.shapes) for a weight of \([rows] + shape.dropFirst())")
+                    $0.wrong.append(
+                        "\(module.spelling): \(module.shapes) for a weight of \([rows] + shape.dropFirst())")
                 }
                 return nil
             }

@@ -42,7 +42,8 @@ struct LowRankModule {
         (".hada_w2_b", .hadamard2b), (".hada_t1", .t1), (".hada_t2", .t2), (".lokr_w1", .w1), (".lokr_w1_a", .w1a),
         (".lokr_w1_b", .w1b), (".lokr_w2", .w2), (".lokr_w2_a", .w2a), (".lokr_w2_b", .w2b), (".lokr_t2", .t2),
         (".diff", .diff), (".dora_scale", .magnitude), (".lora_magnitude_vector.default.weight", .peftMagnitude),
-        (".lora_magnitude_vector.weight", .peftMagnitude), (".lora_magnitude_vector", .peftMagnitude), (".alpha", .alpha),
+        (".lora_magnitude_vector.weight", .peftMagnitude), (".lora_magnitude_vector", .peftMagnitude),
+        (".alpha", .alpha),
     ]
 
     var tensors: [Role: StoredTensor] = [:]
@@ -245,7 +246,8 @@ struct LowRankModule {
     /// Each row, or each input over all rows and places of a convolution, by what the magnitude's shape says:
     /// W (weight (magnitude / |W| - 1) + 1).
     private static func setNorms(
-        of values: UnsafeMutableBufferPointer<Float>, rows: Int, inputs: Int, to magnitude: StoredTensor, weight: Double,
+        of values: UnsafeMutableBufferPointer<Float>, rows: Int, inputs: Int, to magnitude: StoredTensor,
+        weight: Double,
         isOfRowsAlone: Bool = false
     ) {
         let norms = magnitude.floats()

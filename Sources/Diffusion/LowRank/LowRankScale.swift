@@ -13,7 +13,8 @@ struct LowRankScale {
 
     /// The configuration beside a file of PEFT's, if there is one.
     static func beside(_ path: String) throws(DiffusionError) -> LowRankScale? {
-        let file = URL(fileURLWithPath: path).deletingLastPathComponent().appendingPathComponent("adapter_config.json").path
+        let file = URL(fileURLWithPath: path).deletingLastPathComponent().appendingPathComponent("adapter_config.json")
+            .path
         guard FileManager.default.fileExists(atPath: file) else { return nil }
         return try LowRankScale(try JSONDocument(path: file).values, path: file, prefix: "")
     }
@@ -56,7 +57,8 @@ struct LowRankScale {
         alphaPattern = try pattern("alpha_pattern")
         rankPattern = try pattern("rank_pattern")
         guard alpha?.isFinite ?? true else {
-            throw .configuration(path: path, field: prefix + "lora_alpha", found: "\(alpha ?? 0)", expected: "a finite number")
+            throw .configuration(
+                path: path, field: prefix + "lora_alpha", found: "\(alpha ?? 0)", expected: "a finite number")
         }
     }
 

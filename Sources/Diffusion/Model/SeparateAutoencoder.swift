@@ -52,10 +52,12 @@ struct SeparateAutoencoder {
                 part = try Self.part([file], [path], configuration)
                 return
             }
-            let prefix = file.tensors[LDMNames.autoencoder + "encoder.conv_in.weight"] == nil ? "" : LDMNames.autoencoder
+            let prefix =
+                file.tensors[LDMNames.autoencoder + "encoder.conv_in.weight"] == nil ? "" : LDMNames.autoencoder
             guard file.tensors[prefix + "encoder.conv_in.weight"] != nil else {
                 throw DiffusionError.configuration(
-                    path: path, field: "vae", found: FileKind.of(Array(file.tensors.keys)) ?? "no encoder.conv_in.weight",
+                    path: path, field: "vae",
+                    found: FileKind.of(Array(file.tensors.keys)) ?? "no encoder.conv_in.weight",
                     expected: "an autoencoder in LDM's or diffusers' names")
             }
             configuration = Self.recognised(file, prefix: prefix, down: { "down.\($0).block.\($1)" })

@@ -22,7 +22,8 @@ extension SamplingPlan {
             return evaluation
         }
         return SamplingPlan(
-            evaluations: evaluations, historyLength: configuration.solverOrder - 1, beginning: .solver(table, at: skipped))
+            evaluations: evaluations, historyLength: configuration.solverOrder - 1,
+            beginning: .solver(table, at: skipped))
     }
 
     /// The integral over rho, from the first node to `end`, of Lagrange's polynomial in ln rho that is 1 at node `index` and

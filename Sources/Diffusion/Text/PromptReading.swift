@@ -60,7 +60,9 @@ struct TokenizedPrompt {
         if reading.mode == .truncate || tokens.count <= size {
             chunks = [Array(tokens.prefix(size))]
         } else {
-            chunks = stride(from: 0, to: tokens.count, by: size).map { Array(tokens[$0..<min($0 + size, tokens.count)]) }
+            chunks = stride(from: 0, to: tokens.count, by: size).map {
+                Array(tokens[$0..<min($0 + size, tokens.count)])
+            }
         }
     }
 }

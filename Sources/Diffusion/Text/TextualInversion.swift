@@ -43,7 +43,8 @@ struct TextualInversion {
                 continue
             }
             let names = (try? FileManager.default.contentsOfDirectory(atPath: file.path)) ?? []
-            let known = names.filter { extensions.contains(URL(fileURLWithPath: $0).pathExtension.lowercased()) }.sorted()
+            let known = names.filter { extensions.contains(URL(fileURLWithPath: $0).pathExtension.lowercased()) }
+                .sorted()
             guard !known.isEmpty else {
                 throw .configuration(
                     path: file.path, field: "embeddings", found: "no .safetensors, .pt, .bin or .ckpt in it",
@@ -107,7 +108,8 @@ struct TextualInversion {
         let values = tensor.floats()
         guard values.allSatisfy(\.isFinite) else {
             throw .configuration(
-                path: path, field: "embeddings: tensor \(name)", found: "a number that is not finite", expected: "finite ones")
+                path: path, field: "embeddings: tensor \(name)", found: "a number that is not finite",
+                expected: "finite ones")
         }
         return (0..<tensor.count / size).map { Array(values[$0 * size..<($0 + 1) * size]) }
     }

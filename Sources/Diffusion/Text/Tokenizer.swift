@@ -236,7 +236,8 @@ public struct Tokenizer: Sendable {
                 end += 1
             } while end < scalars.count && Kind(scalars[end]) == .other
                 // transformers takes special tokens out of the text before it splits the rest.
-                && (cleaning == .openCLIP ? addedToken(in: scalars, at: end) : specialToken(in: scalars, at: end)) == nil
+                && (cleaning == .openCLIP ? addedToken(in: scalars, at: end) : specialToken(in: scalars, at: end))
+                    == nil
         }
         return (start..<end, nil)
     }
@@ -253,8 +254,12 @@ public struct Tokenizer: Sendable {
         for token in addedTokens where matches(token.spelling, in: scalars, at: start) {
             // A name such as "style" is none of the letters of "lifestyle" or "styles".
             let end = start + token.spelling.count
-            if let first = token.spelling.first, start > 0, Kind(first).isWord, Kind(scalars[start - 1]).isWord { continue }
-            if let last = token.spelling.last, end < scalars.count, Kind(last).isWord, Kind(scalars[end]).isWord { continue }
+            if let first = token.spelling.first, start > 0, Kind(first).isWord, Kind(scalars[start - 1]).isWord {
+                continue
+            }
+            if let last = token.spelling.last, end < scalars.count, Kind(last).isWord, Kind(scalars[end]).isWord {
+                continue
+            }
             return (token.spelling.count, token.identifiers)
         }
         return nil

@@ -211,8 +211,8 @@ extension Schema {
             if length.upperBound == Int.max { return length.lowerBound > 0 ? "a string that is not empty" : "a string" }
             return "a string of \(length.lowerBound) to \(length.upperBound) characters"
         case .choice(let choices, let aliases):
-            // Short names first: they are what people write.
-            return "one of " + (choices + aliases.keys.sorted { ($0.count, $0) < ($1.count, $1) }).joined(separator: ", ")
+            let short = aliases.keys.sorted { ($0.count, $0) < ($1.count, $1) }
+            return "one of " + (choices + short).joined(separator: ", ")
         case .integer(let range, let factor):
             let kind = factor == 1 ? "an integer" : "a multiple of \(factor)"
             return "\(kind) from \(range.lowerBound) to \(range.upperBound)"

@@ -102,7 +102,8 @@ extension JobManifest {
             if scale.from > scale.to {
                 faults.append(
                     SchemaFault(
-                        path: path, byte: value.offset, found: "an end before its beginning", expected: "from at most to"))
+                        path: path, byte: value.offset, found: "an end before its beginning",
+                        expected: "from at most to"))
             }
         }
         for (index, subject) in subjects.enumerated()
@@ -217,16 +218,18 @@ extension JobManifest {
             .init("prompt", prompt, "The scene."),
             .init("prompts", .array(of: prompt, count: 1...10_000), "Several scenes, each with its own images."),
             .init("negative_prompt", .string(length: 0...16_384), default: .string(""), "What to steer away from."),
-            .init("guidance_scale", aliases: ["cfg_scale"], scale, default: .number(7.5),
+            .init(
+                "guidance_scale", aliases: ["cfg_scale"], scale, default: .number(7.5),
                 "Weight of the text; 1 and less is none, at one evaluation a step."),
             .init(
                 "guidance_interval", .array(of: .number(0...1), count: 2...2),
-                "The part of the run in which guidance_scale holds, from and to as fractions of the steps; 1 outside."),
+                "Where guidance_scale holds, from and to as fractions of the run; it is 1 outside."),
             .init(
                 "image_scale", ImageScale.schema, default: .number(0.4),
                 "Weight of the subject's references: a number, or a start and an end over the steps."),
             .init(
-                "prompt_mode", .choice(PromptMode.allCases.map(\.rawValue)), default: .string(PromptMode.chunks.rawValue),
+                "prompt_mode", .choice(PromptMode.allCases.map(\.rawValue)),
+                default: .string(PromptMode.chunks.rawValue),
                 "Whether what is longer than 75 tokens is cut, or read in chunks."),
             .init(
                 "prompt_syntax", .choice(PromptSyntax.allCases.map(\.rawValue)),

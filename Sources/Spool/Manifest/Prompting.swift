@@ -64,8 +64,8 @@ public struct ImageScale: Sendable, Hashable, Codable {
             .object([
                 .init("start", scale, required: true, "The weight up to 'from'."),
                 .init("end", scale, required: true, "The weight after 'to'."),
-                .init("from", .number(0...1), default: .number(0), "Where it begins to change, as a fraction of the steps."),
-                .init("to", .number(0...1), default: .number(1), "Where it has become 'end', as a fraction of the steps."),
+                .init("from", .number(0...1), default: .number(0), "Where it begins to change, a fraction of the run."),
+                .init("to", .number(0...1), default: .number(1), "Where it is 'end', a fraction of the run."),
             ]))
     }()
 }

@@ -92,10 +92,12 @@ public struct Scheduler: Sendable, Hashable, Codable, RawRepresentable {
         + Method.allCases.filter(\.hasSpacings).flatMap { method in Sigmas.allCases.map { Scheduler(method, $0) } }
 
     /// The name it is recorded by: `EulerDiscreteScheduler`, `EulerDiscreteScheduler Karras`.
-    public var rawValue: String { suffixed(method.rawValue, " ") }
+    public var rawValue: String { method.rawValue + suffix }
 
     /// AUTOMATIC1111's name.
-    public var label: String { suffixed(method.label, " ") }
+    public var label: String { method.label + suffix }
+
+    private var suffix: String { sigmas.map { " " + $0.rawValue } ?? "" }
 
     /// Other spellings a manifest may use.
     public var aliases: [String] {
@@ -105,10 +107,6 @@ public struct Scheduler: Sendable, Hashable, Codable, RawRepresentable {
             let spellings = [name + " " + sigmas.rawValue, name + "_" + sigmas.rawValue.lowercased()]
             return spellings.filter { $0 != rawValue }
         }
-    }
-
-    private func suffixed(_ name: String, _ separator: String) -> String {
-        name + (sigmas.map { separator + $0.rawValue } ?? "")
     }
 
     /// The sampler recorded by that name.
@@ -131,9 +129,8 @@ public struct Scheduler: Sendable, Hashable, Codable, RawRepresentable {
         return .choice(allCases.map(\.rawValue), aliases: Dictionary(aliases) { first, _ in first })
     }()
 
+    /// DDIM, what is taken where nothing is said.
     public static let ddim = Scheduler(.ddim)
-    public static let pndm = Scheduler(.pndm)
-    public static let euler = Scheduler(.euler)
+    /// Euler with ancestral sampling.
     public static let eulerAncestral = Scheduler(.eulerAncestral)
-    public static let dpmSolverMultistep = Scheduler(.dpmSolverMultistep)
 }
