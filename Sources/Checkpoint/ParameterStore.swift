@@ -40,11 +40,12 @@ public final class ParameterStore: Sendable {
         ///   - checkpoints: its files: one, or the shards.
         ///   - label: how messages name the place of a tensor that is in none of them.
         ///   - labels: how messages name each of the files.
+        ///   - filePrefix: what the names in the files begin with that are taken; others are as if they were not there.
         ///   - renaming: from the model's names, prefix included, to the files'.
         /// - Throws: `CheckpointError` when two of the files hold the same key.
         public init(
             prefix: String = "", _ checkpoints: [Checkpoint], label: String? = nil, labels: [String]? = nil,
-            renaming: KeyRenaming = .none
+            filePrefix: String = "", renaming: KeyRenaming = .none
         ) throws(CheckpointError) {
             self.prefix = prefix
             self.label = label
@@ -53,7 +54,7 @@ public final class ParameterStore: Sendable {
             var homes: [String: String] = [:]
             for (index, checkpoint) in checkpoints.enumerated() {
                 let home = labels?[index] ?? checkpoint.path
-                for (name, tensor) in checkpoint.tensors {
+                for (name, tensor) in checkpoint.tensors where name.hasPrefix(filePrefix) {
                     if let other = homes.updateValue(home, forKey: name) {
                         throw CheckpointError(
                             path: checkpoint.path, cause: .malformed, place: "tensor \(name)",

@@ -151,6 +151,9 @@ import Testing
                 #expect(try model.autoencoder.decode(latent, height: 16, width: 16) == expected, "\(naming)")
             }
         }
+        // Of a whole checkpoint the autoencoder alone is taken.
+        let borrowed = try load(bare) { ($0.autoencoder, $0.isStrict) = (Self.original, true) }
+        #expect(try borrowed.autoencoder.decode(latent, height: 16, width: 16) == expected)
         #expect(refusal(bare) { $0.autoencoder = bare }.contains("vae: found no encoder.conv_in.weight"))
     }
 

@@ -62,7 +62,7 @@ struct SeparateAutoencoder {
             }
             configuration = Self.recognised(file, prefix: prefix, down: { "down.\($0).block.\($1)" })
             part = try ParameterStore.Part(
-                prefix: LDMNames.autoencoder, [file], label: path,
+                prefix: LDMNames.autoencoder, [file], label: path, filePrefix: prefix,
                 renaming: KeyRenaming(table: [.init(LDMNames.autoencoder, prefix)]))
         } catch let error as CheckpointError {
             throw .checkpoint(error)
