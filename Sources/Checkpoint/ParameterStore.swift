@@ -40,11 +40,12 @@ public final class ParameterStore: Sendable {
         ///   - checkpoints: its files: one, or the shards.
         ///   - label: how messages name the place of a tensor that is in none of them.
         ///   - labels: how messages name each of the files.
+        ///   - filePrefix: what the names in the files begin with that are taken; others are as if they were not there.
         ///   - renaming: from the model's names, prefix included, to the files'.
         /// - Throws: `CheckpointError` when two of the files hold the same key.
         public init(
             prefix: String = "", _ checkpoints: [Checkpoint], label: String? = nil, labels: [String]? = nil,
-            renaming: KeyRenaming = .none
+            filePrefix: String = "", renaming: KeyRenaming = .none
         ) throws(CheckpointError) {
             self.prefix = prefix
             self.label = label
@@ -53,7 +54,7 @@ public final class ParameterStore: Sendable {
             var homes: [String: String] = [:]
             for (index, checkpoint) in checkpoints.enumerated() {
                 let home = labels?[index] ?? checkpoint.path
-                for (name, tensor) in checkpoint.tensors {
+                for (name, tensor) in checkpoint.tensors where name.hasPrefix(filePrefix) {
                     if let other = homes.updateValue(home, forKey: name) {
                         throw CheckpointError(
                             path: checkpoint.path, cause: .malformed, place: "tensor \(name)",
@@ -222,9 +223,15 @@ public final class ParameterStore: Sendable {
     }
 
     /// Checks that the model asked for every tensor and found every tensor it asked for, each in its shape.
-    /// - Parameter ignored: keys that may be there unused, such as buffers of training.
+    /// - Parameters:
+    ///   - ignored: keys that may be there unused, such as buffers of training.
+    ///   - allowsUnused: whether other unused keys are no error.
+    /// - Returns: the keys that were not asked for and are not ignored.
     /// - Throws: one `CheckpointError` of cause `.keys` that lists all differences.
-    public func finish(ignoring ignored: [IgnoredKeys] = []) throws(CheckpointError) {
+    @discardableResult
+    public func finish(
+        ignoring ignored: [IgnoredKeys] = [], allowsUnused: Bool = false
+    ) throws(CheckpointError) -> [KeyMismatch.Entry] {
         try besides?.store.finish()
         let record = record.withLock { $0 }
         var path = "random parameters"
@@ -251,7 +258,9 @@ public final class ParameterStore: Sendable {
             missing: missing.sorted { $0.name < $1.name },
             misshapen: record.misshapen.values.sorted { $0.name < $1.name },
             unused: unused.sorted { $0.name < $1.name })
-        if mismatch.missing.isEmpty && mismatch.misshapen.isEmpty && mismatch.unused.isEmpty { return }
+        if mismatch.missing.isEmpty && mismatch.misshapen.isEmpty && (mismatch.unused.isEmpty || allowsUnused) {
+            return mismatch.unused
+        }
         throw CheckpointError(
             path: path, cause: .keys(mismatch), place: "tensors", found: "\(mismatch)", expected: "the model's")
     }

@@ -53,9 +53,13 @@ struct TorchReader {
         }
     }
 
-    /// Keys and values of the `state_dict` under the top-level dict, or of the top-level dict itself.
+    /// Keys and values of the `state_dict` under the top-level dict, or of the top-level dict itself; in a textual inversion
+    /// of AUTOMATIC1111's those of `string_to_param`, with that name and a dot before them.
     private func stateDict(_ machine: PickleMachine, top: Int) -> [(String, PickleMachine.Value)] {
         let members = members(machine, top)
+        if case .dict(let inner)? = members.last(where: { $0.0 == "string_to_param" })?.1 {
+            return self.members(machine, inner).map { ("string_to_param." + $0, $1) }
+        }
         guard case .dict(let inner)? = members.last(where: { $0.0 == "state_dict" })?.1 else { return members }
         return self.members(machine, inner)
     }

@@ -32,6 +32,9 @@ struct ModelOptions: ParsableArguments {
     @Option(help: "Adapter for the checkpoint given by --model.")
     var adapter: String?
 
+    @Option(help: "Autoencoder that takes the place of that of the checkpoint given by --model.")
+    var vae: String?
+
     @Option(help: "Who computes: \(ComputePath.choices.joined(separator: ", ")).")
     var compute: String?
 
@@ -44,7 +47,9 @@ struct ModelOptions: ParsableArguments {
         overrides["compute"] = compute
         overrides["threads"] = threads.map(String.init)
         guard let model else {
-            guard yaml == nil, adapter == nil else { throw ValidationError("--yaml and --adapter need --model PATH") }
+            guard yaml == nil, adapter == nil, vae == nil else {
+                throw ValidationError("--yaml, --adapter and --vae need --model PATH")
+            }
             return overrides
         }
         if model.contains("/") || FileManager.default.fileExists(atPath: model) {
@@ -53,6 +58,7 @@ struct ModelOptions: ParsableArguments {
             overrides["models.\(name).checkpoint"] = Self.absolute(model)
             overrides["models.\(name).yaml"] = yaml.map(Self.absolute)
             overrides["models.\(name).adapter"] = adapter.map(Self.absolute)
+            overrides["models.\(name).vae"] = vae.map(Self.absolute)
         } else {
             overrides["model"] = model
         }

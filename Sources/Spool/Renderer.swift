@@ -10,6 +10,10 @@ public protocol Renderer: AnyObject, Sendable {
     /// - Throws: `.rejected` with the JSON path of the field.
     func check(_ manifest: JobManifest) throws(RendererError)
 
+    /// What the author of a manifest should know although it is accepted: a prompt that is cut, for instance. Called after
+    /// `check`, on the spool's own thread; empty where there is nothing to say.
+    func notes(on manifest: JobManifest) -> [String]
+
     /// A string naming everything a cache depends on besides the references' bytes: base model hash, preprocessing,
     /// timestep, prompt, seed. Equal strings and equal references mean an equal `.dcache`.
     ///
@@ -39,6 +43,11 @@ public protocol Renderer: AnyObject, Sendable {
     func makeGrid(
         _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError)
+}
+
+extension Renderer {
+    /// Nothing to say.
+    public func notes(on manifest: JobManifest) -> [String] { [] }
 }
 
 /// Why a renderer could not do what was asked. The case decides what becomes of the job.
@@ -118,12 +127,12 @@ public struct CacheUse: Sendable, Equatable {
     /// The subject's name.
     public let subject: String
     /// The subject's own image guidance scale.
-    public let imageScale: Double
+    public let imageScale: ImageScale
     /// Absolute path of the `.dcache`.
     public let path: String
 
     /// A use of a cache.
-    public init(subject: String, imageScale: Double, path: String) {
+    public init(subject: String, imageScale: ImageScale, path: String) {
         self.subject = subject
         self.imageScale = imageScale
         self.path = path

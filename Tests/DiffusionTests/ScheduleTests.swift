@@ -114,7 +114,7 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
             }
             #expect(abs(sampler.initialNoiseScale / table.initialNoiseScale - 1) < 1e-5)
             guard var expected = table.sigmas, !sampler.sigmas.isEmpty else { continue }
-            if example.configuration.sampler == .heun {
+            if [.heun, .dpmSolverSDE].contains(example.configuration.sampler) {
                 // diffusers lists an inner sigma once for each of its two evaluations.
                 expected = expected.enumerated().filter { $0.offset == 0 || !$0.offset.isMultiple(of: 2) }.map(
                     \.element)
@@ -144,7 +144,9 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
                 #expect(error < 1e-4, "\(run.predictionType) after evaluation \(place)")
             }
             let error = relativeError(sample, run.final)
-            #expect(error < 1e-5, "\(run.predictionType), skipped \(run.skipped ?? 0)")
+            // diffusers has DEIS' differences of logarithms in single precision.
+            let bound = configuration.sampler == .deis ? 5e-5 : 1e-5
+            #expect(error < bound, "\(run.predictionType), skipped \(run.skipped ?? 0)")
             #expect(toy.draws == run.draws)
         }
     }
@@ -253,12 +255,19 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
         ("euler", .euler, false), ("DPM++ 2M Karras", .dpmSolverMultistep, true),
         ("dpm++_2m", .dpmSolverMultistep, false),
         ("UniPC", .uniPC, false), ("LCMScheduler", .lcm, false), ("heun_karras", .heun, true),
+        ("Euler A", .eulerAncestral, false), ("euler_ancestral", .eulerAncestral, false),
+        ("dpmpp_2m", .dpmSolverMultistep, false), ("dpmpp_2m_sde_gpu", .dpmSolverMultistep, false),
+        ("dpmpp_sde karras", .dpmSolverSDE, true), ("DPM++ SDE", .dpmSolverSDE, false), ("LMS Karras", .lms, true),
+        ("DPMSolverMultistepScheduler Karras", .dpmSolverMultistep, true), ("uni_pc_bh2", .uniPC, false),
+        ("DEISMultistepScheduler", .deis, false), ("k_euler", .euler, false), ("ddpm", .ddpm, false),
     ])
     func knowsTheNamesPeopleUse(name: String, kind: SamplerKind, karras: Bool) throws {
         let chosen = try ScheduleConfiguration().selecting(name)
         #expect(chosen.sampler == kind)
         #expect(chosen.useKarrasSigmas == karras)
         #expect(try ScheduleConfiguration().selecting("DPM++ 2M SDE Karras").algorithmType == .sdeDPMSolverPlusPlus)
+        let exponential = try ScheduleConfiguration().selecting("DPM++ 2M Karras").selecting("DPM++ 2M Exponential")
+        #expect(exponential.useExponentialSigmas && !exponential.useKarrasSigmas)
     }
 
     @Test func refusesWhatCannotRun() throws {
@@ -325,7 +334,7 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
         configuration.timestepSpacing = spacing
         for steps in Array(1...60) + [75, 99, 100, 250, 333, 500, 998, 999, 1000] {
             guard let sampler = try? Sampler(configuration, steps: steps) else {
-                #expect(steps > (kind == .lcm ? 50 : 900), "\(steps) steps")
+                #expect(steps > (kind == .lcm || kind == .tcd ? 50 : 900), "\(steps) steps")
                 continue
             }
             #expect(sampler.timesteps.allSatisfy { $0 >= 0 && $0 < 1000 }, "\(steps) steps")
@@ -361,10 +370,8 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
         let cases: [(text: String, field: String, problem: String)] = [
             ("", "the file", "not a JSON object"), ("[]", "the file", "not a JSON object"),
             ("{}", "_class_name", "is missing"),
-            (
-                #"{"_class_name": "KDPM2DiscreteScheduler"}"#, "_class_name",
-                "'KDPM2DiscreteScheduler'; expected one of DDIM"
-            ),
+            (#"{"_class_name": 3}"#, "_class_name", "is 3; expected a scheduler"),
+            (#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#, "_class_name", "flow matching"),
             (#"{"_class_name": "DDIMScheduler", "beta_start": "0.1"}"#, "beta_start", "is '0.1'; expected a number"),
             (
                 #"{"_class_name": "DDIMScheduler", "beta_schedule": "sigmoid"}"#, "beta_schedule",
@@ -375,13 +382,7 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
             (#"{"_class_name": "DDIMScheduler", "steps_offset": 1e300}"#, "steps_offset", "expected a whole number"),
             (#"{"_class_name": "DDIMScheduler", "trained_betas": [0.1, "x"]}"#, "trained_betas", "is 'x'"),
             (#"{"_class_name": "DDIMScheduler", "trained_betas": [0.1]}"#, "trained_betas", "has 1 numbers"),
-            (#"{"_class_name": "DDIMScheduler", "thresholding": true}"#, "thresholding", "not supported"),
             (#"{"_class_name": "DDIMScheduler", "num_train_timesteps": 0}"#, "num_train_timesteps", "is 0"),
-            (#"{"_class_name": "PNDMScheduler"}"#, "skip_prk_steps", "Runge-Kutta"),
-            (
-                #"{"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}"#, "timestep_type",
-                "'discrete'"
-            ),
             (
                 #"{"_class_name": "UniPCMultistepScheduler", "disable_corrector": [0.5]}"#, "disable_corrector",
                 "not whole"
@@ -396,6 +397,46 @@ private func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
             #expect(error?.path == "scheduler_config.json")
             #expect(error?.field == example.field, "\(error?.description ?? "")")
             #expect(error?.problem.contains(example.problem) == true, "\(error?.description ?? "")")
+        }
+    }
+
+    /// A class we do not have names a sampler only; the betas beside it are the model's.
+    @Test func aClassWeLackDoesNotBlockAModel() throws {
+        for name in ["KDPM2DiscreteScheduler", "DPMSolverSinglestepScheduler", "SomethingNewScheduler"] {
+            let read = try read(
+                """
+                {"_class_name": "\(name)", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+                 "prediction_type": "v_prediction", "timestep_spacing": "trailing", "steps_offset": 1}
+                """
+            ).configuration
+            #expect(read.sampler == .ddim)
+            #expect((read.betaStart, read.betaEnd) == (0.00085, 0.012))
+            #expect(read.betaSchedule == .scaledLinear)
+            #expect(read.predictionType == .vPrediction)
+            #expect(read.timestepSpacing == .trailing)
+        }
+        let deis = try read(
+            #"{"_class_name": "DEISMultistepScheduler", "algorithm_type": "deis", "solver_type": "logrho"}"#
+        ).configuration
+        #expect(deis.sampler == .deis)
+        #expect(try deis.selecting("DPM++ 2M").algorithmType == .dpmSolverPlusPlus)
+    }
+
+    /// An option we do not have stops the samplers that know it, not the model.
+    @Test func optionsBelongToSamplers() throws {
+        let cases: [(text: String, field: String, other: String)] = [
+            (#"{"_class_name": "DDIMScheduler", "thresholding": true}"#, "thresholding", "euler"),
+            (#"{"_class_name": "PNDMScheduler"}"#, "skip_prk_steps", "ddim"),
+            (#"{"_class_name": "PNDMScheduler", "skip_prk_steps": false}"#, "skip_prk_steps", "ddim"),
+            (#"{"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}"#, "timestep_type", "ddim"),
+            (#"{"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": true}"#, "use_beta_sigmas", "ddim"),
+        ]
+        for example in cases {
+            let configuration = try read(example.text).configuration
+            let error = #expect(throws: ScheduleError.self) { try Sampler(configuration, steps: 5) }
+            #expect(error?.field == example.field)
+            #expect(error?.problem.contains("not supported") == true)
+            _ = try Sampler(configuration.selecting(example.other), steps: 5)
         }
     }
 }

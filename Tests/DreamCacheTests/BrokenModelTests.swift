@@ -130,8 +130,8 @@ import Testing
         Fault(name: "an activation we lack", says: ["text_encoder/config.json: hidden_act: found 'relu'"]) {
             try $0.replace("folder/text_encoder/config.json", "\"gelu\"", "\"relu\"")
         },
-        Fault(name: "a sampler we lack", says: ["scheduler_config.json: _class_name", "IPNDMScheduler"]) {
-            try $0.replace("folder/scheduler/scheduler_config.json", "DDIMScheduler", "IPNDMScheduler")
+        Fault(name: "another kind of model", says: ["scheduler_config.json: _class_name", "flow matching"]) {
+            try $0.replace("folder/scheduler/scheduler_config.json", "DDIMScheduler", "FlowMatchEulerDiscreteScheduler")
         },
         Fault(name: "no vocabulary", says: ["tokenizer/vocab.json"]) { try $0.remove("folder/tokenizer/vocab.json") },
         Fault(name: "vocabulary without end token", says: ["tokenizer/vocab.json", "<|endoftext|>"]) {
@@ -241,7 +241,7 @@ import Testing
             files: single("folder/vae/diffusion_pytorch_model-00001-of-00003.safetensors")
         ) { _ in },
         Fault(
-            name: "no text encoder", says: ["single.safetensors: cond_stage_model.model.token_embedding.weight"],
+            name: "no text encoder", says: ["single.safetensors: text encoder: found none in the checkpoint"],
             files: single("single.safetensors")
         ) {
             try $0.rewrite("single.safetensors") { tensor, writer in
@@ -287,11 +287,12 @@ import Testing
                 ])
         },
         Fault(
-            name: "half a LoRA", says: ["lora_unet_a", "down [2, 4] and up nothing"], files: lora("other.safetensors")
+            name: "half a LoRA", says: ["lora_unet_a", "found down [2, 4], expected"], files: lora("other.safetensors")
         ) {
             try $0.tensors("other.safetensors", ["lora_unet_a.lora_down.weight": [2, 4]])
         },
-        Fault(name: "a LoHa", says: ["lora_unet_a.hada_w1_a", "LoHa"], files: lora("other.safetensors")) {
+        Fault(name: "a quarter of a LoHa", says: ["lora_unet_a", "hada_w1_a [2, 4]"], files: lora("other.safetensors"))
+        {
             try $0.tensors("other.safetensors", ["lora_unet_a.hada_w1_a": [2, 4]])
         },
         Fault(

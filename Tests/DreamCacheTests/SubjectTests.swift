@@ -39,7 +39,7 @@ import Testing
         var request = ImageRequest(prompt: "a photo of a backpack, on the beach", seed: 3)
         request.steps = 3
         request.caches = caches
-        request.imageScales = scales
+        request.imageScales = scales?.map { ScaleSchedule($0) }
         return request
     }
 

@@ -77,7 +77,9 @@ import Testing
         #expect(plain.inferenceSteps == 50)
         #expect(plain.guidanceScale == 7.5)
         #expect(plain.imageScale == 0.4)
-        #expect(plain.scheduler == .ddim)
+        #expect(plain.scheduler == nil)
+        #expect(plain.promptMode == .chunks)
+        #expect(plain.promptSyntax == .plain)
         #expect(plain.output == OutputSettings())
         #expect(plain.seed == nil)
         let named = try parse(
@@ -99,7 +101,56 @@ import Testing
         #expect(manifest.fileName(image: 12) == "0012.png")
     }
 
+    /// What diffusers, AUTOMATIC1111's web UI and ComfyUI call samplers.
+    @Test(arguments: [
+        ("DPM++ 2M Karras", "DPMSolverMultistepScheduler Karras"), ("heun", "HeunDiscreteScheduler"),
+        ("DPM++ 2M SDE", "DPM++ 2M SDE"), ("Euler Karras", "EulerDiscreteScheduler Karras"),
+        ("Euler A", "EulerAncestralDiscreteScheduler"), ("dpmpp_2m", "DPMSolverMultistepScheduler"),
+        ("euler_ancestral", "EulerAncestralDiscreteScheduler"), ("DPM++ SDE Karras", "DPMSolverSDEScheduler Karras"),
+        ("dpmpp_2m_sde_karras", "DPM++ 2M SDE Karras"), ("LMS Karras", "LMSDiscreteScheduler Karras"),
+        ("DPM++ 2M Exponential", "DPMSolverMultistepScheduler Exponential"), ("uni_pc", "UniPCMultistepScheduler"),
+        ("deis", "DEISMultistepScheduler"), ("ddpm", "DDPMScheduler"), ("TCD", "TCDScheduler"),
+    ])
+    func samplersByEveryName(_ name: String, _ recorded: String) throws {
+        for field in ["scheduler", "sampler_name"] {
+            let manifest = try parse(#"{"subject": "dog", "prompt": "x", "\#(field)": "\#(name)"}"#)
+            #expect(manifest.scheduler?.rawValue == recorded)
+        }
+        // What is recorded is accepted again.
+        #expect(Scheduler(rawValue: recorded)?.rawValue == recorded)
+    }
+
+    @Test func everySamplerHasOneMeaning() throws {
+        let names = Scheduler.allCases.flatMap { [$0.rawValue] + $0.aliases }
+        #expect(Set(names).count == names.count)
+        for scheduler in Scheduler.allCases {
+            for name in [scheduler.rawValue] + scheduler.aliases { #expect(Scheduler(named: name) == scheduler) }
+        }
+        // A refusal lists what is accepted.
+        let error = #expect(throws: ManifestError.self) {
+            try parse(#"{"subject": "dog", "prompt": "x", "scheduler": "foo"}"#)
+        }
+        for name in ["HeunDiscreteScheduler", "DPM++ 2M Karras", "dpmpp_2m", "Euler a"] {
+            #expect(error?.faults.first?.expected.contains(name) == true, "\(name)")
+        }
+    }
+
+    @Test func scalesOverTheSteps() throws {
+        let manifest = try parse(
+            """
+            {"subjects": ["dog", {"name": "cat", "image_scale": {"start": 1, "end": 0.5, "to": 0.4}}], "prompt": "x",
+             "image_scale": {"start": 0.8, "end": 0, "from": 0.25, "to": 0.75}, "guidance_interval": [0.2, 0.9]}
+            """)
+        #expect(manifest.imageScale == ImageScale(start: 0.8, end: 0, from: 0.25, to: 0.75))
+        #expect(manifest.subjects[1].imageScale == ImageScale(start: 1, end: 0.5, from: 0, to: 0.4))
+        #expect(manifest.guidanceInterval == 0.2...0.9)
+        #expect(ImageScale(0.4).json == .number(0.4))
+    }
+
     static let good = [
+        #"{"subject": "dog", "prompt": "x", "image_scale": {"start": 1, "end": 0.2, "from": 0.1, "to": 0.9}}"#,
+        #"{"subject": "dog", "prompt": "x", "guidance_interval": [0, 1], "prompt_mode": "truncate", "prompt_syntax": "weighted"}"#,
+        #"{"subject": "dog", "prompt": "x", "scheduler": "DPM++ 2M SDE Karras"}"#,
         #"{"subject": "dog", "prompt": "x"}"#,
         #"{"subject": {"name": "dog", "references": ["a.png"]}, "prompts": ["x", "y"]}"#,
         #"{"subjects": ["a", {"name": "b", "image_scale": 0}], "prompt": "x", "width": 512, "height": 8}"#,
@@ -134,6 +185,14 @@ import Testing
         (#"{"subject": "dog", "prompt": "x", "seed": 9007199254740992}"#, "$.seed"),
         (#"{"subject": "dog", "prompt": "x", "eta": 1.1}"#, "$.eta"),
         (#"{"subject": "dog", "prompt": "x", "scheduler": "foo"}"#, "$.scheduler"),
+        (#"{"subject": "dog", "prompt": "x", "scheduler": "DDIM Karras"}"#, "$.scheduler"),
+        (#"{"subject": "dog", "prompt": "x", "guidance_interval": [0.1]}"#, "$.guidance_interval"),
+        (#"{"subject": "dog", "prompt": "x", "guidance_interval": [0, 2]}"#, "$.guidance_interval[1]"),
+        (#"{"subject": "dog", "prompt": "x", "image_scale": {"start": 1}}"#, "$.image_scale.end"),
+        (#"{"subject": "dog", "prompt": "x", "image_scale": {"start": 1, "end": 2, "to": 3}}"#, "$.image_scale.to"),
+        (#"{"subject": "dog", "prompt": "x", "image_scale": "auto"}"#, "$.image_scale"),
+        (#"{"subject": "dog", "prompt": "x", "prompt_mode": "cut"}"#, "$.prompt_mode"),
+        (#"{"subject": "dog", "prompt": "x", "prompt_syntax": "wild"}"#, "$.prompt_syntax"),
         (#"{"subject": "dog", "prompt": "x", "output": {"grid": 1}}"#, "$.output.grid"),
         (#"{"subject": "dog", "prompt": "x", "output": {"size": 1}}"#, "$.output.size"),
         (#"{"subject": "dog", "prompt": "x", "cache": {"mode": "fast"}}"#, "$.cache.mode"),
@@ -168,6 +227,13 @@ import Testing
             try parse(#"{"subject": "dog", "prompts": ["a", "b"], "num_images_per_prompt": 5001}"#)
         }
         #expect(throws: ManifestError.self) { try parse(#"{"subjects": ["dog", "dog"], "prompt": "x"}"#) }
+        #expect(throws: ManifestError.self) {
+            try parse(#"{"subject": "dog", "prompt": "x", "guidance_interval": [0.6, 0.5]}"#)
+        }
+        #expect(throws: ManifestError.self) {
+            try parse(
+                #"{"subject": "dog", "prompt": "x", "image_scale": {"start": 1, "end": 0, "from": 0.6, "to": 0.5}}"#)
+        }
     }
 
     /// Requests as AUTOMATIC1111 and ComfyUI write them mean the same here, or say what to do.

@@ -1,3 +1,5 @@
+import Diffusion
+import Spool
 import TensorEngine
 
 /// A key of the configuration. `*` in a name stands for a name the user chooses.
@@ -78,6 +80,26 @@ struct SettingKey: Sendable {
         choice("models.*.prediction_type", ["epsilon", "v_prediction"]),
         text("models.*.loras.*.path", "a path"),
         number("models.*.loras.*.weight", -10...10, unit: "times its updates"),
+        number("models.*.loras.*.unet_weight", -10...10, unit: "times its updates of the U-Net"),
+        number("models.*.loras.*.text_encoder_weight", -10...10, unit: "times its updates of the text encoder"),
+        text("models.*.vae", "a path"),
+        text("models.*.embeddings", "a path, or a section of words and paths"),
+        text("models.*.embeddings.*", "a path"),
+        choice("models.*.strict", ["true", "false"]),
+        SettingKey(
+            name: "models.*.scheduler.sampler",
+            expected: "one of \(Scheduler.allCases.map(\.rawValue).joined(separator: ", ")), or another name of one"
+        ) { Scheduler(named: $0) != nil },
+        choice("models.*.scheduler.timestep_spacing", TimestepSpacing.allCases.map(\.rawValue)),
+        choice("models.*.scheduler.rescale_betas_zero_snr", ["true", "false"]),
+        choice("models.*.scheduler.prediction_type", PredictionType.allCases.map(\.rawValue)),
+        number("models.*.scheduler.beta_start", 0...1, unit: "variance a step"),
+        number("models.*.scheduler.beta_end", 0...1, unit: "variance a step"),
+        choice("models.*.scheduler.beta_schedule", BetaSchedule.allCases.map(\.rawValue)),
+        integer("models.*.scheduler.steps_offset", 0...999, unit: "timesteps"),
+        choice("models.*.scheduler.set_alpha_to_one", ["true", "false"]),
+        choice("models.*.scheduler.clip_sample", ["true", "false"]),
+        integer("models.*.scheduler.original_inference_steps", 1...1000, unit: "steps"),
         choice("compute", ComputePath.choices),
         integer("threads", 0...1024, unit: "threads (0: one a core)"),
         size("memory_limit"),

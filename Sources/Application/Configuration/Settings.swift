@@ -140,15 +140,11 @@ public struct Settings: Sendable {
         files.usesEMA = try values.string("\(key).ema") == "true"
         files.clipSkip = try values.integer("\(key).clip_skip") ?? 0
         files.predictionType = try values.string("\(key).prediction_type").flatMap(PredictionType.init(rawValue:))
-        for lora in file?.names(under: "\(key).loras") ?? [] {
-            guard let file = try values.string("\(key).loras.\(lora).path") else {
-                throw SettingsError(
-                    source: found ?? "default", key: "\(key).loras.\(lora).path", found: "nothing",
-                    expected: "a path")
-            }
-            files.loras.append(
-                LowRankFile(path: path(file), weight: try values.number("\(key).loras.\(lora).weight") ?? 1))
-        }
+        try readAdditions(to: &files, key, values, file, source: found ?? "default", path: path)
+        files.schedule = try schedule("\(key).scheduler", values)
+        files.predictionType =
+            try values.string("\(key).scheduler.prediction_type").flatMap(PredictionType.init(rawValue:))
+            ?? files.predictionType
         return files
     }
 
@@ -165,6 +161,50 @@ public struct Settings: Sendable {
         cache.elementType =
             try values.string("cache.element_type").flatMap(StoredElementType.init(rawValue:)) ?? cache.elementType
         return cache
+    }
+
+    /// What is put into or beside a model: LoRAs, another autoencoder, textual inversions.
+    private static func readAdditions(
+        to files: inout ModelFiles, _ key: String, _ values: LayeredValues, _ file: SettingsFile?, source: String,
+        path: (String) -> String
+    ) throws(SettingsError) {
+        for lora in file?.names(under: "\(key).loras") ?? [] {
+            let lora = "\(key).loras.\(lora)"
+            guard let file = try values.string("\(lora).path") else {
+                throw SettingsError(source: source, key: "\(lora).path", found: "nothing", expected: "a path")
+            }
+            files.loras.append(
+                LowRankFile(
+                    path: path(file), weight: try values.number("\(lora).weight") ?? 1,
+                    unetWeight: try values.number("\(lora).unet_weight"),
+                    textEncoderWeight: try values.number("\(lora).text_encoder_weight")))
+        }
+        files.autoencoder = try values.string("\(key).vae").map(path)
+        files.isStrict = try values.string("\(key).strict") == "true"
+        if let one = try values.string("\(key).embeddings") { files.embeddings.append(EmbeddingFile(path: path(one))) }
+        for word in file?.names(under: "\(key).embeddings") ?? [] {
+            guard let file = try values.string("\(key).embeddings.\(word)") else { continue }
+            // A list names files only.
+            files.embeddings.append(EmbeddingFile(path: path(file), word: word.allSatisfy(\.isNumber) ? nil : word))
+        }
+    }
+
+    private static func schedule(
+        _ key: String, _ values: LayeredValues
+    ) throws(SettingsError) -> ScheduleOverrides {
+        var schedule = ScheduleOverrides()
+        schedule.sampler = try values.string("\(key).sampler").flatMap(Scheduler.init(named:))?.rawValue
+        schedule.timestepSpacing =
+            try values.string("\(key).timestep_spacing").flatMap(TimestepSpacing.init(rawValue:))
+        schedule.rescaleBetasZeroSNR = try values.string("\(key).rescale_betas_zero_snr").map { $0 == "true" }
+        schedule.betaStart = try values.number("\(key).beta_start")
+        schedule.betaEnd = try values.number("\(key).beta_end")
+        schedule.betaSchedule = try values.string("\(key).beta_schedule").flatMap(BetaSchedule.init(rawValue:))
+        schedule.stepsOffset = try values.integer("\(key).steps_offset")
+        schedule.setAlphaToOne = try values.string("\(key).set_alpha_to_one").map { $0 == "true" }
+        schedule.clipSample = try values.string("\(key).clip_sample").map { $0 == "true" }
+        schedule.originalInferenceSteps = try values.integer("\(key).original_inference_steps")
+        return schedule
     }
 
     private static func absolute(_ path: String, relativeTo folder: String? = nil) -> String {

@@ -49,9 +49,16 @@ struct SettingsFile {
             if !(scalar.string.isEmpty && scalar.style == .plain) {
                 values[prefix] = Value(text: scalar.string, line: line)
             }
-        case .sequence, .alias:
+        case .sequence(let sequence):
+            // A list is a section whose names are numbers, in their order.
+            for (index, value) in sequence.enumerated() {
+                let number = String(index)
+                try flatten(
+                    value, prefix: "\(prefix).\(String(repeating: "0", count: max(0, 4 - number.count)))\(number)")
+            }
+        case .alias:
             throw SettingsError(
-                source: "\(path):\(line)", key: prefix, found: "a list or an alias", expected: "a value or a section")
+                source: "\(path):\(line)", key: prefix, found: "an alias", expected: "a value or a section")
         }
     }
 

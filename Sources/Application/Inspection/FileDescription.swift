@@ -85,7 +85,9 @@ public struct FileDescription {
                 found: metadata.parameters == nil ? "none" : "no DreamCache entry",
                 expected: "an image made by DreamCache with output.metadata full")
         }
-        return manifest
+        // Images from before prompts could be read in chunks were made of what one chunk holds.
+        guard let members = manifest.members, manifest["prompt_mode"] == nil else { return manifest }
+        return JSON(.object(members + [JSON.Member("prompt_mode", .string("truncate"))]))
     }
 }
 

@@ -27,6 +27,9 @@ final class ModelShelf {
 
     init(logger: Logger) { self.logger = logger }
 
+    /// What is odd about the model in memory.
+    var warnings: [String] { loaded?.pipeline.model.warnings ?? [] }
+
     /// The pipeline of a model.
     func pipeline(
         of files: ModelFiles, _ settings: Settings, progress: Pipeline.Progress, shouldStop: () -> Bool
@@ -49,6 +52,9 @@ final class ModelShelf {
                 weightsFolder: settings.preparedWeights, progress: progress, shouldStop: shouldStop)
             if let damage = pipeline.preparedWeightsDamage {
                 logger.warning("prepared weights are made anew", metadata: ["reason": "\(damage)"])
+            }
+            for warning in pipeline.model.warnings {
+                logger.warning("model loaded with a warning", metadata: ["warning": "\(warning)"])
             }
             try limitMemory(of: pipeline, to: settings.memoryLimit)
             loaded = (key, pipeline)

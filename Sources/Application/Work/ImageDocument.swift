@@ -32,10 +32,10 @@ public struct ImageDocument {
             request.caches.isEmpty
             ? ""
             : ", Image CFG scale: "
-                + request.caches.map { JSON.number($0.imageScale).text(pretty: false) }.joined(separator: " ")
+                + request.caches.map(\.imageScale.text).joined(separator: " ")
         parameters =
             request.image.prompt + "\nNegative prompt: \(manifest.negativePrompt)\nSteps: \(manifest.inferenceSteps)"
-            + ", Sampler: \(manifest.scheduler.label), CFG scale: \(JSON.number(manifest.guidanceScale).text(pretty: false))"
+            + ", Sampler: \((manifest.scheduler ?? .ddim).label), CFG scale: \(JSON.number(manifest.guidanceScale).text(pretty: false))"
             + imageScale + ", Seed: \(request.image.seed), Size: \(size.width)x\(size.height)"
             + ", Model hash: \(pipeline.modelHash.prefix(10)), Model: \(modelName)\(strength), Version: DreamCache \(Version.current)"
             + ", DreamCache: " + json.text(pretty: false)
@@ -64,7 +64,7 @@ extension JobManifest {
     func singleImage(_ image: ImagePlan, model: String, size: (width: Int, height: Int)) -> JSON {
         let uses = subjects.map { subject in
             JSON.object([
-                "name": .string(subject.name), "image_scale": .number(subject.imageScale ?? imageScale),
+                "name": .string(subject.name), "image_scale": (subject.imageScale ?? imageScale).json,
                 "references": subject.references.map { .array($0.map(JSON.string)) },
             ])
         }
@@ -81,33 +81,21 @@ extension JobManifest {
             "prompt": .string(image.prompt),
             "negative_prompt": .string(negativePrompt),
             "guidance_scale": .number(guidanceScale),
-            "image_scale": .number(imageScale),
+            "guidance_interval": guidanceInterval.map { .array([.number($0.lowerBound), .number($0.upperBound)]) },
+            "image_scale": imageScale.json,
+            "prompt_mode": .string(promptMode.rawValue),
+            "prompt_syntax": .string(promptSyntax.rawValue),
             "num_inference_steps": .integer(inferenceSteps),
             "seed": .integer(image.seed),
             "noise_seed": noiseSeed.map(JSON.integer),
             "random": .string(random.rawValue),
             "eta": .number(eta),
-            "scheduler": .string(scheduler.rawValue),
+            "scheduler": .string((scheduler ?? .ddim).rawValue),
             "width": .integer(size.width),
             "height": .integer(size.height),
             "model": .string(model),
             "references": self.cache.background.map { .object(["background": .string($0.rawValue)]) },
             "cache": cache.members?.isEmpty == false ? cache : nil,
         ])
-    }
-}
-
-extension Scheduler {
-    /// The sampler's name in AUTOMATIC1111's `Sampler:` entry.
-    var label: String {
-        switch self {
-        case .ddim: "DDIM"
-        case .pndm: "PLMS"
-        case .euler: "Euler"
-        case .eulerAncestral: "Euler a"
-        case .dpmSolverMultistep: "DPM++ 2M"
-        case .unipcMultistep: "UniPC"
-        case .lcm: "LCM"
-        }
     }
 }

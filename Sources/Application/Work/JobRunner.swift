@@ -21,6 +21,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     private var sheets = SheetMaker()
     /// The picture that the images of a job begin with, as it was decoded for the first of them.
     private var initialImage: (image: InitialImage, state: FileIdentity?, picture: Raster)?
+    private let promptNotes = PromptNotes()
 
     /// A runner for the models of a configuration.
     public init(_ settings: Settings, logger: Logger = Logger(label: "renderer")) {
@@ -43,6 +44,15 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         model: String?, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) -> String {
         try pipeline(for: model, progress, shouldStop).identity
+    }
+
+    /// What is odd about the model in memory.
+    public var modelWarnings: [String] { models.warnings }
+
+    /// Prompts that are cut or read in chunks.
+    public func notes(on manifest: JobManifest) -> [String] {
+        guard let files = try? model(named: manifest.model).files else { return [] }
+        return promptNotes.notes(on: manifest, of: files)
     }
 
     /// The cache's identity: model, preprocessing, timestep, prompt and seed.
@@ -90,6 +100,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 message: "model '\(name)' is not what the first pictures of the set were made with: "
                     + "found \(pipeline.identity), expected \(expected)")
         }
+        let request = request.naming(try model(named: request.manifest.model).files.schedule.sampler)
         let clock = ContinuousClock()
         let start = clock.now
         var decodeStart: ContinuousClock.Instant?
@@ -128,6 +139,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 "identity": pipeline.identity,
             ]
             facts["adapter_sha256"] = pipeline.adapterHash
+            facts.merge(pipeline.promptNotes(of: request), uniquingKeysWith: { first, _ in first })
             return RenderedImage(
                 seconds: [
                     "denoise": start.seconds(to: decoding), "decode": decoding.seconds(to: end),
@@ -217,11 +229,13 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         var image = ImageRequest(prompt: request.image.prompt, seed: UInt64(clamping: request.image.seed))
         image.negativePrompt = manifest.negativePrompt
         image.guidance = Guidance(
-            guidanceScale: manifest.guidanceScale, imageScale: request.caches.first?.imageScale ?? manifest.imageScale)
-        image.imageScales = request.caches.map(\.imageScale)
+            guidanceScale: manifest.guidanceScale, imageScale: ScaleSchedule(manifest.imageScale),
+            interval: manifest.guidanceInterval)
+        image.imageScales = request.caches.map { ScaleSchedule($0.imageScale) }
+        image.reading = PromptReading(manifest)
         image.steps = manifest.inferenceSteps
         image.eta = manifest.eta
-        image.scheduler = manifest.scheduler.rawValue
+        image.scheduler = manifest.scheduler?.rawValue
         image.random = Diffusion.RandomSource(rawValue: manifest.random.rawValue) ?? .torchCPU
         image.noiseSeed = manifest.noiseSeed.map { UInt64(clamping: $0) }
         image.width = manifest.width

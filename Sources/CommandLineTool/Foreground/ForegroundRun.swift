@@ -74,6 +74,7 @@ struct ForegroundRun {
     ) throws -> JSON {
         try refuseExisting(output)
         try Self.translated { try runner.check(manifest) }
+        for note in runner.notes(on: manifest) { Terminal.note("dreamcache: note: \(note)") }
         let folder = try onFiles { () throws(FileError) in try AtomicFolder(output) }
         let subject = manifest.subjects.first?.name ?? "subject"
         let photos: ReferenceFolder? = if case .references(let path) = source { try photos(at: path) } else { nil }
@@ -96,6 +97,9 @@ struct ForegroundRun {
                 try runner.render(
                     request, progress: { progress(plan.index, plans.count, $0) },
                     shouldStop: { Interruption.isRequested })
+            }
+            if images.isEmpty {
+                for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
             }
             images.append(
                 .object([

@@ -4,100 +4,109 @@ import Synchronization
 
 /// A LoRA file and how strongly it is added.
 public struct LowRankFile: Sendable, Hashable {
-    /// The file: safetensors or torch, in kohya's or in diffusers' (PEFT's) naming, told apart by content.
+    /// The file, safetensors or torch, in kohya's, LyCORIS', diffusers' or PEFT's naming, told apart by content; or a folder
+    /// that PEFT or diffusers saved.
     public var path: String
     /// Factor of its updates; 1 is as trained, 0 nothing, negative the contrary.
     public var weight: Double
+    /// Factor of its updates of the U-Net instead; nil is ``weight``.
+    public var unetWeight: Double?
+    /// Factor of its updates of the text encoder instead; nil is ``weight``.
+    public var textEncoderWeight: Double?
 
-    /// A file and its factor.
-    public init(path: String, weight: Double = 1) {
+    /// A file and its factors.
+    public init(path: String, weight: Double = 1, unetWeight: Double? = nil, textEncoderWeight: Double? = nil) {
         self.path = path
         self.weight = weight
+        self.unetWeight = unetWeight
+        self.textEncoderWeight = textEncoderWeight
+    }
+
+    /// The file itself, where `path` is a folder.
+    public var file: String {
+        guard DiffusersFolder.isFolder(path) else { return path }
+        let names = ["adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors"]
+        let files = names.map { DiffusersFolder.join(path, $0) }
+        return files.first { FileManager.default.fileExists(atPath: $0) } ?? files[0]
+    }
+
+    /// The files beside it that say how its updates count: PEFT's configuration.
+    public var describingFiles: [String] {
+        let folder = file.lastIndex(of: "/").map { String(file[..<$0]) } ?? "."
+        return [DiffusersFolder.join(folder, "adapter_config.json")].filter {
+            FileManager.default.fileExists(atPath: $0)
+        }
     }
 }
 
 /// Low-rank updates of weights (Hu et al. 2021, arXiv 2106.09685): W + weight * alpha / rank * up down, computed where a
-/// weight is read, so that the model's own weights stay in their file.
+/// weight is read, so that the model's own weights stay in their file. ``LowRankModule`` lists the kinds.
 ///
-/// Source of the names: kohya-ss sd-scripts `networks/lora.py`; diffusers `loaders/lora_conversion_utils.py`; PEFT.
-/// Proved by `Tests/Fixtures/families`.
+/// Source of the names: kohya-ss sd-scripts `networks/lora.py`; diffusers `loaders/lora_conversion_utils.py`; PEFT; LyCORIS.
+/// Proved by `Tests/Fixtures/families` and `Tests/Fixtures/lora`.
 final class LowRankUpdates: Sendable {
-    /// The update of one map.
-    private struct Module {
-        var down: StoredTensor?
-        var up: StoredTensor?
-        var alpha: Double?
-        /// How the file names it.
-        var spelling: String
-    }
-
     private struct Record {
         var used: Set<String> = []
         var wrong: [String] = []
     }
 
     private let file: LowRankFile
-    private let modules: [String: Module]
+    private let modules: [String: LowRankModule]
     private let record = Mutex(Record())
-
-    private enum Role { case down, up, alpha }
-
-    /// How the names of the three parts of an update end.
-    private static let endings: [(String, Role)] = [
-        (".lora_down.weight", .down), (".lora_up.weight", .up), (".lora_A.default.weight", .down),
-        (".lora_B.default.weight", .up), (".lora_A.weight", .down), (".lora_B.weight", .up),
-        (".lora_linear_layer.down.weight", .down), (".lora_linear_layer.up.weight", .up),
-        (".lora.down.weight", .down), (".lora.up.weight", .up), ("_lora.down.weight", .down),
-        ("_lora.up.weight", .up), (".alpha", .alpha),
-    ]
 
     /// Reads the file; its tensors stay in it.
     init(_ file: LowRankFile) throws(DiffusionError) {
         self.file = file
-        guard file.weight.isFinite else {
-            throw .configuration(
-                path: file.path, field: "weight", found: "\(file.weight)", expected: "a finite number")
+        for weight in [file.weight, file.unetWeight ?? 0, file.textEncoderWeight ?? 0] where !weight.isFinite {
+            throw .configuration(path: file.path, field: "weight", found: "\(weight)", expected: "a finite number")
         }
         let checkpoint: Checkpoint
-        do { checkpoint = try Checkpoint.open(file.path) } catch { throw .checkpoint(error) }
-        let alphas = try Self.alphas(in: checkpoint)
-        var modules: [String: Module] = [:]
+        do { checkpoint = try Checkpoint.open(file.file) } catch { throw .checkpoint(error) }
+        var modules: [String: LowRankModule] = [:]
         for (key, tensor) in checkpoint.tensors {
-            guard let (ending, role) = Self.endings.first(where: { key.hasSuffix($0.0) }) else {
+            guard let (ending, role) = LowRankModule.endings.first(where: { key.hasSuffix($0.0) }) else {
                 throw Self.failure(
                     file, key, "a tensor that is no part of a LoRA",
-                    "names ending in lora_down.weight, lora_up.weight, lora_A.weight, lora_B.weight or alpha "
-                        + "(LoHa, LoKr and DoRA are not supported)")
+                    "names that end as those of LoRA, LoCon, LoHa, LoKr or DoRA do")
             }
             let spelling = String(key.dropLast(ending.count))
             let name = Self.normalised(spelling)
-            var module = modules[name] ?? Module(spelling: spelling)
-            switch role {
-            case .down: module.down = tensor
-            case .up: module.up = tensor
-            case .alpha:
+            var module = modules[name] ?? LowRankModule(spelling: spelling)
+            if role == .alpha {
                 guard tensor.count == 1, let alpha = tensor.floats().first, alpha.isFinite else {
                     throw Self.failure(file, key, "shape \(tensor.shape)", "one finite number")
                 }
                 module.alpha = Double(alpha)
+            } else {
+                module.tensors[role] = tensor
             }
             modules[name] = module
         }
-        for (name, module) in modules {
-            guard let down = module.down, let up = module.up, down.shape.count >= 2, up.shape.count >= 2,
-                down.shape[0] == up.shape[1], down.shape[0] > 0, up.count == up.shape[0] * up.shape[1]
-            else {
-                let shapes = [module.down, module.up].map { $0.map { "\($0.shape)" } ?? "nothing" }
-                throw Self.failure(
-                    file, module.spelling, "down \(shapes[0]) and up \(shapes[1])", "[rank, inputs] and [outputs, rank]"
-                )
-            }
-            if module.alpha == nil { modules[name]?.alpha = alphas[name.hasPrefix("te_") ? "te" : "unet"] }
+        guard !modules.isEmpty else { throw Self.failure(file, "tensors", "none", "a LoRA") }
+        if modules.keys.contains(where: { $0.hasPrefix("te1_") || $0.hasPrefix("te2_") }) {
+            throw Self.failure(file, "tensors", "a LoRA of Stable Diffusion XL", "one of Stable Diffusion 1 or 2")
         }
-        guard !modules.isEmpty else {
-            throw Self.failure(file, "tensors", "none", "a LoRA")
+        try Self.complete(&modules, from: checkpoint)
+        for module in modules.values where module.size == nil {
+            throw Self.failure(
+                file, module.spelling, module.shapes.isEmpty ? "nothing" : module.shapes,
+                "the tensors of one update: down [rank, inputs] and up [outputs, rank], or those of LoHa or LoKr")
         }
         self.modules = modules
+    }
+
+    /// Alphas that stand beside the tensors.
+    private static func complete(
+        _ modules: inout [String: LowRankModule], from checkpoint: Checkpoint
+    ) throws(DiffusionError) {
+        let inside = try LowRankScale.inMetadata(of: checkpoint)
+        let isOfPEFT = checkpoint.tensors.keys.contains { $0.hasPrefix("base_model.model.") }
+        let beside = isOfPEFT ? try LowRankScale.beside(checkpoint.path) : nil
+        for name in modules.keys {
+            guard var module = modules[name] else { continue }
+            (inside[name.hasPrefix("te_") ? "te" : "unet"] ?? beside)?.complete(&module)
+            modules[name] = module
+        }
     }
 
     private static func failure(
@@ -107,32 +116,37 @@ final class LowRankUpdates: Sendable {
             CheckpointError(path: file.path, cause: .unsupported, place: place, found: found, expected: expected))
     }
 
-    /// `lora_alpha` of each network, where diffusers wrote PEFT's configuration into the metadata.
-    private static func alphas(in checkpoint: Checkpoint) throws(DiffusionError) -> [String: Double] {
-        guard let text = checkpoint.metadata["lora_adapter_metadata"],
-            let values = try? JSONDecoder().decode([String: JSONValue].self, from: Data(text.utf8))
-        else { return [:] }
-        var alphas: [String: Double] = [:]
-        for (prefix, network) in [("unet.", "unet"), ("text_encoder.", "te")] {
-            if case .number(let alpha)? = values[prefix + "lora_alpha"] { alphas[network] = alpha }
-            if case .object(let pattern)? = values[prefix + "alpha_pattern"], !pattern.isEmpty {
-                throw .configuration(
-                    path: checkpoint.path, field: "lora_adapter_metadata: \(prefix)alpha_pattern",
-                    found: "\(pattern.count) entries", expected: "one alpha for all")
-            }
-        }
-        return alphas
-    }
+    /// Prefixes that say nothing, or which network a map belongs to.
+    private static let wrappings = ["base_model.model.", "lora_", "lycoris_"]
+    private static let networks = [
+        ("text_encoder.", "te_"), ("text_encoders.clip_l.transformer.", "te_"),
+        ("cond_stage_model.transformer.", "te_"),
+        ("cond_stage_model.", "te_"), ("model.diffusion_model.", "unet_"), ("diffusion_model.", "unet_"),
+    ]
+    /// What maps are called that name no network.
+    private static let ownBeginnings: [(beginnings: [String], network: String)] = [
+        (["down_blocks", "mid_block", "up_blocks", "conv_in", "conv_out", "time_emb"], "unet_"),
+        (["input_blocks", "middle_block", "output_blocks"], "unet_"),
+        (["text_model", "encoder_layers", "encoder.layers", "embeddings."], "te_"),
+    ]
+    /// The text encoder's maps in diffusers 0.15 to 0.18.
+    private static let oldText = [("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out", "out_proj")]
 
     /// One spelling for all: kohya's, where dots are underscores, with `unet_` or `te_` before it.
     private static func normalised(_ spelling: String) -> String {
-        var name = spelling[...]
-        for wrapping in ["base_model.model.", "lora_"] where name.hasPrefix(wrapping) {
-            name = name.dropFirst(wrapping.count)
+        var name = spelling
+        for wrapping in wrappings where name.hasPrefix(wrapping) { name.removeFirst(wrapping.count) }
+        if let (long, short) = networks.first(where: { name.hasPrefix($0.0) }) {
+            name = short + name.dropFirst(long.count)
+        } else if let (_, network) = ownBeginnings.first(where: { $0.0.contains { name.hasPrefix($0) } }) {
+            name = network + name
         }
-        if name.hasPrefix("text_encoder.") { name = "te_" + name.dropFirst("text_encoder.".count) }
-        if ["down_blocks", "mid_block", "up_blocks"].contains(where: { name.hasPrefix($0) }) { name = "unet_" + name }
         var result = name.replacingOccurrences(of: ".processor.", with: ".").replacingOccurrences(of: ".", with: "_")
+        if result.hasPrefix("te_") {
+            for (old, new) in oldText where result.hasSuffix("self_attn_" + old) {
+                result = result.dropLast(old.count) + new
+            }
+        }
         // The processors of old diffusers name the map behind attention without its index.
         if result.hasSuffix("to_out") { result += "_0" }
         return result
@@ -141,33 +155,25 @@ final class LowRankUpdates: Sendable {
     /// What is added to the model's weight `name`.
     func amendments(of name: String, shape: [Int], names: LowRankNames) -> [ParameterStore.Amendment] {
         names.targets(of: name, rows: shape.first ?? 0).compactMap { target in
-            guard let found = target.names.first(where: { modules[$0] != nil }), let module = modules[found],
-                let up = module.up, let down = module.down
-            else { return nil }
+            guard let found = target.names.first(where: { modules[$0] != nil }), let module = modules[found] else {
+                return nil
+            }
             record.withLock { _ = $0.used.insert(found) }
-            let inputs = shape.dropFirst().reduce(1, *)
-            let rank = down.shape[0]
-            guard up.shape[0] == target.rows.count, down.count == rank * inputs else {
+            let (rows, inputs) = (target.rows.count, shape.dropFirst().reduce(1, *))
+            guard let size = module.size, size == (rows, inputs), module.magnitudeFits(rows: rows, inputs: inputs)
+            else {
                 record.withLock {
                     $0.wrong.append(
-                        "\(module.spelling): \(down.shape) and \(up.shape) for a weight of "
-                            + "\([target.rows.count] + shape.dropFirst())")
+                        "\(module.spelling): \(module.shapes) for a weight of \([rows] + shape.dropFirst())")
                 }
                 return nil
             }
-            let scale = Float(file.weight * (module.alpha ?? Double(rank)) / Double(rank))
+            let weight = (found.hasPrefix("te_") ? file.textEncoderWeight : file.unetWeight) ?? file.weight
             let first = target.rows.lowerBound * inputs
             return { values in
-                let (down, up) = (down.floats(), up.floats())
-                down.withUnsafeBufferPointer { down in
-                    for output in 0..<up.count / rank {
-                        for r in 0..<rank {
-                            let factor = scale * up[output * rank + r]
-                            let row = first + output * inputs
-                            for i in 0..<inputs { values[row &+ i] += factor * down[r &* inputs &+ i] }
-                        }
-                    }
-                }
+                module.apply(
+                    to: UnsafeMutableBufferPointer(rebasing: values[first..<first + rows * inputs]), rows: rows,
+                    inputs: inputs, weight: weight)
             }
         }
     }

@@ -38,9 +38,14 @@ struct DiffusersFolder {
 
     /// Reads the index and finds the files of every part.
     /// - Parameter variant: such as `fp16`; nil takes the files without one, or the only variant there is.
-    init(path: String, variant: String?) throws(DiffusionError) {
+    /// - Parameter hasAutoencoder: false where another takes the place of the folder's own.
+    init(path: String, variant: String?, hasAutoencoder: Bool = true) throws(DiffusionError) {
         self.path = path
         let index = try JSONDocument(path: Self.join(path, "model_index.json"))
+        if let name = try index.text("_class_name"), let family = FileKind.otherPipeline(name) {
+            throw .configuration(
+                path: index.path, field: "_class_name", found: "\(name) (\(family))", expected: FileKind.supported)
+        }
         for (key, name) in [
             ("text_encoder_2", "Stable Diffusion XL or 3"), ("transformer", "a diffusion transformer"),
             ("controlnet", "a ControlNet pipeline"), ("prior", "a pipeline with a prior"),
@@ -49,9 +54,9 @@ struct DiffusersFolder {
                 continue
             }
             throw .configuration(
-                path: index.path, field: key, found: name, expected: "a pipeline of Stable Diffusion 1 or 2")
+                path: index.path, field: key, found: name, expected: FileKind.supported)
         }
-        for part in [Part.unet, .autoencoder, .text] {
+        for part in [Part.unet, .text] + (hasAutoencoder ? [.autoencoder] : []) {
             guard case .list(let entry)? = index[part.folder], case .text(let name)? = entry.last else {
                 throw index.wrong(part.folder, "[library, \(part.classes.joined(separator: " or "))]")
             }
@@ -62,12 +67,19 @@ struct DiffusersFolder {
             }
         }
         unet = try Self.weights(path, .unet, variant)
-        autoencoder = try Self.weights(path, .autoencoder, variant)
+        autoencoder = hasAutoencoder ? try Self.weights(path, .autoencoder, variant) : Weights(label: "vae", files: [])
         text = try Self.weights(path, .text, variant)
     }
 
+    /// The weights of an autoencoder whose files lie in `folder` itself.
+    static func autoencoderWeights(_ folder: String, variant: String?) throws(DiffusionError) -> Weights {
+        let part = Part(folder: "", classes: Part.autoencoder.classes, stems: Part.autoencoder.stems)
+        return try weights(folder, part, variant)
+    }
+
     static func join(_ parts: String...) -> String {
-        parts.dropFirst().reduce(parts.first ?? "") { $0 + ($0.hasSuffix("/") ? "" : "/") + $1 }
+        parts.dropFirst().filter { !$0.isEmpty }
+            .reduce(parts.first ?? "") { $0.isEmpty ? $1 : $0 + ($0.hasSuffix("/") ? "" : "/") + $1 }
     }
 
     /// All weight files, relative to the folder.
@@ -157,16 +169,22 @@ struct DiffusersFolder {
     // MARK: Contents
 
     /// Geometry and conventions, from the configurations of the parts.
-    func configuration() throws(DiffusionError) -> ModelConfiguration {
+    /// - Parameter separate: an autoencoder that takes the place of the folder's own.
+    func configuration(separate: SeparateAutoencoder? = nil) throws(DiffusionError) -> ModelConfiguration {
         var configuration = ModelConfiguration()
         let unet = try JSONDocument(path: Self.join(path, "unet/config.json"))
         configuration.unet = try UNetConfiguration(diffusers: unet)
         if let size = try unet.ints("sample_size", in: 8...1024)?.first { configuration.latentSize = size }
-        let autoencoder = try JSONDocument(path: Self.join(path, "vae/config.json"))
-        configuration.autoencoder = try AutoencoderConfiguration(diffusers: autoencoder)
-        configuration.latentScale = Float(try autoencoder.number("scaling_factor") ?? 0.18215)
-        guard configuration.latentScale > 0, configuration.latentScale.isFinite else {
-            throw autoencoder.wrong("scaling_factor", "a positive number")
+        if let separate {
+            configuration.autoencoder = separate.configuration
+            configuration.latentScale = separate.latentScale ?? configuration.latentScale
+        } else {
+            let autoencoder = try JSONDocument(path: Self.join(path, "vae/config.json"))
+            configuration.autoencoder = try AutoencoderConfiguration(diffusers: autoencoder)
+            configuration.latentScale = Float(try autoencoder.number("scaling_factor") ?? 0.18215)
+            guard configuration.latentScale > 0, configuration.latentScale.isFinite else {
+                throw autoencoder.wrong("scaling_factor", "a positive number")
+            }
         }
         configuration.text = try TextEncoderConfiguration(
             diffusers: try JSONDocument(path: Self.join(path, "text_encoder/config.json")))
@@ -175,6 +193,10 @@ struct DiffusersFolder {
             configuration.schedule = try ScheduleConfiguration.read(
                 json: try JSONDocument.data(ofFile: schedule), path: schedule
             ).configuration
+            // As StableDiffusionPipeline has it, whatever the file says: clipping is meant for pixels, and training's first
+            // timestep is 1.
+            configuration.schedule.clipSample = false
+            configuration.schedule.stepsOffset = 1
         } catch let error as ScheduleError {
             throw .configuration(path: schedule, field: error.field, found: error.problem, expected: "a schedule")
         } catch let error as DiffusionError {
@@ -185,37 +207,35 @@ struct DiffusersFolder {
         return configuration
     }
 
-    /// All weights under LDM's names.
-    func store(_ configuration: ModelConfiguration) throws(DiffusionError) -> ParameterStore {
-        let autoencoderFiles = try open(autoencoder)
-        let isOld = autoencoderFiles.contains { $0.tensors["decoder.mid_block.attentions.0.query.weight"] != nil }
+    /// All weights under LDM's names, those of the autoencoder only where no other takes its place.
+    func parts(
+        _ configuration: ModelConfiguration, withAutoencoder: Bool
+    ) throws(DiffusionError) -> [ParameterStore.Part] {
         let textFiles = try open(text)
         // transformers 5 leaves out the name of the module between model and layers.
         let hasModule = textFiles.contains { $0.tensors.keys.contains { $0.hasPrefix("text_model.") } }
+        let (unetFiles, autoencoderFiles) = (try open(unet), withAutoencoder ? try open(autoencoder) : [])
+        let isOld = autoencoderFiles.contains { $0.tensors["decoder.mid_block.attentions.0.query.weight"] != nil }
         do {
-            return ParameterStore(
-                parts: [
-                    try .init(
-                        prefix: LDMNames.unet, try open(unet), label: unet.label, labels: unet.files,
-                        renaming: KeyRenaming(
-                            table: DiffusersNames.unet(configuration.unet).under(LDMNames.unet))),
+            var parts = [
+                try ParameterStore.Part(
+                    prefix: LDMNames.unet, unetFiles, label: unet.label, labels: unet.files,
+                    renaming: KeyRenaming(table: DiffusersNames.unet(configuration.unet).under(LDMNames.unet))),
+                try .init(
+                    prefix: LDMNames.transformers, textFiles, label: text.label, labels: text.files,
+                    renaming: KeyRenaming(table: [.init(LDMNames.transformers, hasModule ? "text_model." : "")])),
+            ]
+            if withAutoencoder {
+                parts.append(
                     try .init(
                         prefix: LDMNames.autoencoder, autoencoderFiles, label: autoencoder.label,
                         labels: autoencoder.files,
                         renaming: KeyRenaming(
                             table: DiffusersNames.autoencoder(configuration.autoencoder, isOld: isOld).under(
-                                LDMNames.autoencoder))),
-                    try .init(
-                        prefix: LDMNames.transformers, textFiles, label: text.label, labels: text.files,
-                        renaming: KeyRenaming(table: [.init(LDMNames.transformers, hasModule ? "text_model." : "")])),
-                ], path: path)
-        } catch let error as CheckpointError {
-            throw .checkpoint(error)
-        } catch let error as DiffusionError {
-            throw error
-        } catch {
-            throw .configuration(path: path, field: "weights", found: "\(error)", expected: "readable weights")
-        }
+                                LDMNames.autoencoder))))
+            }
+            return parts
+        } catch { throw .checkpoint(error) }
     }
 
     private func open(_ weights: Weights) throws(DiffusionError) -> [Checkpoint] {
@@ -226,9 +246,9 @@ struct DiffusersFolder {
         } catch { throw .checkpoint(error) }
     }
 
-    /// The tokenizer of the folder.
-    func tokenizer() throws(DiffusionError) -> Tokenizer {
-        let folder = URL(fileURLWithPath: Self.join(path, "tokenizer"))
+    /// The tokenizer of a folder.
+    static func tokenizer(of path: String) throws(DiffusionError) -> Tokenizer {
+        let folder = URL(fileURLWithPath: join(path, "tokenizer"))
         do { return try Tokenizer(diffusersFolder: folder) } catch {
             throw .configuration(path: error.path, field: "tokenizer", found: error.problem, expected: "a tokenizer")
         }

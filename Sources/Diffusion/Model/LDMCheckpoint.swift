@@ -14,6 +14,7 @@ enum LDMNames {
         .exact("sqrt_one_minus_alphas_cumprod"), .exact("log_one_minus_alphas_cumprod"),
         .exact("sqrt_recip_alphas_cumprod"), .exact("sqrt_recipm1_alphas_cumprod"), .exact("posterior_variance"),
         .exact("posterior_log_variance_clipped"), .exact("posterior_mean_coef1"), .exact("posterior_mean_coef2"),
+        .exact(LDMCheckpoint.predictsVMarker), .exact(LDMCheckpoint.zeroSNRMarker),
         .exact("logvar"), .exact("lvlb_weights"), .exact("scale_factor"), .prefix("model_ema."),
         .prefix("first_stage_model.loss."), .exact("cond_stage_model.model.logit_scale"),
         .exact("cond_stage_model.model.text_projection"), .exact("cond_stage_model.model.attn_mask"),
@@ -31,6 +32,10 @@ struct LDMCheckpoint {
     ///   has no other.
     init(path: String, prefersEMA: Bool) throws(DiffusionError) {
         do { file = try Checkpoint.open(path) } catch { throw .checkpoint(error) }
+        let names = Array(file.tensors.keys)
+        if let family = FileKind.otherFamily(names) {
+            throw .configuration(path: path, field: "model", found: family, expected: FileKind.supported)
+        }
         let first = LDMNames.unet + "input_blocks.0.0.weight"
         let hasEMA = file.tensors[Self.averaged(first)] != nil
         guard hasEMA || !prefersEMA else {
@@ -47,20 +52,43 @@ struct LDMCheckpoint {
         "model_ema." + name.dropFirst("model.".count).filter { $0 != "." }
     }
 
-    /// All weights under the names the networks ask for.
-    var store: ParameterStore {
+    /// Tensors of no size by which ComfyUI and others mark a file.
+    static let predictsVMarker = "v_pred"
+    static let zeroSNRMarker = "ztsnr"
+
+    /// All weights under the names the networks ask for, as a whole model and as a part of one.
+    var store: ParameterStore { ParameterStore(file, renaming: renaming) }
+
+    var part: ParameterStore.Part {
+        get throws(DiffusionError) {
+            do { return try ParameterStore.Part([file], renaming: renaming) } catch { throw .checkpoint(error) }
+        }
+    }
+
+    private var renaming: KeyRenaming {
         let usesEMA = usesEMA
         // Files written by transformers before 4.0 or after 5.0 lack the module between model and layers.
         let old = "cond_stage_model.transformer."
         let lacksModule = file.tensors["\(old)embeddings.token_embedding.weight"] != nil
-        guard usesEMA || lacksModule else { return ParameterStore(file) }
-        return ParameterStore(
-            file,
-            renaming: KeyRenaming { name in
-                if usesEMA, name.hasPrefix(LDMNames.unet) { return Self.averaged(name) }
-                guard lacksModule, name.hasPrefix(LDMNames.transformers) else { return name }
-                return old + name.dropFirst(LDMNames.transformers.count)
-            })
+        guard usesEMA || lacksModule else { return .none }
+        return KeyRenaming { name in
+            if usesEMA, name.hasPrefix(LDMNames.unet) { return Self.averaged(name) }
+            guard lacksModule, name.hasPrefix(LDMNames.transformers) else { return name }
+            return old + name.dropFirst(LDMNames.transformers.count)
+        }
+    }
+
+    /// Takes what markers say over everything else in or beside the file.
+    /// - Returns: whether they say what the U-Net predicts.
+    func applyMarkers(to configuration: inout ModelConfiguration) -> Bool {
+        if file.tensors[Self.zeroSNRMarker] != nil {
+            configuration.schedule.rescaleBetasZeroSNR = true
+            // Pure noise is at the last timestep, which only this spacing begins with (Lin et al. 2023, section 3.3).
+            configuration.schedule.timestepSpacing = .trailing
+        }
+        guard file.tensors[Self.predictsVMarker] != nil else { return false }
+        configuration.schedule.predictionType = .vPrediction
+        return true
     }
 
     /// Entries that are no parameters, or weights beside the averages that are taken.

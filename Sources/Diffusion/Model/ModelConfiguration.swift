@@ -28,8 +28,11 @@ extension ModelConfiguration {
     /// What shapes do not show follows the family: Stable Diffusion 2 (linear projections in its transformers) has 64
     /// channels a head, Stable Diffusion 1 has 8 heads. The native size and v-prediction cannot be seen: 512 pixels and
     /// epsilon are assumed, and a yaml beside the checkpoint says otherwise.
+    /// - Parameter separate: the geometry of an autoencoder that takes the place of the checkpoint's own, if any.
     /// - Throws: `DiffusionError.checkpoint` naming the first key without which nothing can be told.
-    public init(recognisedFrom store: ParameterStore, path: String) throws(DiffusionError) {
+    public init(
+        recognisedFrom store: ParameterStore, path: String, autoencoder separate: AutoencoderConfiguration? = nil
+    ) throws(DiffusionError) {
         self.init()
         func shape(_ name: String, rank: Int) throws(DiffusionError) -> [Int] {
             guard let shape = store.shape(of: name), shape.count == rank, shape.allSatisfy((1...1 << 20).contains)
@@ -39,7 +42,7 @@ extension ModelConfiguration {
                         path: path, cause: .unsupported, place: name,
                         found: store.shape(of: name).map { "shape \($0)" }
                             ?? FileKind.of(store.names) ?? "no such tensor",
-                        expected: "a Stable Diffusion 1 or 2 checkpoint in LDM naming, or a diffusers folder"))
+                        expected: FileKind.supported))
             }
             return shape
         }
@@ -82,7 +85,21 @@ extension ModelConfiguration {
         }
         unet.residualBlocks = max(unet.residualBlocks, residuals, 1)
 
-        try recogniseAutoencoder(store, shape)
+        if let separate {
+            autoencoder = separate
+        } else {
+            guard store.names.contains(where: { $0.hasPrefix(LDMNames.autoencoder) }) else {
+                throw .configuration(
+                    path: path, field: "vae", found: "no autoencoder in the checkpoint (no \(LDMNames.autoencoder)*)",
+                    expected: "one to be named as vae (models.NAME.vae in the configuration, or --vae)")
+            }
+            try recogniseAutoencoder(store, shape)
+        }
+        guard store.names.contains(where: { $0.hasPrefix("cond_stage_model.") }) else {
+            throw .configuration(
+                path: path, field: "text encoder", found: "none in the checkpoint (no cond_stage_model.*)",
+                expected: FileKind.supported)
+        }
         try recogniseText(store, shape)
         try checkRecognised(path)
     }

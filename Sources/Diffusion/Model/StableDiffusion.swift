@@ -16,6 +16,8 @@ public final class StableDiffusion {
     public let unet: UNet
     /// Images to latents and back.
     public let autoencoder: Autoencoder
+    /// What is odd about the model's files and did not keep it from being loaded.
+    public let warnings: [String]
 
     /// What of a model is loaded, and how, where there is a choice.
     public struct Options: Sendable, Hashable {
@@ -34,6 +36,14 @@ public final class StableDiffusion {
         public var predictionType: PredictionType?
         /// Low-rank updates, added in this order.
         public var loras: [LowRankFile] = []
+        /// An autoencoder that takes the place of the model's own: a file, or a diffusers folder.
+        public var autoencoder: String?
+        /// Textual inversions: files, or folders of them.
+        public var embeddings: [EmbeddingFile] = []
+        /// What is said of the schedule over the files.
+        public var schedule = ScheduleOverrides()
+        /// Whether tensors that are no part of the model are an error; they are a warning otherwise.
+        public var isStrict = false
 
         /// All as the files say.
         public init() {}
@@ -52,33 +62,18 @@ public final class StableDiffusion {
     ) throws(DiffusionError) -> StableDiffusion {
         var options = options
         options.yaml = yaml ?? options.yaml
-        let base: ParameterStore
-        var configuration: ModelConfiguration
-        var tokenizer: Tokenizer?
-        var ignored = LDMNames.ignored
-        if DiffusersFolder.isFolder(path) {
-            let folder = try DiffusersFolder(path: path, variant: options.variant)
-            configuration = try folder.configuration()
-            base = try folder.store(configuration)
-            tokenizer = try folder.tokenizer()
-        } else {
-            let file = try LDMCheckpoint(path: path, prefersEMA: options.usesEMA)
-            base = file.store
-            configuration = try ModelConfiguration(recognisedFrom: base, path: path)
-            let isSaid = file.applyMetadata(to: &configuration)
-            if let yaml = options.yaml ?? LDMCheckpoint.sibling(of: path) {
-                try configuration.apply(ldmYaml: yaml)
-            } else if !isSaid, options.predictionType == nil, configuration.architecture == .stableDiffusion2,
-                try onEngine({ () throws(EngineError) in
-                    try PredictionProbe.predictsV(base, configuration.unet, engine: engine)
-                })
-            {
-                configuration.schedule.predictionType = .vPrediction
-                configuration.latentSize = 768 / configuration.autoencoder.downscale
-            }
-            ignored = file.ignored
+        let separate = try options.autoencoder.map { file throws(DiffusionError) in
+            try SeparateAutoencoder(path: file, variant: options.variant)
         }
+        var (base, configuration, ignored) =
+            DiffusersFolder.isFolder(path)
+            ? try folder(path, options, separate) : try singleFile(path, options, separate, engine)
         if let type = options.predictionType { configuration.schedule.predictionType = type }
+        do { try configuration.schedule.apply(options.schedule) } catch {
+            throw .configuration(
+                path: path, field: "scheduler.\(error.field)", found: error.problem, expected: "a schedule")
+        }
+        if separate != nil { ignored += SeparateAutoencoder.ignored }
         guard configuration.unet.inChannels == configuration.autoencoder.latentChannels else {
             throw .configuration(
                 path: path, field: "in_channels",
@@ -101,11 +96,93 @@ public final class StableDiffusion {
             : ParameterStore(amending: base) { name, shape in
                 updates.flatMap { $0.amendments(of: name, shape: shape, names: names) }
             }
+        var tokenizer = try Self.ownTokenizer(of: path, naming: configuration.text.naming)
+        let embeddings = try TextualInversion.all(options.embeddings, width: configuration.text.width)
+        tokenizer.add(TextualInversion.words(embeddings, firstIdentifier: configuration.text.vocabularySize))
         let model = try StableDiffusion(
-            store, configuration, tokenizer: tokenizer, ignoring: ignored, engine: engine)
+            store, configuration, tokenizer: tokenizer, embeddings: embeddings.flatMap(\.vectors),
+            ignoring: ignored, isStrict: options.isStrict, engine: engine)
         for update in updates { try update.finish() }
         do { try inspect(store) } catch { throw .checkpoint(error) }
         return model
+    }
+
+    private typealias Source = (
+        store: ParameterStore, configuration: ModelConfiguration, ignored: [ParameterStore.IgnoredKeys]
+    )
+
+    private static func folder(
+        _ path: String, _ options: Options, _ separate: SeparateAutoencoder?
+    ) throws(DiffusionError) -> Source {
+        let folder = try DiffusersFolder(path: path, variant: options.variant, hasAutoencoder: separate == nil)
+        let configuration = try folder.configuration(separate: separate)
+        let parts = try folder.parts(configuration, withAutoencoder: separate == nil)
+        return (
+            ParameterStore(parts: parts + (separate.map { [$0.part] } ?? []), path: path), configuration,
+            LDMNames.ignored
+        )
+    }
+
+    private static func singleFile(
+        _ path: String, _ options: Options, _ separate: SeparateAutoencoder?, _ engine: Engine
+    ) throws(DiffusionError) -> Source {
+        let file = try LDMCheckpoint(path: path, prefersEMA: options.usesEMA)
+        let store = ParameterStore(parts: [try file.part] + (separate.map { [$0.part] } ?? []), path: path)
+        var configuration = try ModelConfiguration(
+            recognisedFrom: store, path: path, autoencoder: separate?.configuration)
+        let isSaid = file.applyMetadata(to: &configuration)
+        if let yaml = options.yaml ?? LDMCheckpoint.sibling(of: path) {
+            try configuration.apply(ldmYaml: yaml)
+            _ = file.applyMarkers(to: &configuration)
+        } else if !file.applyMarkers(to: &configuration), !isSaid, options.predictionType == nil,
+            let architecture = configuration.architecture,
+            try onEngine({ () throws(EngineError) in
+                try PredictionProbe.predictsV(store, configuration.unet, engine: engine)
+            })
+        {
+            configuration.schedule.predictionType = .vPrediction
+            if architecture == .stableDiffusion2 {
+                configuration.latentSize = 768 / configuration.autoencoder.downscale
+            }
+        }
+        if let separate {
+            configuration.autoencoder = separate.configuration
+            configuration.latentScale = separate.latentScale ?? configuration.latentScale
+        }
+        return (store, configuration, file.ignored + (separate == nil ? [] : [.prefix(LDMNames.autoencoder)]))
+    }
+
+    /// Refuses a model of another kind by its name, from an index or a file's header alone.
+    public static func checkFamily(of path: String) throws(DiffusionError) {
+        if DiffusersFolder.isFolder(path) {
+            _ = try DiffusersFolder(path: path, variant: nil, hasAutoencoder: false)
+        } else {
+            _ = try LDMCheckpoint(path: path, prefersEMA: false)
+        }
+    }
+
+    /// The tokenizer that ``load(checkpoint:yaml:options:engine:)`` gives a model, textual inversions included.
+    public static func tokenizer(of path: String, options: Options) throws(DiffusionError) -> Tokenizer {
+        var naming = TextEncoderConfiguration.Naming.transformers
+        if !DiffusersFolder.isFolder(path) {
+            let names = try LDMCheckpoint(path: path, prefersEMA: false).file.tensors.keys
+            if names.contains(where: { $0.hasPrefix(LDMNames.openCLIP) }) { naming = .openCLIP }
+        }
+        var tokenizer = try ownTokenizer(of: path, naming: naming)
+        let embeddings = try TextualInversion.all(options.embeddings, width: nil)
+        // The ids do not matter here, only how many there are.
+        tokenizer.add(TextualInversion.words(embeddings, firstIdentifier: 0))
+        return tokenizer
+    }
+
+    private static func ownTokenizer(
+        of path: String, naming: TextEncoderConfiguration.Naming
+    ) throws(DiffusionError) -> Tokenizer {
+        if DiffusersFolder.isFolder(path) { return try DiffusersFolder.tokenizer(of: path) }
+        do {
+            return naming == .transformers
+                ? try Tokenizer.clip(cleaning: .transformers, padding: .endOfText) : try Tokenizer.clip()
+        } catch { throw .resource("\(error)") }
     }
 
     /// The parts of a diffusers folder, or nil for a single file: folder and weight files of each, and what the one file is
@@ -122,9 +199,25 @@ public final class StableDiffusion {
     }
 
     /// The weight files of a model, the path itself or those of a diffusers folder, sorted: what identifies it.
-    public static func weightFiles(of path: String, variant: String? = nil) throws(DiffusionError) -> [String] {
+    ///
+    /// - Parameter hasAutoencoder: false where another takes the place of the model's own.
+    public static func weightFiles(
+        of path: String, variant: String? = nil, hasAutoencoder: Bool = true
+    ) throws(DiffusionError) -> [String] {
         guard DiffusersFolder.isFolder(path) else { return [path] }
-        return try DiffusersFolder(path: path, variant: variant).weightFiles.map { DiffusersFolder.join(path, $0) }
+        return try DiffusersFolder(path: path, variant: variant, hasAutoencoder: hasAutoencoder).weightFiles.map {
+            DiffusersFolder.join(path, $0)
+        }
+    }
+
+    /// The weight files of a separate autoencoder, ``Options/autoencoder``.
+    public static func autoencoderFiles(of path: String, variant: String?) throws(DiffusionError) -> [String] {
+        try SeparateAutoencoder.weightFiles(of: path, variant: variant)
+    }
+
+    /// The files of textual inversions, those of folders one by one.
+    public static func embeddingFiles(of files: [EmbeddingFile]) throws(DiffusionError) -> [EmbeddingFile] {
+        try TextualInversion.files(files)
     }
 
     /// The files that say how the weights are used: of a folder its configurations and the tokenizer's tables, of a single
@@ -145,10 +238,13 @@ public final class StableDiffusion {
     ///
     /// - Parameters:
     ///   - tokenizer: nil is CLIP's own, with the padding that belongs to the text encoder's family.
+    ///   - embeddings: what the tokenizer's ids behind the vocabulary mean, each as wide as the text encoder.
     ///   - ignored: keys in the files that are no parameters of the model.
+    ///   - isStrict: whether other keys are an error; otherwise ``warnings`` lists them.
     public init(
         _ store: ParameterStore, _ configuration: ModelConfiguration, tokenizer: Tokenizer? = nil,
-        ignoring ignored: [ParameterStore.IgnoredKeys]? = nil, engine: Engine
+        embeddings: [[Float]] = [], ignoring ignored: [ParameterStore.IgnoredKeys]? = nil, isStrict: Bool = true,
+        engine: Engine
     ) throws(DiffusionError) {
         self.configuration = configuration
         self.engine = engine
@@ -166,25 +262,32 @@ public final class StableDiffusion {
         do {
             textEncoder = try TextEncoder(
                 store.scoped(isTransformers ? LDMNames.transformers : LDMNames.openCLIP), configuration.text,
-                engine: engine)
+                embeddings: embeddings, engine: engine)
             unet = try UNet(store.scoped(LDMNames.unet), configuration.unet, engine: engine)
             autoencoder = try Autoencoder(
                 store.scoped(LDMNames.autoencoder), configuration.autoencoder, engine: engine)
         } catch { throw .engine(error) }
         // OpenCLIP's last block is in the file and, by "penultimate", never run.
-        do { try store.finish(ignoring: ignored ?? LDMNames.ignored) } catch { throw .checkpoint(error) }
+        do {
+            let unused = try store.finish(ignoring: ignored ?? LDMNames.ignored, allowsUnused: !isStrict)
+            warnings = unused.isEmpty ? [] : [Self.warning(unused)]
+        } catch { throw .checkpoint(error) }
+    }
+
+    private static func warning(_ unused: [KeyMismatch.Entry]) -> String {
+        let shown = 50
+        return "\(unused.count) tensors that are no part of the model are not used: "
+            + unused.prefix(shown).map(\.description).joined(separator: ", ")
+            + (unused.count > shown ? " and \(unused.count - shown) more" : "")
     }
 
     private static func onEngine<R>(_ body: () throws(EngineError) -> R) throws(DiffusionError) -> R {
         do { return try body() } catch { throw .engine(error) }
     }
 
-    /// The states of a prompt, `[1, 77, width]`.
+    /// The states of a prompt, `[1, 77, width]`; what is too long is cut.
     public func encode(prompt: String) throws(DiffusionError) -> Tensor {
-        do {
-            return try textEncoder.encode(
-                tokenizer.encode(prompt, contextLength: configuration.text.contextLength))
-        } catch { throw .engine(error) }
+        try encode(prompt: prompt, reading: PromptReading(), chunks: 1)
     }
 
     /// A latent in files' order, `[channels, h, w]`, as the U-Net takes it: a batch of one.

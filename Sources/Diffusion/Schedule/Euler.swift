@@ -56,9 +56,9 @@ extension SamplingPlan {
         return varianceExploding(table, evaluations, historyLength: 1, skipping: skipped)
     }
 
-    private static func inputScale(_ sigma: Double) -> Double { 1 / (sigma * sigma + 1).squareRoot() }
+    static func inputScale(_ sigma: Double) -> Double { 1 / (sigma * sigma + 1).squareRoot() }
 
-    private static func noiselessSample(_ table: Timetable, sigma: Double) -> Combination {
+    static func noiselessSample(_ table: Timetable, sigma: Double) -> Combination {
         let scale = inputScale(sigma)
         // The model's own terms: x scale = (scale) x_0 + (scale sigma) noise.
         var combination = table.configuration.predictionType.noiselessSample(alpha: scale, sigma: sigma * scale)
@@ -67,14 +67,14 @@ extension SamplingPlan {
     }
 
     /// (x - x_0) / sigma, which is the noise.
-    private static func derivative(_ table: Timetable, sigma: Double) -> Combination {
+    static func derivative(_ table: Timetable, sigma: Double) -> Combination {
         let scale = inputScale(sigma)
         var combination = table.configuration.predictionType.noise(alpha: scale, sigma: sigma * scale)
         combination.sample *= scale
         return combination
     }
 
-    private static func varianceExploding(
+    static func varianceExploding(
         _ table: Timetable, _ evaluations: [Evaluation], historyLength: Int, skipping skipped: Int
     ) -> SamplingPlan {
         let most = table.sigmas.max() ?? 1

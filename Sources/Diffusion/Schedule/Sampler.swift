@@ -40,7 +40,7 @@ public struct Sampler: Sendable {
     /// - Parameters:
     ///   - configuration: the schedule's options.
     ///   - steps: diffusers' `num_inference_steps`.
-    ///   - eta: DDIM's share of fresh noise, 0 to 1; other samplers do not know it.
+    ///   - eta: DDIM's and TCD's share of fresh noise, 0 to 1; other samplers do not know it.
     ///   - strength: how much of an initial image is replaced, above 0 to 1; below 1 the first steps are left out.
     /// - Throws: ``ScheduleError`` naming the option.
     public init(
@@ -50,6 +50,7 @@ public struct Sampler: Sendable {
         guard strength > 0, strength <= 1 else {
             throw ScheduleError(field: "strength", problem: "is \(strength); expected above 0 to 1")
         }
+        try configuration.validateSampler()
         let table = try Timetable(configuration, steps: steps)
         let run = Int(Double(steps) * strength)
         guard run > 0 else {

@@ -79,6 +79,11 @@ struct SamplingPlan: Sendable {
         case .dpmSolverMultistep: self = .dpmSolverMultistep(table, skipping: skipped)
         case .uniPC: self = .uniPC(table, skipping: skipped)
         case .lcm: self = try .lcm(table, skipping: skipped)
+        case .lms: self = .lms(table, skipping: skipped)
+        case .ddpm: self = try .ddpm(table, skipping: skipped)
+        case .tcd: self = try .tcd(table, skipping: skipped, eta: eta)
+        case .deis: self = .deis(table, skipping: skipped)
+        case .dpmSolverSDE: self = .dpmSolverSDE(table, skipping: skipped)
         }
         let broken = evaluations.first { evaluation in
             ![evaluation.memory, evaluation.correction, evaluation.update].allSatisfy { $0?.isFinite ?? true }

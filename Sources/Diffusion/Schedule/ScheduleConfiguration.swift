@@ -35,6 +35,16 @@ public enum SamplerKind: String, Sendable, CaseIterable, Codable {
     case lcm = "LCMScheduler"
     /// Karras et al. 2022, Algorithm 1 without churn: two evaluations a step.
     case heun = "HeunDiscreteScheduler"
+    /// k-diffusion's linear multistep, of order 4.
+    case lms = "LMSDiscreteScheduler"
+    /// Ho et al. 2020.
+    case ddpm = "DDPMScheduler"
+    /// Zheng et al. 2024, trajectory consistency models, with `eta` as their gamma.
+    case tcd = "TCDScheduler"
+    /// Zhang and Chen 2022, of order 1 to 3.
+    case deis = "DEISMultistepScheduler"
+    /// k-diffusion's DPM++ SDE: two evaluations a step.
+    case dpmSolverSDE = "DPMSolverSDEScheduler"
 }
 
 /// How the noise of training grows with the timestep.
@@ -132,8 +142,8 @@ public struct ScheduleConfiguration: Sendable, Equatable {
     /// Whether the step after the last one has abar 1; otherwise it has training's first. Nil is the sampler's own default:
     /// true for DDIM and LCM, false for PNDM. The samplers that work with sigmas have ``finalSigma`` instead.
     public var setAlphaToOne: Bool? = false
-    /// Whether DDIM, LCM and Heun clamp the predicted noiseless sample. Nil is the sampler's own default, true for DDIM
-    /// alone. It is meant for pixels, not for latents.
+    /// Whether DDIM, DDPM, LCM and Heun clamp the predicted noiseless sample. Nil is the sampler's own default, true for DDIM
+    /// and DDPM alone. It is meant for pixels, not for latents.
     public var clipSample: Bool? = false
     /// The magnitude it is clamped to.
     public var clipSampleRange = 1.0
@@ -167,6 +177,10 @@ public struct ScheduleConfiguration: Sendable, Equatable {
     public var originalInferenceSteps = 50
     /// LCM's factor of the timestep in its boundary condition.
     public var timestepScaling = 10.0
+    /// Whether DDPM's noise has the larger of its two variances (`variance_type` `fixed_large`).
+    public var usesLargeVariance = false
+    /// Options of a file that we do not have, as the file has them, by key; refused by the samplers that know the option.
+    var absentOptions: [String: String] = [:]
 
     /// LDM's DDIM, as the DreamCache authors run it.
     public init() {}
@@ -174,15 +188,15 @@ public struct ScheduleConfiguration: Sendable, Equatable {
     var resolvedTimestepSpacing: TimestepSpacing {
         if let timestepSpacing { return timestepSpacing }
         return switch sampler {
-        case .ddim, .pndm, .lcm: .leading
-        case .euler, .eulerAncestral, .dpmSolverMultistep, .uniPC, .heun: .linspace
+        case .ddim, .ddpm, .pndm, .lcm, .tcd: .leading
+        case .euler, .eulerAncestral, .dpmSolverMultistep, .uniPC, .heun, .lms, .deis, .dpmSolverSDE: .linspace
         }
     }
 
     var resolvedSetAlphaToOne: Bool { setAlphaToOne ?? (sampler != .pndm) }
 
     /// The magnitude the predicted sample is clamped to, if it is.
-    var resolvedClip: Double? { clipSample ?? (sampler == .ddim) ? clipSampleRange : nil }
+    var resolvedClip: Double? { clipSample ?? (sampler == .ddim || sampler == .ddpm) ? clipSampleRange : nil }
 
     var resolvedSolverType: SolverType {
         switch (sampler, solverType) {
@@ -191,41 +205,6 @@ public struct ScheduleConfiguration: Sendable, Equatable {
         case (_, .heun): .heun
         default: .midpoint
         }
-    }
-
-    /// This configuration with the sampler a manifest names, as diffusers' `from_config` would make it.
-    ///
-    /// - Parameter name: diffusers' class name, or a short name such as `ddim`, `plms`, `euler`, `euler_a`, `dpm++_2m`,
-    ///   `unipc`, `lcm`, `heun`; `karras` behind it chooses those sigmas. Case, spaces, `-` and `_` do not matter.
-    /// - Throws: ``ScheduleError`` listing the names.
-    public func selecting(_ name: String) throws(ScheduleError) -> ScheduleConfiguration {
-        var key = name.lowercased().filter { !" _-".contains($0) }
-        var chosen = self
-        if key.hasSuffix("karras") {
-            key.removeLast("karras".count)
-            chosen.useKarrasSigmas = true
-        }
-        if key.hasPrefix("dpm++2msde") || key == "sdedpmsolver++" {
-            chosen.algorithmType = .sdeDPMSolverPlusPlus
-        } else if key.hasPrefix("dpm++") || key == "dpmsolver++" {
-            chosen.algorithmType = .dpmSolverPlusPlus
-        }
-        let short: [String: SamplerKind] = [
-            "ddim": .ddim, "pndm": .pndm, "plms": .pndm, "euler": .euler, "eulera": .eulerAncestral,
-            "eulerancestral": .eulerAncestral, "dpm++2m": .dpmSolverMultistep, "dpm++2msde": .dpmSolverMultistep,
-            "dpmsolver++": .dpmSolverMultistep, "sdedpmsolver++": .dpmSolverMultistep,
-            "dpmsolvermultistep": .dpmSolverMultistep, "unipc": .uniPC, "lcm": .lcm, "heun": .heun,
-        ]
-        guard let kind = short[key] ?? SamplerKind.allCases.first(where: { $0.rawValue.lowercased() == key }) else {
-            let names = SamplerKind.allCases.map(\.rawValue) + short.keys.sorted()
-            throw ScheduleError(
-                field: "scheduler", problem: "'\(name)' is not known; expected one of \(names.joined(separator: ", "))")
-        }
-        if name.lowercased().hasSuffix("karras"), ![.euler, .heun, .dpmSolverMultistep, .uniPC].contains(kind) {
-            throw ScheduleError(field: "scheduler", problem: "'\(name)': \(kind.rawValue) has no Karras sigmas")
-        }
-        chosen.sampler = kind
-        return chosen
     }
 
     /// Refuses values no schedule can be made from. ``Sampler`` and ``TrainingSchedule`` call it.
@@ -269,9 +248,17 @@ public struct ScheduleConfiguration: Sendable, Equatable {
         try check(
             timestepScaling > 0 && timestepScaling.isFinite, "timestep_scaling",
             "is \(timestepScaling); expected a positive number")
-        let allowsSample = sampler != .pndm && sampler != .eulerAncestral
+    }
+
+    /// Refuses what the chosen sampler cannot do; another sampler may. ``Sampler`` calls it.
+    ///
+    /// - Throws: ``ScheduleError`` for the first such option.
+    public func validateSampler() throws(ScheduleError) {
+        func check(_ condition: Bool, _ field: String, _ problem: @autoclosure () -> String) throws(ScheduleError) {
+            if !condition { throw ScheduleError(field: field, problem: problem()) }
+        }
         try check(
-            predictionType != .sample || allowsSample, "prediction_type",
+            predictionType != .sample || ![.pndm, .eulerAncestral, .dpmSolverSDE].contains(sampler), "prediction_type",
             "'sample' is not possible with \(sampler.rawValue)")
         try check(
             sampler != .dpmSolverMultistep || algorithmType.predictsSample || finalSigma == .sigmaMin,
@@ -280,5 +267,12 @@ public struct ScheduleConfiguration: Sendable, Equatable {
         try check(
             sampler != .dpmSolverMultistep || algorithmType != .sdeDPMSolver || solverOrder < 3, "solver_order",
             "is 3; algorithm_type 'sde-dpmsolver' has orders 1 and 2")
+        for option in AbsentOption.all where option.samplers.contains(sampler) {
+            guard let found = absentOptions[option.key] else { continue }
+            throw ScheduleError(
+                field: option.key,
+                problem: "is \(found); this option is not supported with \(sampler.rawValue), expected "
+                    + (["null"] + option.off).joined(separator: " or "))
+        }
     }
 }

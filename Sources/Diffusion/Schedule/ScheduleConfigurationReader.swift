@@ -28,6 +28,32 @@ extension ScheduleConfiguration {
     }
 }
 
+/// An option of diffusers that we do not have: the values that leave it off, and the samplers that know it.
+struct AbsentOption {
+    let key: String
+    let off: [String]
+    let samplers: Set<SamplerKind>
+
+    private static let solvers: Set<SamplerKind> = [.dpmSolverMultistep, .uniPC, .deis]
+
+    static let all: [AbsentOption] = [
+        .init(key: "thresholding", off: ["false"], samplers: solvers.union([.ddim, .ddpm, .lcm, .tcd])),
+        .init(
+            key: "use_beta_sigmas", off: ["false"],
+            samplers: solvers.union([.euler, .heun, .lms, .dpmSolverSDE])),
+        .init(key: "use_lu_lambdas", off: ["false"], samplers: [.dpmSolverMultistep]),
+        .init(key: "use_flow_sigmas", off: ["false"], samplers: solvers),
+        .init(key: "use_dynamic_shifting", off: ["false"], samplers: solvers),
+        .init(key: "interpolation_type", off: ["'linear'"], samplers: [.euler]),
+        .init(key: "timestep_type", off: ["'discrete'"], samplers: [.euler]),
+        .init(
+            key: "variance_type", off: ["'fixed_small'", "'fixed_large'"], samplers: [.ddpm, .dpmSolverMultistep]),
+        .init(key: "solver_p", off: [], samplers: [.uniPC]),
+        .init(key: "shift_terminal", off: [], samplers: [.uniPC]),
+        .init(key: "skip_prk_steps", off: ["true"], samplers: [.pndm]),
+    ]
+}
+
 /// The keys of a scheduler's configuration, each with whatever value it has.
 private struct ScheduleDocument: Decodable {
     var values: [String: JSONValue]
@@ -36,31 +62,32 @@ private struct ScheduleDocument: Decodable {
         values = try decoder.singleValueContainer().decode([String: JSONValue].self)
     }
 
-    /// Options of diffusers we have no sampler for, with the values that leave them off.
-    private static let absentOptions: [(key: String, off: [String])] = [
-        ("thresholding", ["false"]), ("use_beta_sigmas", ["false"]), ("use_lu_lambdas", ["false"]),
-        ("use_flow_sigmas", ["false"]), ("use_dynamic_shifting", ["false"]), ("interpolation_type", ["'linear'"]),
-        ("timestep_type", ["'discrete'"]), ("variance_type", ["'fixed_small'", "'fixed_large'"]), ("solver_p", []),
-        ("shift_terminal", []),
-    ]
-
     /// Keys that change nothing while the options above are off.
     private static let inertKeys = [
         "_diffusers_version", "dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type",
     ]
 
     func read() throws(ScheduleError) -> (configuration: ScheduleConfiguration, unknownKeys: [String]) {
-        guard let sampler: SamplerKind = try choice("_class_name") else {
+        guard case .text(let name)? = present("_class_name") else {
             throw ScheduleError(
-                field: "_class_name", problem: "is missing; expected one of \(Self.names(of: SamplerKind.self))")
+                field: "_class_name",
+                problem: "is \(present("_class_name")?.description ?? "missing"); expected a scheduler of diffusers")
         }
+        guard !name.hasPrefix("FlowMatch") else {
+            throw ScheduleError(
+                field: "_class_name",
+                problem: "is '\(name)', of models of flow matching; expected one of Stable Diffusion 1 or 2")
+        }
+        // A class that is none of ours names a sampler only: what the model was trained with stands beside it.
+        let sampler = SamplerKind(rawValue: name) ?? .ddim
         var configuration = ScheduleConfiguration()
         configuration.sampler = sampler
         // What a file leaves out has the default of its class in diffusers, not ours.
-        let isLatent = sampler == .lcm || sampler == .heun
+        let isDistilled = sampler == .lcm || sampler == .tcd
+        let isLatent = isDistilled || sampler == .heun || sampler == .dpmSolverSDE
         configuration.betaStart = try number("beta_start") ?? (isLatent ? 0.00085 : 0.0001)
         configuration.betaEnd = try number("beta_end") ?? (isLatent ? 0.012 : 0.02)
-        configuration.betaSchedule = try choice("beta_schedule") ?? (sampler == .lcm ? .scaledLinear : .linear)
+        configuration.betaSchedule = try choice("beta_schedule") ?? (isDistilled ? .scaledLinear : .linear)
         configuration.numTrainTimesteps = try integer("num_train_timesteps") ?? 1000
         configuration.trainedBetas = try numbers("trained_betas")
         configuration.rescaleBetasZeroSNR = try bool("rescale_betas_zero_snr") ?? false
@@ -76,8 +103,8 @@ private struct ScheduleDocument: Decodable {
         configuration.sigmaMax = try number("sigma_max")
         configuration.finalSigma = try choice("final_sigmas_type") ?? .zero
         configuration.solverOrder = try integer("solver_order") ?? 2
-        configuration.algorithmType = try choice("algorithm_type") ?? .dpmSolverPlusPlus
-        configuration.solverType = try choice("solver_type")
+        configuration.algorithmType = try choice("algorithm_type", except: "deis") ?? .dpmSolverPlusPlus
+        configuration.solverType = try choice("solver_type", except: "logrho")
         configuration.lowerOrderFinal = try bool("lower_order_final") ?? true
         configuration.eulerAtFinal = try bool("euler_at_final") ?? false
         configuration.lambdaMinClipped = try lambda("lambda_min_clipped") ?? -.infinity
@@ -85,7 +112,8 @@ private struct ScheduleDocument: Decodable {
         configuration.disableCorrector = try integers("disable_corrector") ?? []
         configuration.originalInferenceSteps = try integer("original_inference_steps") ?? 50
         configuration.timestepScaling = try number("timestep_scaling") ?? 10
-        try refuseAbsentOptions(sampler)
+        configuration.usesLargeVariance = present("variance_type")?.description == "'fixed_large'"
+        configuration.absentOptions = absentOptions
         try configuration.validate()
         return (configuration, unknownKeys)
     }
@@ -101,21 +129,22 @@ private struct ScheduleDocument: Decodable {
     ]
 
     private var unknownKeys: [String] {
-        let known = Set(Self.knownKeys + Self.inertKeys + Self.absentOptions.map(\.key))
+        let known = Set(Self.knownKeys + Self.inertKeys + AbsentOption.all.map(\.key))
         return values.keys.filter { !known.contains($0) }.sorted()
     }
 
-    private func refuseAbsentOptions(_ sampler: SamplerKind) throws(ScheduleError) {
-        for (key, off) in Self.absentOptions {
-            guard let value = present(key), !off.contains(value.description) else { continue }
-            let allowed = (["null"] + off).joined(separator: " or ")
-            throw ScheduleError(field: key, problem: "is \(value); this option is not supported, expected \(allowed)")
+    /// Those that are not off; PNDM's own default is on.
+    private var absentOptions: [String: String] {
+        var options: [String: String] = [:]
+        for option in AbsentOption.all {
+            if let value = present(option.key), !option.off.contains(value.description) {
+                options[option.key] = value.description
+            }
         }
-        if sampler == .pndm, try bool("skip_prk_steps") != true {
-            throw ScheduleError(
-                field: "skip_prk_steps",
-                problem: "is not true; PNDM's Runge-Kutta steps are not supported (Stable Diffusion does without)")
+        if case .text("PNDMScheduler")? = present("_class_name"), present("skip_prk_steps") == nil {
+            options["skip_prk_steps"] = "missing"
         }
+        return options
     }
 
     private func present(_ key: String) -> JSONValue? {
@@ -175,9 +204,11 @@ private struct ScheduleDocument: Decodable {
     }
 
     private func choice<Choice: RawRepresentable & CaseIterable>(
-        _ key: String
+        _ key: String, except other: String? = nil
     ) throws(ScheduleError) -> Choice? where Choice.RawValue == String {
         guard let value = present(key) else { return nil }
+        // Another class's only value, which diffusers takes for the default.
+        if case .text(let text) = value, text == other { return nil }
         guard case .text(let text) = value, let choice = Choice(rawValue: text) else {
             throw wrong(key, value, "one of \(Self.names(of: Choice.self))")
         }

@@ -25,7 +25,7 @@ struct Timetable: Sendable {
                 problem: "is \(steps); \(configuration.sampler.rawValue) with this configuration runs 1 to \(most)")
         }
         // Betas may be such that abar is 0 or 1 in single precision; no sampler can step from there by sigmas.
-        if ![.ddim, .pndm, .lcm].contains(configuration.sampler),
+        if ![.ddim, .ddpm, .pndm, .lcm, .tcd].contains(configuration.sampler),
             let broken = training.sigmas.firstIndex(where: { $0 == 0 || !$0.isFinite })
         {
             throw ScheduleError(
@@ -35,15 +35,16 @@ struct Timetable: Sendable {
             )
         }
         switch configuration.sampler {
-        case .ddim, .pndm:
+        case .ddim, .ddpm, .pndm:
             timesteps = Self.spread(configuration, steps: steps).map { $0.rounded(.toNearestOrEven) }
             sigmas = []
-        case .lcm:
+        case .lcm, .tcd:
             timesteps = Self.distilled(configuration, steps: steps)
             sigmas = []
-        case .euler, .eulerAncestral, .heun:
-            // numpy makes these in single precision.
-            timesteps = Self.spread(configuration, steps: steps).map { Double(Float($0)) }
+        case .euler, .eulerAncestral, .heun, .lms, .dpmSolverSDE:
+            // numpy makes these in single precision, but for one.
+            let isDouble = configuration.sampler == .dpmSolverSDE
+            timesteps = Self.spread(configuration, steps: steps).map { isDouble ? $0 : Double(Float($0)) }
             let table = training.sigmas
             sigmas = timesteps.map { Spread.interpolate(table, at: $0) }
             if configuration.sampler != .eulerAncestral, let bounds = Self.bounds(configuration, of: sigmas) {
@@ -51,7 +52,7 @@ struct Timetable: Sendable {
                 timesteps = sigmas.map { Self.timestep(ofSigma: $0, in: table) }
             }
             sigmas.append(configuration.sampler == .euler && configuration.finalSigma == .sigmaMin ? table[0] : 0)
-        case .dpmSolverMultistep, .uniPC:
+        case .dpmSolverMultistep, .uniPC, .deis:
             // These leave out the noiseless end of the spacing: one step more is spread, and the last dropped.
             let table = training.sigmas
             timesteps = Self.spreadForSolvers(configuration, table: table, steps: steps)
@@ -63,11 +64,13 @@ struct Timetable: Sendable {
                 timesteps = sigmas.map { Self.timestep(ofSigma: $0, in: table) }
                 let rounds =
                     configuration.useKarrasSigmas
-                    && (configuration.sampler == .uniPC || configuration.betaSchedule != .squaredCosine)
+                    && (configuration.sampler != .dpmSolverMultistep || configuration.betaSchedule != .squaredCosine)
                 timesteps = timesteps.map { rounds ? $0.rounded(.toNearestOrEven) : $0.rounded(.towardZero) }
-                if configuration.sampler == .uniPC { last = sigmas[steps - 1] }
+                if configuration.sampler != .dpmSolverMultistep { last = sigmas[steps - 1] }
             }
-            sigmas.append(configuration.finalSigma == .sigmaMin ? last : 0)
+            // DEIS cannot end without noise.
+            let endsNoisy = configuration.finalSigma == .sigmaMin || configuration.sampler == .deis
+            sigmas.append(endsNoisy ? last : 0)
         }
         let range = 0...Double(configuration.numTrainTimesteps - 1)
         if let outside = timesteps.first(where: { !range.contains($0) }) {
@@ -80,8 +83,8 @@ struct Timetable: Sendable {
 
     private static func mostSteps(_ configuration: ScheduleConfiguration) -> Int {
         switch configuration.sampler {
-        case .lcm: configuration.originalInferenceSteps
-        case .dpmSolverMultistep, .uniPC: configuration.numTrainTimesteps - 1
+        case .lcm, .tcd: configuration.originalInferenceSteps
+        case .dpmSolverMultistep, .uniPC, .deis: configuration.numTrainTimesteps - 1
         default: configuration.numTrainTimesteps
         }
     }
@@ -124,7 +127,7 @@ struct Timetable: Sendable {
         return (0..<steps).map { (Double(last) + Double($0) * difference).rounded(.toNearestOrEven) - 1 }
     }
 
-    /// LCM: of the steps it was distilled from, evenly chosen ones.
+    /// LCM and TCD: of the steps they were distilled from, evenly chosen ones.
     private static func distilled(_ configuration: ScheduleConfiguration, steps: Int) -> [Double] {
         let original = configuration.originalInferenceSteps
         let ratio = configuration.numTrainTimesteps / original
@@ -156,6 +159,9 @@ struct Timetable: Sendable {
         let end = pow(bounds.least, 1 / rho)
         return Spread.linspace(0, 1, count: count).map { pow(start + $0 * (end - start), rho) }
     }
+
+    /// The timestep whose sigma this is.
+    func timestep(ofSigma sigma: Double) -> Double { Self.timestep(ofSigma: sigma, in: training.sigmas) }
 
     /// The timestep whose sigma this is, between two of the table in the logarithm. The table's logarithms are single
     /// precision as diffusers' are, which decides where a timestep is then cut to a whole one.

@@ -30,8 +30,8 @@ public struct TrainingSchedule: Sendable, Equatable {
                     return Self.rounded(shifted * shifted)
                 }
             }
-            // DDIM and LCM can step from pure noise; a sigma cannot be infinite (the constant is diffusers').
-            if configuration.sampler != .ddim && configuration.sampler != .lcm {
+            // Samplers that work with abar can step from pure noise; a sigma cannot be infinite (the constant is diffusers').
+            if ![.ddim, .ddpm, .lcm, .tcd].contains(configuration.sampler) {
                 alphasCumprod[alphasCumprod.count - 1] = 0x1p-24
             }
         }

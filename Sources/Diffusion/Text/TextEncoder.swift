@@ -68,18 +68,22 @@ public final class TextEncoder {
     public let configuration: TextEncoderConfiguration
     private let engine: Engine
     private let tokenEmbedding: StoredTensor
+    private let embeddings: [[Float]]
     private let positionEmbedding: [Float]
     private let blocks: [Block]
     private let finalNorm: NormWeights
 
     /// Takes the parameters under `scope`: LDM's `cond_stage_model.model.` (OpenCLIP) or
     /// `cond_stage_model.transformer.text_model.` (CLIP).
+    ///
+    /// - Parameter embeddings: what the ids behind the vocabulary mean (textual inversion), each of `width` numbers.
     public init(
-        _ scope: ParameterScope, _ configuration: TextEncoderConfiguration, engine: Engine
+        _ scope: ParameterScope, _ configuration: TextEncoderConfiguration, embeddings: [[Float]] = [], engine: Engine
     ) throws(EngineError) {
         let layers = LayerMaker(engine: engine)
         self.engine = engine
         self.configuration = configuration
+        self.embeddings = embeddings
         let (c, hidden) = (configuration.width, configuration.hiddenSize)
         var blocks: [Block] = []
         switch configuration.naming {
@@ -132,7 +136,8 @@ public final class TextEncoder {
         var embedded = [Float](repeating: 0, count: tokens.count * c)
         let table = tokenEmbedding
         for (position, token) in tokens.prefix(configuration.contextLength).enumerated() {
-            let row = table.entry(Int(token))?.floats() ?? []
+            let added = Int(token) - configuration.vocabularySize
+            let row = embeddings.indices.contains(added) ? embeddings[added] : table.entry(Int(token))?.floats() ?? []
             for i in 0..<min(c, row.count) { embedded[position * c + i] = row[i] + positionEmbedding[position * c + i] }
         }
         let x = try engine.tensor(embedded, shape: [1, tokens.count, c])

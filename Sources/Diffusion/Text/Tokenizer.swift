@@ -47,6 +47,8 @@ public struct Tokenizer: Sendable {
     private let encoding: BytePairEncoding
     private let prompts: PromptCleaning
     private let specialTokens: [(spelling: [Unicode.Scalar], identifier: Int32)]
+    /// Words that stand for ids of their own, longest first.
+    private var addedTokens: [(spelling: [Unicode.Scalar], identifiers: [Int32])] = []
 
     /// CLIP's own tokenizer, from the merges file that ships with the program; open_clip's, as Stable Diffusion 2 has it,
     /// unless said otherwise.
@@ -91,7 +93,8 @@ public struct Tokenizer: Sendable {
     /// - Parameter folder: the model's `tokenizer` folder.
     /// - Throws: ``TokenizerError`` naming the file that is missing, not what it should be, or contradicts another.
     public init(diffusersFolder folder: URL) throws(TokenizerError) {
-        let (identifiers, merges, source) = try Self.vocabulary(of: folder)
+        let (vocabularyIdentifiers, added, merges, source) = try Self.vocabulary(of: folder)
+        let identifiers = added.merging(vocabularyIdentifiers) { _, own in own }
         var special: [String: Int32] = [:]
         for name in ["<|startoftext|>", "<|endoftext|>"] {
             guard let identifier = identifiers[name] else {
@@ -104,7 +107,7 @@ public struct Tokenizer: Sendable {
 
         var vocabulary: [BytePairEncoding.Symbol: Int32] = [:]
         vocabulary.reserveCapacity(identifiers.count)
-        for (token, identifier) in identifiers {
+        for (token, identifier) in vocabularyIdentifiers {
             vocabulary[BytePairEncoding.Symbol(spelling: Array(token.utf8)[...])] = identifier
         }
         encoding = try BytePairEncoding(
@@ -118,6 +121,20 @@ public struct Tokenizer: Sendable {
         specialTokens =
             Self.specialTokens(.transformers, start: startOfText, end: endOfText)
             + (token.map { [(Array($0.spelling.unicodeScalars), $0.identifier)] } ?? [])
+        let known = special
+        add(Self.joined(added.filter { known[$0.key] == nil && $0.key != token?.spelling }))
+    }
+
+    /// Adds words that stand for ids of their own wherever they occur in a text, as textual inversion does; a word of letters or
+    /// digits at its ends only as a whole word. Case does not matter. A word added again takes the place of the one before.
+    public mutating func add(_ words: [String: [Int32]]) {
+        for (word, identifiers) in words.sorted(by: { $0.key < $1.key }) {
+            let spelling = cleaning == .openCLIP ? prompts.openCLIP(word) : prompts.transformers(word)
+            guard !spelling.isEmpty, !identifiers.isEmpty else { continue }
+            addedTokens.removeAll { $0.spelling == spelling }
+            addedTokens.append((spelling, identifiers))
+        }
+        addedTokens.sort { $0.spelling.count > $1.spelling.count }
     }
 
     /// The ids of `text`: start, the text's tokens, end, then padding. A text too long is cut so that the end token is
@@ -129,8 +146,13 @@ public struct Tokenizer: Sendable {
     ///   - padding: instead of the tokenizer's own.
     /// - Returns: `contextLength` ids.
     public func encode(_ text: String, contextLength: Int = 77, padding: Padding? = nil) -> [Int32] {
+        framed(tokens(of: text, limit: contextLength - 2), contextLength: contextLength, padding: padding)
+    }
+
+    /// Ids between start and end token, padded to `contextLength`; at most `contextLength - 2` are taken.
+    func framed(_ tokens: [Int32], contextLength: Int, padding: Padding? = nil) -> [Int32] {
         precondition(contextLength >= 2, "a context holds at least the start and the end token")
-        var identifiers = [startOfText] + tokens(of: text, limit: contextLength - 2)
+        var identifiers = [startOfText] + tokens.prefix(contextLength - 2)
         identifiers.append(endOfText)
         let filler =
             switch padding ?? self.padding {
@@ -144,26 +166,54 @@ public struct Tokenizer: Sendable {
 
     /// The first `limit` ids of `text`, without start, end and padding.
     public func tokens(of text: String, limit: Int = .max) -> [Int32] {
-        let scalars = cleaning == .openCLIP ? prompts.openCLIP(text) : prompts.transformers(text)
         var identifiers: [Int32] = []
-        var index = 0
-        while index < scalars.count, identifiers.count < limit {
-            let word = nextWord(in: scalars, at: index)
-            index = word.range.upperBound
-            if let special = word.special {
-                identifiers.append(special)
-            } else if !word.range.isEmpty {
-                encoding.encode(scalars[word.range].flatMap { Array(UTF8.encode($0) ?? .init()) }, into: &identifiers)
-            } else {
-                index += 1
-            }
+        forEachWord(of: text) { word in
+            identifiers += word.identifiers
+            return identifiers.count < limit
         }
         return Array(identifiers.prefix(limit))
     }
 
+    /// A word of a text, cleaned, and its ids.
+    struct Word {
+        let text: String
+        let identifiers: [Int32]
+    }
+
+    /// The words of a text; white space is in none of them.
+    func words(of text: String) -> [Word] {
+        var words: [Word] = []
+        forEachWord(of: text) {
+            words.append($0)
+            return true
+        }
+        return words
+    }
+
+    /// - Parameter body: takes a word and says whether to go on.
+    private func forEachWord(of text: String, _ body: (Word) -> Bool) {
+        let scalars = cleaning == .openCLIP ? prompts.openCLIP(text) : prompts.transformers(text)
+        var index = 0
+        while index < scalars.count {
+            let word = nextWord(in: scalars, at: index)
+            guard !word.range.isEmpty else {
+                index += 1
+                continue
+            }
+            index = word.range.upperBound
+            var identifiers = word.special ?? []
+            if word.special == nil {
+                encoding.encode(scalars[word.range].flatMap { Array(UTF8.encode($0) ?? .init()) }, into: &identifiers)
+            }
+            var spelling = String.UnicodeScalarView()
+            spelling.append(contentsOf: scalars[word.range])
+            guard body(Word(text: String(spelling), identifiers: identifiers)) else { return }
+        }
+    }
+
     /// One match of CLIP's pattern at `start`, empty on white space:
     /// `special|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`, case ignored.
-    private func nextWord(in scalars: [Unicode.Scalar], at start: Int) -> (range: Range<Int>, special: Int32?) {
+    private func nextWord(in scalars: [Unicode.Scalar], at start: Int) -> (range: Range<Int>, special: [Int32]?) {
         if let (length, special) = specialToken(in: scalars, at: start) { return (start..<(start + length), special) }
         if scalars[start] == "'" {
             for ending in Self.contractions where matches(ending, in: scalars, at: start + 1) {
@@ -178,26 +228,47 @@ public struct Tokenizer: Sendable {
         case .number:
             end += 1
         case .letter:
-            while end < scalars.count, Kind(scalars[end]) == .letter { end += 1 }
+            repeat {
+                end += 1
+            } while end < scalars.count && Kind(scalars[end]) == .letter && addedToken(in: scalars, at: end) == nil
         case .other:
             repeat {
                 end += 1
             } while end < scalars.count && Kind(scalars[end]) == .other
                 // transformers takes special tokens out of the text before it splits the rest.
-                && (cleaning == .openCLIP || specialToken(in: scalars, at: end) == nil)
+                && (cleaning == .openCLIP ? addedToken(in: scalars, at: end) : specialToken(in: scalars, at: end))
+                    == nil
         }
         return (start..<end, nil)
     }
 
-    private func specialToken(in scalars: [Unicode.Scalar], at start: Int) -> (length: Int, identifier: Int32)? {
+    private func specialToken(in scalars: [Unicode.Scalar], at start: Int) -> (length: Int, identifiers: [Int32])? {
+        if let added = addedToken(in: scalars, at: start) { return added }
         for token in specialTokens where matches(token.spelling, in: scalars, at: start) {
-            return (token.spelling.count, token.identifier)
+            return (token.spelling.count, [token.identifier])
+        }
+        return nil
+    }
+
+    private func addedToken(in scalars: [Unicode.Scalar], at start: Int) -> (length: Int, identifiers: [Int32])? {
+        for token in addedTokens where matches(token.spelling, in: scalars, at: start) {
+            // A name such as "style" is none of the letters of "lifestyle" or "styles".
+            let end = start + token.spelling.count
+            if let first = token.spelling.first, start > 0, Kind(first).isWord, Kind(scalars[start - 1]).isWord {
+                continue
+            }
+            if let last = token.spelling.last, end < scalars.count, Kind(last).isWord, Kind(scalars[end]).isWord {
+                continue
+            }
+            return (token.spelling.count, token.identifiers)
         }
         return nil
     }
 
     private enum Kind {
         case letter, number, space, other
+
+        var isWord: Bool { self == .letter || self == .number }
 
         init(_ scalar: Unicode.Scalar) {
             switch scalar.properties.generalCategory {

@@ -39,11 +39,12 @@ extension Tokenizer {
         }
     }
 
-    /// Tokens by id, and the merges in order of rank, not read before they are asked for; `source` is where each is.
+    /// Ids by token, those of tokens added to the vocabulary (textual inversion), and the merges in order of rank, not read
+    /// before they are asked for; `source` is where each is.
     static func vocabulary(
         of folder: URL
     ) throws(TokenizerError) -> (
-        identifiers: [String: Int32],
+        identifiers: [String: Int32], added: [String: Int32],
         merges: () throws(TokenizerError) -> [(left: BytePairEncoding.Symbol, right: BytePairEncoding.Symbol)],
         source: (vocabulary: String, merges: String)
     ) {
@@ -56,21 +57,50 @@ extension Tokenizer {
                 || !FileManager.default.fileExists(atPath: whole.path)
         else {
             let document: Document = try decoded(whole, expected: "a byte-pair encoding of the tokenizers library")
-            let added = (document.addedTokens ?? []).map { ($0.content, $0.id) }
+            let added = Dictionary((document.addedTokens ?? []).map { ($0.content, $0.id) }) { first, _ in first }
             func symbol(_ text: String) -> BytePairEncoding.Symbol { .init(spelling: Array(text.utf8)[...]) }
             return (
-                document.model.vocab.merging(added) { first, _ in first },
+                document.model.vocab, try addedTokens(of: folder).merging(added) { first, _ in first },
                 { document.model.merges.map { (symbol($0.symbols[0]), symbol($0.symbols[1])) } },
                 (whole.path, whole.path)
             )
         }
         return (
-            try decoded(vocabulary, expected: "a JSON object of token to id"),
+            try decoded(vocabulary, expected: "a JSON object of token to id"), try addedTokens(of: folder),
             { () throws(TokenizerError) in
                 try BytePairEncoding.parse(merges: [UInt8](read(merges)), source: merges.path)
             },
             (vocabulary.path, merges.path)
         )
+    }
+
+    /// `added_tokens.json`, or `added_tokens_decoder` of `tokenizer_config.json`.
+    private static func addedTokens(of folder: URL) throws(TokenizerError) -> [String: Int32] {
+        struct Token: Decodable { var content: String }
+        struct Configuration: Decodable {
+            var tokens: [String: Token]?
+
+            enum CodingKeys: String, CodingKey { case tokens = "added_tokens_decoder" }
+        }
+        let old = folder.appendingPathComponent("added_tokens.json")
+        if FileManager.default.fileExists(atPath: old.path) {
+            return try decoded(old, expected: "a JSON object of token to id")
+        }
+        let new = folder.appendingPathComponent("tokenizer_config.json")
+        guard FileManager.default.fileExists(atPath: new.path) else { return [:] }
+        let configuration: Configuration = try decoded(new, expected: "a tokenizer's configuration")
+        let added = (configuration.tokens ?? [:]).compactMap { key, token in Int32(key).map { (token.content, $0) } }
+        return Dictionary(added) { first, _ in first }
+    }
+
+    /// Several tokens that are one word: `word`, `word_1`, `word_2` and so on are the vectors of one textual inversion, as
+    /// diffusers names them (`TextualInversionLoaderMixin.maybe_convert_prompt`).
+    static func joined(_ added: [String: Int32]) -> [String: [Int32]] {
+        added.reduce(into: [:]) { words, entry in
+            var identifiers = [entry.value]
+            while let next = added["\(entry.key)_\(identifiers.count)"] { identifiers.append(next) }
+            words[entry.key] = identifiers
+        }
     }
 
     private static func decoded<Value: Decodable>(_ url: URL, expected: String) throws(TokenizerError) -> Value {

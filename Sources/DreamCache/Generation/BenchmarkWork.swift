@@ -65,7 +65,7 @@ extension Pipeline {
             let times = try model.unet.timeEmbeddings([input.timestep])
             func step(_ guidance: Guidance, _ subject: SubjectMemory?) throws(EngineError) -> () throws -> [Float] {
                 let denoiser = try Denoiser(
-                    model, subject: subject, scales: [guidance.imageScale], prompt: prompt, negative: negative,
+                    model, subject: subject, scales: [guidance.imageScale.start], prompt: prompt, negative: negative,
                     guidance: guidance, times: times)
                 return { try denoiser.predict(input.latent, height: side, width: side, step: 0) }
             }

@@ -13,18 +13,31 @@
 ///         + guidanceScale * (e(prompt, M_m) - e(negative, M_m))
 ///         + sum over j of scale_j * (e(negative, M_j) - e(negative, M_{j-1}))
 ///
+/// A guidanceScale of 1 or less is one evaluation under the prompt and none under the negative prompt, as in diffusers; the
+/// image scale keeps its meaning:
+///
+///     eps = e(prompt, cache) + (imageScale - 1) * (e(negative, cache) - e(negative, no cache))
+///
 /// With one scale for all, the sum telescopes to the formula above over all tokens concatenated; and when two scales
 /// approach each other, so do the two results. A group more is one evaluation more.
 public struct Guidance: Sendable, Equatable {
-    /// Weight of the text.
+    /// Weight of the text; 1 and less is no guidance by text.
     public var guidanceScale: Double
-    /// Weight of the cache.
-    public var imageScale: Double
+    /// The part of the run in which ``guidanceScale`` holds, as fractions of it; outside it is 1. Nil is the whole run.
+    ///
+    /// Source: Kynkäänniemi et al. 2024 (arXiv 2404.07724), with steps in the place of noise levels, as diffusers' guiders
+    /// count: of n evaluations those from Int(from n) up to, and without, Int(to n).
+    public var interval: ClosedRange<Double>?
+    /// Weight of the cache over the run.
+    public var imageScale: ScaleSchedule
 
-    /// Both weights.
-    public init(guidanceScale: Double = 7.5, imageScale: Double = 0.4) {
+    /// All weights.
+    public init(
+        guidanceScale: Double = 7.5, imageScale: ScaleSchedule = 0.4, interval: ClosedRange<Double>? = nil
+    ) {
         self.guidanceScale = guidanceScale
         self.imageScale = imageScale
+        self.interval = interval
     }
 
     /// One evaluation of the denoiser and its weight in the sum.
@@ -38,20 +51,74 @@ public struct Guidance: Sendable, Equatable {
         var isPersonal: Bool { groups > 0 }
     }
 
+    /// The weight of the text at evaluation `index` of `count`, at least 1.
+    func textScale(at index: Int, of count: Int) -> Double {
+        if let interval {
+            let first = Int(interval.lowerBound * Double(count))
+            guard index >= first, index < Int(interval.upperBound * Double(count)) else { return 1 }
+        }
+        return max(1, guidanceScale)
+    }
+
     /// The evaluations a step needs, personal ones first. One whose weight is zero is left out, which changes nothing: at
     /// guidanceScale 1 and imageScale 1, for instance, one evaluation remains.
     ///
-    /// - Parameter scales: of the groups of subjects, falling; none for the plain model.
-    func branches(scales: [Double]) -> [Branch] {
+    /// - Parameters:
+    ///   - scales: of the groups of subjects, falling; none for the plain model.
+    ///   - textScale: the weight of the text, at least 1; nil is that inside the interval.
+    func branches(scales: [Double], textScale: Double? = nil) -> [Branch] {
         let all = scales.count
+        let textScale = textScale ?? max(1, guidanceScale)
         // What a branch under the negative prompt adds is its group's scale less the next group's; the last one gives up
         // what the prompt's branch takes its place for, and without a cache the scale is 1.
-        let steps = [1] + scales + [guidanceScale]
+        let steps = [1] + scales + [textScale]
         let branches =
-            [Branch(isPrompted: true, groups: all, weight: guidanceScale)]
+            [Branch(isPrompted: true, groups: all, weight: textScale)]
             + (0...all).reversed().map {
                 Branch(isPrompted: false, groups: $0, weight: steps[$0] - steps[$0 + 1])
             }
         return branches.filter { $0.weight != 0 }
     }
+}
+
+/// A scale over a run: `start` up to `from`, `end` after `to`, and on the straight line between. Places are fractions of the
+/// run: the first evaluation is at 0, the last at 1.
+public struct ScaleSchedule: Sendable, Hashable {
+    /// The scale up to `from`.
+    public var start: Double
+    /// The scale after `to`.
+    public var end: Double
+    /// Where it begins to change, 0 to 1.
+    public var from: Double
+    /// Where it has become `end`, `from` to 1.
+    public var to: Double
+
+    /// A scale that changes.
+    public init(start: Double, end: Double, from: Double = 0, to: Double = 1) {
+        self.start = start
+        self.end = end
+        self.from = from
+        self.to = to
+    }
+
+    /// One scale for the whole run.
+    public init(_ scale: Double) { self.init(start: scale, end: scale) }
+
+    /// The scale at evaluation `index` of `count`.
+    public func value(at index: Int, of count: Int) -> Double {
+        let place = Double(index) / Double(max(1, count - 1))
+        if place <= from, place < to || from < to { return start }
+        if place >= to || start == end { return end }
+        return start + (end - start) * ((place - from) / (to - from))
+    }
+
+    /// Whether it is a schedule that values can be taken of.
+    var isValid: Bool { start.isFinite && end.isFinite && 0 <= from && from <= to && to <= 1 }
+}
+
+extension ScaleSchedule: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
+    /// One scale for the whole run.
+    public init(floatLiteral value: Double) { self.init(value) }
+    /// One scale for the whole run.
+    public init(integerLiteral value: Int) { self.init(Double(value)) }
 }

@@ -9,6 +9,8 @@ public struct ImageRequest: Sendable {
     public var prompt: String
     /// What to steer away from.
     public var negativePrompt = ""
+    /// How the two prompts are read.
+    public var reading = PromptReading()
     /// How strongly text and cache steer.
     public var guidance = Guidance()
     /// Denoising steps.
@@ -30,7 +32,7 @@ public struct ImageRequest: Sendable {
     /// The caches of the subjects to show; none for the plain model.
     public var caches: [FeatureCache] = []
     /// The image scale of each of ``caches``; nil gives all of them `guidance.imageScale`.
-    public var imageScales: [Double]?
+    public var imageScales: [ScaleSchedule]?
     /// A picture to begin with instead of noise (img2img): composited onto white and resized to the image's size.
     public var initialImage: Raster?
     /// How much of the initial image is replaced, above 0 to 1: at .8 the last four fifths of the steps are run.

@@ -20,6 +20,14 @@ public struct ModelFiles: Sendable, Hashable {
     public var predictionType: PredictionType?
     /// LoRA files, merged in this order.
     public var loras: [LowRankFile] = []
+    /// An autoencoder that takes the place of the model's own: a file, or a diffusers folder.
+    public var autoencoder: String?
+    /// Textual inversions: files, or folders of them.
+    public var embeddings: [EmbeddingFile] = []
+    /// What is said of the schedule over the files.
+    public var schedule = ScheduleOverrides()
+    /// Whether tensors that are no part of the model are an error.
+    public var isStrict = false
 
     /// Paths of the files; the other fields have the values that leave the model as its files have it.
     public init(checkpoint: String, yaml: String? = nil, adapter: String? = nil) {
@@ -36,19 +44,36 @@ public struct ModelFiles: Sendable, Hashable {
         options.clipSkip = clipSkip
         options.predictionType = predictionType
         options.loras = loras
+        options.autoencoder = autoencoder
+        options.embeddings = embeddings
+        options.schedule = schedule
+        options.isStrict = isStrict
         return options
+    }
+
+    /// The model's tokenizer, without loading anything else.
+    public func tokenizer() throws(DreamCacheError) -> Tokenizer {
+        try onModel { () throws(DiffusionError) in
+            try StableDiffusion.tokenizer(of: checkpoint, options: options)
+        }
     }
 
     /// The files that hold the base model's weights.
     public func weightFiles() throws(DreamCacheError) -> [String] {
         try onModel { () throws(DiffusionError) in
-            try StableDiffusion.weightFiles(of: checkpoint, variant: variant)
+            try StableDiffusion.weightFiles(of: checkpoint, variant: variant, hasAutoencoder: autoencoder == nil)
         }
     }
 
     /// All files that a model is made of: weights, what describes them, adapter, LoRAs.
     public func allFiles() throws(DreamCacheError) -> [String] {
-        try weightFiles() + describingFiles() + [adapter].compactMap(\.self) + loras.map(\.path)
+        let additions = try onModel { () throws(DiffusionError) in
+            try (autoencoder.map { path throws(DiffusionError) in
+                try StableDiffusion.autoencoderFiles(of: path, variant: variant)
+            } ?? []) + StableDiffusion.embeddingFiles(of: embeddings).map(\.path)
+        }
+        return try weightFiles() + describingFiles() + [adapter].compactMap(\.self) + additions
+            + loras.flatMap { [$0.file] + $0.describingFiles }
     }
 
     /// The files that say how the base model's weights are used.
@@ -73,7 +98,23 @@ public struct ModelFiles: Sendable, Hashable {
         var lines = [weightsHash]
         if usesEMA { lines.append("ema") }
         if clipSkip > 0 { lines.append("clip_skip \(clipSkip)") }
-        for lora in loras { lines.append("lora \(try known.sha256(of: lora.path, monitor)) \(lora.weight)") }
+        if let autoencoder {
+            let files = try onModel { () throws(DiffusionError) in
+                try StableDiffusion.autoencoderFiles(of: autoencoder, variant: variant)
+            }
+            for file in files { lines.append("vae \(try known.sha256(of: file, monitor))") }
+        }
+        let inversions = try onModel { () throws(DiffusionError) in
+            try StableDiffusion.embeddingFiles(of: embeddings)
+        }
+        for file in inversions { lines.append("embedding \(file.word ?? "") \(try known.sha256(of: file.path, monitor))") }
+        if let training = schedule.training { lines.append("schedule \(training)") }
+        for lora in loras {
+            let parts = [lora.unetWeight.map { " unet \($0)" }, lora.textEncoderWeight.map { " text \($0)" }]
+            let weights = "\(lora.weight)" + parts.compactMap { $0 }.joined()
+            for file in lora.describingFiles { lines.append("lora of \(try known.sha256(of: file, monitor))") }
+            lines.append("lora \(try known.sha256(of: lora.file, monitor)) \(weights)")
+        }
         return lines.count == 1 ? weightsHash : Self.hash(of: lines)
     }
 

@@ -31,14 +31,21 @@ public final class Pipeline {
     private var weightFiles: Set<String> = []
     // What the last requests computed and the next may need again: keys and values of texts and caches, time embeddings,
     // posteriors of initial images by their pixels, and all that a denoiser prepared. A job has two prompts at a time.
-    private var texts = Recent<String, TextKeys>(capacity: 4)
+    private var texts = Recent<TextKey, TextKeys>(capacity: 4)
     private var times = Recent<[Double], [TimeEmbedding]>(capacity: 2)
-    private var subjects = Recent<[SubjectGroup], SubjectMemory>(capacity: 1)
+    private var subjects = Recent<[[String]], SubjectMemory>(capacity: 1)
     private var denoisers = Recent<DenoiserKey, Denoiser>(capacity: 1)
     private var posteriors = Recent<String, Autoencoder.Posterior>(capacity: 1)
 
+    private struct TextKey: Equatable {
+        let prompt: String
+        let reading: PromptReading
+        let chunks: Int
+    }
+
     private struct DenoiserKey: Equatable {
         let prompt: String, negativePrompt: String
+        let reading: PromptReading
         let guidance: Guidance
         let timesteps: [Float]
         let groups: [SubjectGroup]
@@ -46,7 +53,7 @@ public final class Pipeline {
 
     /// Subjects that steer equally.
     private struct SubjectGroup: Equatable {
-        let scale: Double
+        let scale: ScaleSchedule
         /// What identifies their caches.
         var hashes: [String]
     }
@@ -66,6 +73,8 @@ public final class Pipeline {
         files: ModelFiles, path: ComputePath, known: KnownFiles = KnownFiles(), weightsFolder: String? = nil,
         progress: Progress = { _, _, _ in }, shouldStop: () -> Bool = { false }
     ) throws(DreamCacheError) {
+        // Before gigabytes are hashed.
+        try onModel { () throws(DiffusionError) in try StableDiffusion.checkFamily(of: files.checkpoint) }
         let engine = try onEngine { () throws(EngineError) in try Engine(path: path) }
         let parts = try Monitor.watching(progress, shouldStop) { monitor throws(DreamCacheError) in
             engine.interruption = { monitor.isInterrupted() }
@@ -187,6 +196,8 @@ public final class Pipeline {
 
     /// Counts changes of the method that change the bytes of a picture.
     private static let numericsVersion = 1
+    /// How often the decoder half of the U-Net was evaluated while denoising, so far.
+    private(set) var evaluations = 0
 
     /// Side of the pictures the model was trained on, in pixels.
     public var imageSize: Int { model.configuration.imageSize }
@@ -300,6 +311,11 @@ public final class Pipeline {
     public func check(_ request: ImageRequest) throws(DreamCacheError) {
         _ = try plan(request)
         _ = try groups(request)
+        if let interval = request.guidance.interval, !(0...1).contains(interval.lowerBound) || interval.upperBound > 1 {
+            throw .request(
+                field: "guidance_interval", found: "\(interval.lowerBound) to \(interval.upperBound)",
+                expected: "two fractions of the run, from 0 to 1")
+        }
         for cache in request.caches { try cache.check(modelHash: featureHash, sites: model.unet.sites) }
         if !request.caches.isEmpty, adapter == nil {
             throw .request(
@@ -378,6 +394,8 @@ public final class Pipeline {
 
         let steps = sampler.timesteps.count
         model.engine.beginPhase()
+        let before = denoiser.evaluations
+        defer { evaluations += denoiser.evaluations - before }
         for step in sampler.state.position..<steps {
             func state() -> [UInt8] {
                 DenoisingState(latent: latent, sampler: sampler.state, generator: generator).encoded(identity: identity)
@@ -458,24 +476,56 @@ public final class Pipeline {
     private func denoiser(for request: ImageRequest, timesteps: [Float]) throws(DreamCacheError) -> Denoiser {
         let groups = try groups(request)
         let key = DenoiserKey(
-            prompt: request.prompt, negativePrompt: request.negativePrompt, guidance: request.guidance,
-            timesteps: timesteps, groups: groups.map(\.group))
+            prompt: request.prompt, negativePrompt: request.negativePrompt, reading: request.reading,
+            guidance: request.guidance, timesteps: timesteps, groups: groups.map(\.group))
         return try denoisers.value(for: key) { () throws(DreamCacheError) in
             model.engine.beginPhase()
-            let subject = try subject(groups)
-            let (prompt, negative) = (try textKeys(of: request.prompt), try textKeys(of: request.negativePrompt))
+            let steps = try steps(request.guidance, groups, count: timesteps.count)
+            let (prompt, negative) = try textKeys(of: request)
             let times = try timeEmbeddings(timesteps.map(Double.init))
             return try onEngine { () throws(EngineError) in
-                try Denoiser(
-                    model, subject: subject, scales: groups.map(\.group.scale), prompt: prompt, negative: negative,
-                    guidance: request.guidance, times: times)
+                try Denoiser(model, steps: steps, prompt: prompt, negative: negative, times: times)
             }
         }
     }
 
-    private func textKeys(of prompt: String) throws(DreamCacheError) -> TextKeys {
-        try texts.value(for: prompt) { () throws(DreamCacheError) in
-            let states = try onModel { () throws(DiffusionError) in try model.encode(prompt: prompt) }
+    /// What each evaluation computes. Where the scales of several subjects cross on the way, so does their order.
+    private func steps(
+        _ guidance: Guidance, _ groups: [(group: SubjectGroup, caches: [FeatureCache])], count: Int
+    ) throws(DreamCacheError) -> [Denoiser.Step] {
+        var memories: [[Int]: SubjectMemory] = [:]
+        var steps: [Denoiser.Step] = []
+        for index in 0..<count {
+            let values = groups.map { $0.group.scale.value(at: index, of: count) }
+            let order = groups.indices.sorted { (-values[$0], $0) < (-values[$1], $1) }
+            if memories[order] == nil { memories[order] = try subject(order.map { groups[$0] }) }
+            let subject = memories[order]
+            let branches = guidance.branches(
+                scales: subject == nil ? [] : order.map { values[$0] },
+                textScale: guidance.textScale(at: index, of: count))
+            steps.append(Denoiser.Step(branches: branches, subject: subject))
+        }
+        return steps
+    }
+
+    /// Keys and values of both prompts, of as many chunks.
+    private func textKeys(of request: ImageRequest) throws(DreamCacheError) -> (prompt: TextKeys, negative: TextKeys) {
+        let prompts = [request.prompt, request.negativePrompt]
+        let chunks = prompts.map { model.chunkCount(of: $0, reading: request.reading) }.max() ?? 1
+        return (
+            try textKeys(of: request.prompt, request.reading, chunks: chunks),
+            try textKeys(of: request.negativePrompt, request.reading, chunks: chunks)
+        )
+    }
+
+    private func textKeys(
+        of prompt: String, _ reading: PromptReading = PromptReading(), chunks: Int = 1
+    ) throws(DreamCacheError) -> TextKeys {
+        let key = TextKey(prompt: prompt, reading: reading, chunks: chunks)
+        return try texts.value(for: key) { () throws(DreamCacheError) in
+            let states = try onModel { () throws(DiffusionError) in
+                try model.encode(prompt: prompt, reading: reading, chunks: chunks)
+            }
             return try onEngine { () throws(EngineError) in try model.unet.textKeys(states) }
         }
     }
@@ -492,12 +542,16 @@ public final class Pipeline {
     ) throws(DreamCacheError) -> [(group: SubjectGroup, caches: [FeatureCache])] {
         let scales =
             request.imageScales ?? Array(repeating: request.guidance.imageScale, count: request.caches.count)
-        guard scales.count == request.caches.count, scales.allSatisfy(\.isFinite) else {
+        guard scales.count == request.caches.count, scales.allSatisfy(\.isValid) else {
             throw .request(
                 field: "image_scale", found: "\(scales)",
-                expected: "one finite number for each of \(request.caches.count) subjects")
+                expected: "one finite number, or a schedule with 0 <= from <= to <= 1, for each of "
+                    + "\(request.caches.count) subjects")
         }
-        return Set(scales).sorted(by: >).map { scale in
+        func rank(_ scale: ScaleSchedule) -> (Double, Double, Double, Double) {
+            (scale.start, scale.end, scale.from, scale.to)
+        }
+        return Set(scales).sorted { rank($0) > rank($1) }.map { scale in
             let caches = zip(scales, request.caches).filter { $0.0 == scale }.map(\.1)
             return (SubjectGroup(scale: scale, hashes: caches.map { $0[.data] ?? $0.path }), caches)
         }
@@ -507,7 +561,7 @@ public final class Pipeline {
         _ groups: [(group: SubjectGroup, caches: [FeatureCache])]
     ) throws(DreamCacheError) -> SubjectMemory? {
         guard let adapter, !groups.isEmpty else { return nil }
-        return try subjects.value(for: groups.map(\.group)) { () throws(DreamCacheError) in
+        return try subjects.value(for: groups.map(\.group.hashes)) { () throws(DreamCacheError) in
             let memory = try SubjectMemory(groups: groups.map(\.caches), adapter: adapter, engine: model.engine)
             try checkMappings(groups.flatMap(\.caches))
             return memory

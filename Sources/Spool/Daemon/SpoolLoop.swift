@@ -252,7 +252,8 @@ final class SpoolLoop {
         do throws(SpoolError) {
             try intake.scan(
                 into: &result, waiting: { self.waiting(for: $0) },
-                check: { (manifest) throws(RendererError) in try self.renderer.check(manifest) })
+                check: { (manifest) throws(RendererError) in try self.renderer.check(manifest) },
+                notes: { self.renderer.notes(on: $0) })
             admit(result)
             for request in result.requests where pulse.beat() { try perform(request, &result) }
         } catch {

@@ -88,10 +88,11 @@ struct Intake {
     ///   - result: what was taken, also when the scan ends in an error.
     ///   - waiting: why a manifest's job will not run at once, or nil.
     ///   - check: the renderer's opinion of a manifest.
+    ///   - notes: what its author should know although it is accepted.
     /// - Throws: only what ends the daemon.
     mutating func scan(
         into result: inout IntakeResult, waiting: (JobManifest) -> String?,
-        check: (JobManifest) throws(RendererError) -> Void
+        check: (JobManifest) throws(RendererError) -> Void, notes: (JobManifest) -> [String] = { _ in [] }
     ) throws(SpoolError) {
         fresh = []
         let now = clock.monotonic()
@@ -119,7 +120,7 @@ struct Intake {
                 }
             }
         }
-        try acceptTogether(manifests, &result, waiting: waiting, check: check)
+        try acceptTogether(manifests, &result, waiting: waiting, check: check, notes: notes)
     }
 
     // MARK: - Claims
@@ -249,7 +250,7 @@ struct Intake {
     /// tried one by one.
     private mutating func acceptTogether(
         _ manifests: [Claim], _ result: inout IntakeResult, waiting: (JobManifest) -> String?,
-        check: (JobManifest) throws(RendererError) -> Void
+        check: (JobManifest) throws(RendererError) -> Void, notes: (JobManifest) -> [String]
     ) throws(SpoolError) {
         var batch: [Claim] = []
         var alone: [Claim] = []
@@ -268,7 +269,7 @@ struct Intake {
                 }
             }
             if batch.contains(where: { $0.attempt > 1 }) { try store.syncDirectory(SpoolLayout.claims(.jobs)) }
-            try accept(batch, &result, waiting: waiting, check: check)
+            try accept(batch, &result, waiting: waiting, check: check, notes: notes)
         } catch {
             try note(error, of: "\(batch.count) manifests", &result)
             guard !error.isMachineTrouble else { return batch.forEach { pause($0) } }
@@ -277,7 +278,7 @@ struct Intake {
         }
         for claim in alone where pulse() {
             try work(on: claim, .job, &result) { (intake, claim, result) throws(SpoolError) in
-                try intake.accept([claim], &result, waiting: waiting, check: check)
+                try intake.accept([claim], &result, waiting: waiting, check: check, notes: notes)
             }
         }
     }

@@ -12,7 +12,7 @@ extension Intake {
 
     mutating func accept(
         _ claims: [Claim], _ result: inout IntakeResult, waiting: (JobManifest) -> String?,
-        check: (JobManifest) throws(RendererError) -> Void
+        check: (JobManifest) throws(RendererError) -> Void, notes: (JobManifest) -> [String]
     ) throws(SpoolError) {
         var answers: [(Claim, Receipt)] = []
         var drafts: [(draft: DurableStore.Draft, destination: SpoolPath)] = []
@@ -32,11 +32,10 @@ extension Intake {
                 try store.add(JobStore.recordFile, Array(job.record.json.text().utf8), to: &draft)
                 drafts.append((draft, SpoolLayout.job(job.id, .queued)))
                 accepted.append(job)
-                answers.append(
-                    (
-                        claim,
-                        receipts.make(claim, .job, reason == nil ? .accepted : .waiting, message: reason ?? "queued")
-                    ))
+                var receipt = receipts.make(
+                    claim, .job, reason == nil ? .accepted : .waiting, message: reason ?? "queued")
+                receipt.notes = notes(job.manifest)
+                answers.append((claim, receipt))
             case .known(let id, let message):
                 answers.append((claim, receipts.make(claim, .job, .accepted, id: id, message: message)))
             case .reject(let message, let faults):

@@ -226,7 +226,9 @@ extension Schema {
         case .string(let length, nil):
             if length.upperBound == Int.max { return length.lowerBound > 0 ? "a string that is not empty" : "a string" }
             return "a string of \(length.lowerBound) to \(length.upperBound) characters"
-        case .choice(let choices, _): return "one of " + choices.joined(separator: ", ")
+        case .choice(let choices, let aliases):
+            let short = aliases.keys.sorted { ($0.count, $0) < ($1.count, $1) }
+            return "one of " + (choices + short).joined(separator: ", ")
         case .integer(let range, let factor, let advice):
             let kind = factor == 1 ? "an integer" : "a multiple of \(factor)"
             return "\(kind) from \(range.lowerBound) to \(range.upperBound)" + (advice.map { ", " + $0 } ?? "")

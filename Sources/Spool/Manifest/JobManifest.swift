@@ -12,10 +12,16 @@ public struct JobManifest: Sendable, Equatable {
     public var prompts: [String]
     /// What to steer away from.
     public var negativePrompt: String
+    /// What becomes of prompts longer than the text encoder reads at once.
+    public var promptMode: PromptMode
+    /// Whether brackets in prompts mean something.
+    public var promptSyntax: PromptSyntax
     /// Weight of the text guidance.
     public var guidanceScale: Double
+    /// The part of the run in which it holds, as fractions of the steps; nil is the whole run.
+    public var guidanceInterval: ClosedRange<Double>?
     /// Weight of the image guidance for subjects that have none of their own.
-    public var imageScale: Double
+    public var imageScale: ImageScale
     /// Denoising steps an image.
     public var inferenceSteps: Int
     /// Images a prompt.
@@ -28,8 +34,8 @@ public struct JobManifest: Sendable, Equatable {
     public var random: RandomSource
     /// Share of fresh noise a step (DDIM's eta), 0 to 1.
     public var eta: Double
-    /// The sampler.
-    public var scheduler: Scheduler
+    /// The sampler; nil means the model's configured one, or DDIM.
+    public var scheduler: Scheduler?
     /// Width in pixels, a multiple of 8; nil means the model's own.
     public var width: Int?
     /// Height in pixels, a multiple of 8; nil means the model's own.
@@ -51,12 +57,12 @@ public struct SubjectUse: Sendable, Equatable {
     /// Name of the subject: that of its folder under `drop/references`.
     public var name: String
     /// Its own image guidance scale; nil means the job's.
-    public var imageScale: Double?
+    public var imageScale: ImageScale?
     /// Names of the reference files to use; nil means all.
     public var references: [String]?
 
     /// A use of a subject.
-    public init(name: String, imageScale: Double? = nil, references: [String]? = nil) {
+    public init(name: String, imageScale: ImageScale? = nil, references: [String]? = nil) {
         self.name = name
         self.imageScale = imageScale
         self.references = references
@@ -191,38 +197,6 @@ public enum RandomSource: String, Sendable, CaseIterable {
     case torchCPU = "torch-cpu"
     /// Philox, torch's on a GPU.
     case philox
-}
-
-/// A sampler, by diffusers' class name. Which of them a renderer can carry out is for the renderer to say.
-public enum Scheduler: String, Sendable, CaseIterable {
-    case ddim = "DDIMScheduler"
-    case pndm = "PNDMScheduler"
-    case euler = "EulerDiscreteScheduler"
-    case eulerAncestral = "EulerAncestralDiscreteScheduler"
-    case dpmSolverMultistep = "DPMSolverMultistepScheduler"
-    case unipcMultistep = "UniPCMultistepScheduler"
-    case lcm = "LCMScheduler"
-
-    /// Other spellings a manifest may use: short names, and AUTOMATIC1111's.
-    public var aliases: [String] {
-        switch self {
-        case .ddim: ["ddim", "DDIM"]
-        case .pndm: ["pndm", "PNDM", "plms", "PLMS"]
-        case .euler: ["euler", "Euler"]
-        case .eulerAncestral: ["euler_a", "Euler a"]
-        case .dpmSolverMultistep: ["dpm++_2m", "DPM++ 2M"]
-        case .unipcMultistep: ["unipc", "UniPC"]
-        case .lcm: ["lcm", "LCM"]
-        }
-    }
-
-    /// The sampler of that diffusers name or alias.
-    public init?(named name: String) {
-        guard let match = Self.allCases.first(where: { $0.rawValue == name || $0.aliases.contains(name) }) else {
-            return nil
-        }
-        self = match
-    }
 }
 
 /// One image of a job.

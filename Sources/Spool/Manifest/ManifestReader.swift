@@ -85,6 +85,27 @@ extension JobManifest {
                     found: "\(strength), which leaves none of \(inferenceSteps) steps",
                     expected: "at least \(1 / Double(inferenceSteps))"))
         }
+        if let interval = document["guidance_interval"], guidanceInterval == nil {
+            faults.append(
+                SchemaFault(
+                    path: "$.guidance_interval", byte: interval.offset, found: "an end before its beginning",
+                    expected: "from at most to"))
+        }
+        let scales =
+            [("$.image_scale", document["image_scale"])]
+            + [("$.subject.image_scale", document["subject"]?["image_scale"])]
+            + (document["subjects"]?.array ?? []).enumerated().map {
+                ("$.subjects[\($0.offset)].image_scale", $0.element["image_scale"])
+            }
+        for case (let path, let value?) in scales {
+            let scale = ImageScale(checked: value)
+            if scale.from > scale.to {
+                faults.append(
+                    SchemaFault(
+                        path: path, byte: value.offset, found: "an end before its beginning",
+                        expected: "from at most to"))
+            }
+        }
         for (index, subject) in subjects.enumerated()
         where subjects[..<index].contains(where: { $0.name == subject.name }) {
             faults.append(
@@ -100,7 +121,7 @@ extension JobManifest {
         func subject(_ value: JSON) -> SubjectUse {
             if let name = value.string { return SubjectUse(name: name) }
             return SubjectUse(
-                name: value["name"]?.string ?? "", imageScale: value["image_scale"]?.number,
+                name: value["name"]?.string ?? "", imageScale: value["image_scale"].map(ImageScale.init(checked:)),
                 references: value["references"]?.array?.compactMap(\.string))
         }
         schemaVersion = document["schema_version"]?.integer ?? 1
@@ -112,7 +133,13 @@ extension JobManifest {
         prompts = document["prompt"]?.string.map { [$0] } ?? document["prompts"]?.array?.compactMap(\.string) ?? []
         negativePrompt = document["negative_prompt"]?.string ?? ""
         guidanceScale = document["guidance_scale"]?.number ?? 0
-        imageScale = document["image_scale"]?.number ?? 0
+        guidanceInterval = document["guidance_interval"]?.array.flatMap { ends in
+            let ends = ends.compactMap(\.number)
+            return ends.count == 2 && ends[0] <= ends[1] ? ends[0]...ends[1] : nil
+        }
+        promptMode = document["prompt_mode"]?.string.flatMap(PromptMode.init(rawValue:)) ?? .chunks
+        promptSyntax = document["prompt_syntax"]?.string.flatMap(PromptSyntax.init(rawValue:)) ?? .plain
+        imageScale = document["image_scale"].map(ImageScale.init(checked:)) ?? 0
         inferenceSteps = document["num_inference_steps"]?.integer ?? 1
         func count(_ name: String) -> Int { min(max(document[name]?.integer ?? 1, 1), Self.maximumImages) }
         imagesPerPrompt = count("num_images_per_prompt") * count("n_iter")
@@ -120,7 +147,7 @@ extension JobManifest {
         noiseSeed = document["noise_seed"]?.integer
         random = document["random"]?.string.flatMap(RandomSource.init(rawValue:)) ?? .torchCPU
         eta = document["eta"]?.number ?? 0
-        scheduler = document["scheduler"]?.string.flatMap(Scheduler.init(named:)) ?? .ddim
+        scheduler = document["scheduler"]?.string.flatMap(Scheduler.init(named:))
         width = document["width"]?.integer
         height = document["height"]?.integer
         model = document["model"]?.string
@@ -156,14 +183,11 @@ extension JobManifest {
             name,
             .object([
                 .init("name", name, required: true, "The subject: the name of its folder under drop/references."),
-                .init("image_scale", scale, "This subject's own image_scale."),
+                .init("image_scale", ImageScale.schema, "This subject's own image_scale."),
                 .init(
                     "references", .array(of: name, count: 1...200),
                     "Names of the reference files to use; all when absent."),
             ]))
-        let schedulerAliases = Scheduler.allCases.flatMap { scheduler in
-            scheduler.aliases.map { ($0, scheduler.rawValue) }
-        }
         let cache = Schema.object([
             .init(
                 "mode", .choice(CacheSettings.Mode.allCases.map(\.rawValue)),
@@ -204,8 +228,22 @@ extension JobManifest {
             .init("prompt", prompt, "The scene."),
             .init("prompts", .array(of: prompt, count: 1...10_000), "Several scenes, each with its own images."),
             .init("negative_prompt", .string(length: 0...16_384), default: .string(""), "What to steer away from."),
-            .init("guidance_scale", aliases: ["cfg_scale"], scale, default: .number(7.5), "Weight of the text."),
-            .init("image_scale", scale, default: .number(0.4), "Weight of the subject's references."),
+            .init(
+                "guidance_scale", aliases: ["cfg_scale"], scale, default: .number(7.5),
+                "Weight of the text; 1 and less is none, at one evaluation a step."),
+            .init(
+                "guidance_interval", .array(of: .number(0...1), count: 2...2),
+                "Where guidance_scale holds, from and to as fractions of the run; it is 1 outside."),
+            .init(
+                "image_scale", ImageScale.schema, default: .number(0.4),
+                "Weight of the subject's references: a number, or a start and an end over the steps."),
+            .init(
+                "prompt_mode", .choice(PromptMode.allCases.map(\.rawValue)),
+                default: .string(PromptMode.chunks.rawValue),
+                "Whether what is longer than 75 tokens is cut, or read in chunks."),
+            .init(
+                "prompt_syntax", .choice(PromptSyntax.allCases.map(\.rawValue)),
+                default: .string(PromptSyntax.plain.rawValue), "Whether (word:1.3) and [word] are weights."),
             .init(
                 "num_inference_steps", aliases: ["steps"], .integer(1...1000), default: .integer(50),
                 "Denoising steps an image."),
@@ -225,10 +263,9 @@ extension JobManifest {
                 "Whose random numbers the seeds give: torch's on a CPU or on a GPU."),
             .init("eta", .number(0...1), default: .number(0), "Share of fresh noise a step."),
             .init(
-                "scheduler", aliases: ["sampler_name", "sampler_index"],
-                .choice(
-                    Scheduler.allCases.map(\.rawValue), aliases: Dictionary(uniqueKeysWithValues: schedulerAliases)),
-                default: .string(Scheduler.ddim.rawValue), "The sampler, by diffusers' name."),
+                "scheduler", aliases: ["sampler_name", "sampler_index"], Scheduler.schema,
+                "The sampler, by diffusers', AUTOMATIC1111's or ComfyUI's name; the model's configured one, or DDIM, "
+                    + "when absent."),
             .init("width", .integer(8...4096, multipleOf: 8), "Width in pixels; the model's own when absent."),
             .init("height", .integer(8...4096, multipleOf: 8), "Height in pixels; the model's own when absent."),
             .init("model", name, "A configured model; the default one when absent."),

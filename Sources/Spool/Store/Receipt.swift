@@ -36,6 +36,8 @@ public struct Receipt: Sendable, Equatable {
     public var message: String
     /// The faults of a manifest.
     public var faults: [ManifestError.Fault] = []
+    /// What the author of an accepted manifest should know: a prompt that is cut, for instance.
+    public var notes: [String] = []
     /// Where a refused drop, or the part of it that was not used, is kept; relative to the spool.
     public var keptAt: String?
     /// When this was written.
@@ -57,6 +59,7 @@ public struct Receipt: Sendable, Equatable {
                             "byte": .integer($0.byte), "found": .string($0.found), "expected": .string($0.expected),
                         ])
                     }),
+            "notes": notes.isEmpty ? nil : .array(notes.map { .string($0) }),
             "kept_at": keptAt.map { .string($0) }, "time": .string(time),
         ])
     }
@@ -72,6 +75,7 @@ public struct Receipt: Sendable, Equatable {
         subject = json["subject"]?.string
         generation = json["generation"]?.integer
         keptAt = json["kept_at"]?.string
+        notes = json["notes"]?.array?.compactMap(\.string) ?? []
         faults = (json["faults"]?.array ?? []).compactMap { fault in
             guard let path = fault["path"]?.string, let line = fault["line"]?.integer,
                 let column = fault["column"]?.integer, let byte = fault["byte"]?.integer,
@@ -111,6 +115,7 @@ public struct Receipt: Sendable, Equatable {
                     .init("found", .string(), required: true, "What stands there."),
                     .init("expected", .string(), required: true, "What should."),
                 ]), count: 1...20), "The faults of a manifest."),
+        .init("notes", .array(of: .string(), count: 1...10_001), "What to know of a manifest that was accepted."),
         .init("kept_at", .string(), "Where what was not used is kept, relative to the spool."),
         .init("time", .string(), required: true, "When this was written, UTC."),
     ])

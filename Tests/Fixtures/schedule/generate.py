@@ -1,6 +1,6 @@
 """Makes schedules.json: what diffusers' schedulers do, for Tests/DiffusionTests/Schedule*.swift.
 
-Run by hand: pip install numpy torch diffusers scipy; python Tests/Fixtures/schedule/generate.py
+Run by hand: pip install numpy torch diffusers scipy torchsde; python Tests/Fixtures/schedule/generate.py
 The versions it ran with are recorded in the fixture.
 """
 
@@ -88,6 +88,27 @@ CASES = {
     "unipc-zero-snr": ("UniPCMultistepScheduler", ZERO_SNR, 0.0),
     "lcm": ("LCMScheduler", {}, 0.0),
     "lcm-clip": ("LCMScheduler", dict(clip_sample=True, original_inference_steps=100), 0.0),
+    "lms": ("LMSDiscreteScheduler", {}, 0.0),
+    "lms-leading": ("LMSDiscreteScheduler", dict(timestep_spacing="leading"), 0.0),
+    "lms-karras": ("LMSDiscreteScheduler", dict(use_karras_sigmas=True), 0.0),
+    "lms-exponential": ("LMSDiscreteScheduler", dict(use_exponential_sigmas=True), 0.0),
+    "ddpm": ("DDPMScheduler", dict(clip_sample=False), 0.0),
+    "ddpm-clip-large": ("DDPMScheduler", dict(clip_sample_range=2.0, variance_type="fixed_large"), 0.0),
+    "ddpm-trailing": ("DDPMScheduler", dict(clip_sample=False, timestep_spacing="trailing"), 0.0),
+    "ddpm-zero-snr": ("DDPMScheduler", dict(clip_sample=False, **ZERO_SNR), 0.0),
+    "tcd": ("TCDScheduler", {}, 0.0),
+    "tcd-gamma": ("TCDScheduler", {}, 0.3),
+    "tcd-gamma-1": ("TCDScheduler", dict(original_inference_steps=100), 1.0),
+    "deis": ("DEISMultistepScheduler", {}, 0.0),
+    "deis-leading": ("DEISMultistepScheduler", dict(timestep_spacing="leading"), 0.0),
+    "deis-order-1": ("DEISMultistepScheduler", dict(solver_order=1), 0.0),
+    "deis-order-3": ("DEISMultistepScheduler", dict(solver_order=3), 0.0),
+    "deis-order-3-full": ("DEISMultistepScheduler", dict(solver_order=3, lower_order_final=False), 0.0),
+    "deis-karras": ("DEISMultistepScheduler", dict(use_karras_sigmas=True), 0.0),
+    "deis-exponential": ("DEISMultistepScheduler", dict(use_exponential_sigmas=True), 0.0),
+    "sde": ("DPMSolverSDEScheduler", {}, 0.0),
+    "sde-leading": ("DPMSolverSDEScheduler", dict(timestep_spacing="leading"), 0.0),
+    "sde-karras": ("DPMSolverSDEScheduler", dict(use_karras_sigmas=True), 0.0),
 }
 
 
@@ -108,6 +129,23 @@ class Noise:
         self.draws += 1
         values = numpy.cos(1.7 * numpy.arange(COUNT) + 0.9 * self.draws)
         return torch.from_numpy(values.astype(numpy.float32)).reshape(shape)
+
+
+class BrownianPath:
+    """Takes the place of the Brownian tree: both halves of a step from one path, each from one draw."""
+
+    def __init__(self, noise, shape):
+        self.noise, self.shape, self.first = noise, shape, None
+
+    def __call__(self, sigma, sigma_next):
+        drawn = self.noise(self.shape)
+        if self.first is None:
+            self.first = (sigma, sigma_next, drawn)
+            return drawn
+        start, middle, earlier = self.first
+        self.first = None
+        share = ((start - middle) / (start - sigma_next)) ** 0.5
+        return share * earlier + (1 - share**2) ** 0.5 * drawn
 
 
 def build(kind, options, prediction):
@@ -139,7 +177,9 @@ def run(kind, options, eta, prediction, steps, skipped=0):
     else:
         sample = torch.from_numpy(start).reshape(shape) * scheduler.init_noise_sigma
     trajectory = [sample]
-    extra = {"eta": eta} if kind == "DDIMScheduler" else {}
+    extra = {"eta": eta} if kind in ("DDIMScheduler", "TCDScheduler") else {}
+    if kind == "DPMSolverSDEScheduler":
+        scheduler.noise_sampler = BrownianPath(noise, shape)
     for timestep in timesteps:
         scaled = scheduler.scale_model_input(sample, timestep).to(torch.float32)
         output = torch.from_numpy(model(scaled.reshape(-1), timestep)).reshape(shape)
@@ -169,7 +209,7 @@ def main():
         tables = []
         # In trailing spacing 48 steps fall on halves, which numpy rounds in its own way.
         for steps in (5, 20, 50, 48) if options.get("timestep_spacing") == "trailing" else (5, 20, 50):
-            if kind == "LCMScheduler" and steps > scheduler.config.original_inference_steps:
+            if kind in ("LCMScheduler", "TCDScheduler") and steps > scheduler.config.original_inference_steps:
                 continue
             scheduler.set_timesteps(steps)
             table = {"steps": steps, "timesteps": [round_(t) for t in scheduler.timesteps]}
@@ -178,10 +218,10 @@ def main():
             table["initial_noise_scale"] = round_(scheduler.init_noise_sigma)
             tables.append(table)
         predictions = ["v_prediction"] if "rescale_betas_zero_snr" in options else ["epsilon", "v_prediction"]
-        if kind not in ("PNDMScheduler", "EulerAncestralDiscreteScheduler") and predictions[0] == "epsilon":
+        if kind not in ("PNDMScheduler", "EulerAncestralDiscreteScheduler", "DPMSolverSDEScheduler") and predictions[0] == "epsilon":
             predictions.append("sample")
         runs = [run(kind, options, eta, prediction, 12) for prediction in predictions]
-        if name in ("ddim", "pndm", "euler", "heun", "dpm", "dpm-sde", "unipc", "lcm"):
+        if name in ("ddim", "pndm", "euler", "heun", "dpm", "dpm-sde", "unipc", "lcm", "ddpm", "tcd-gamma", "deis", "sde"):
             runs.append(run(kind, options, eta, "epsilon", 12, skipped=4))
         cases.append({"name": name, "eta": eta, "config": {"_class_name": kind, **values}, "tables": tables, "runs": runs})
     fixture = {
