@@ -128,7 +128,7 @@ extension Intake {
     private func owner(
         of key: String, _ claim: Claim, beside batch: [Job]
     ) throws(SpoolError) -> (id: JobID, digest: String?)? {
-        let path = SpoolLayout.keys.appending(Digest.sha256(key))
+        let path = SpoolLayout.key(key)
         let mine = Array(claim.id.text.utf8)
         do throws(SpoolError) {
             try store.publish(mine, at: path, replacing: false)

@@ -59,13 +59,13 @@ struct SubjectRecord: Sendable, Equatable {
                         "reason": reason.map { .string($0) },
                     ])
                 }),
-        ])
+        ]).sealed
     }
 
     init(name: String) { self.name = name }
 
     init?(_ json: JSON) {
-        guard json["version"]?.integer == 1, let name = json["name"]?.string, DropName.isPlain(name),
+        guard json.isIntact, json["version"]?.integer == 1, let name = json["name"]?.string, DropName.isPlain(name),
             let entries = json["generations"]?.array
         else { return nil }
         self.name = name
@@ -160,17 +160,50 @@ struct ReferenceSet: Sendable, Equatable {
 }
 
 extension DurableStore {
-    /// The list of a set of references; `.damaged` when it is none.
+    /// The list of a set of references. Where it is damaged the files say it again; `.damaged` when they do not.
     func referenceSet(_ digest: String) throws(SpoolError) -> ReferenceSet {
-        let path = SpoolLayout.referenceSet(digest).appending(ReferenceSet.listFile)
-        guard let set = ReferenceSet(try readJSON(path)) else {
+        let folder = SpoolLayout.referenceSet(digest)
+        let path = folder.appending(ReferenceSet.listFile)
+        do throws(SpoolError) {
+            if let set = ReferenceSet(try readJSON(path)), set.digest == digest { return set }
+        } catch  where error.tellsOfDamage {
+            // The files are asked.
+        }
+        guard let set = try referenceSet(ofFilesIn: folder), set.digest == digest else {
             throw SpoolError(.damaged, operation: "read", path: path.string)
         }
         return set
     }
+
+    /// The list that the files in a set's folder would give, or nil when there is no folder.
+    func referenceSet(ofFilesIn folder: SpoolPath) throws(SpoolError) -> ReferenceSet? {
+        guard try system.statusIfAny(folder)?.kind == .folder else { return nil }
+        var files: [ReferenceSet.File] = []
+        for name in try system.list(folder) where name.string != ReferenceSet.listFile {
+            let path = folder.appending(name)
+            guard DropName.isPlain(name.string), try system.status(path).kind == .regular else { continue }
+            let digest = try digest(of: path)
+            files.append(.init(name: name.string, sha256: digest.sha256, bytes: digest.bytes))
+        }
+        return ReferenceSet(files: files)
+    }
+
+    /// Whether the picture a job begins with is still what was dropped.
+    func isSound(_ initial: JobRecord.InitialImage) throws(SpoolError) -> Bool {
+        let path = SpoolLayout.referenceSet(initial.references).appending(initial.file)
+        guard try system.statusIfAny(path)?.kind == .regular else { return false }
+        return try digest(of: path).sha256 == initial.sha256
+    }
 }
 
 extension DurableStore {
+    /// Has a subject's link in `cache/` lead to a cache, in place of the one before.
+    func link(_ subject: String, toCache key: String) throws(SpoolError) {
+        let link = temporary("link")
+        try system.makeSymbolicLink(link, target: SpoolLayout.cacheLinkTarget(key))
+        try move(link, to: SpoolLayout.cacheLink(subject), replacing: true)
+    }
+
     /// What is known of a subject, or nil. A record that cannot be understood is moved out of the way, so that the next drop
     /// of the subject begins a new one, and is kept, since it is somebody's.
     func subjectSettingAsideDamage(_ name: String, _ logger: Logger) throws(SpoolError) -> SubjectRecord? {
@@ -178,7 +211,7 @@ extension DurableStore {
         guard try system.statusIfAny(path) != nil else { return nil }
         do throws(SpoolError) {
             if let record = SubjectRecord(try readJSON(path)), record.name == name { return record }
-        } catch  where error.code == .damaged || error.isForeign || error.errno == .isDirectory {
+        } catch  where error.tellsOfDamage {
             logger.error("subject record cannot be read", metadata: ["subject": "\(name)", "error": "\(error)"])
         }
         logger.error("subject record set aside", metadata: ["subject": "\(name)"])
