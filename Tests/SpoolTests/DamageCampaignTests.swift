@@ -315,7 +315,7 @@ import Testing
         let random = TestRandom(15).next
         var cases: [[Damage]] = []
         let rounds = CampaignTests.isFull ? 3 : 1
-        for round in 0..<rounds {
+        for _ in 0..<rounds {
             for (index, path) in bench.files.enumerated() {
                 for (number, kind) in Kind.usual.enumerated()
                 where CampaignTests.isFull || (index * 5 + number) % 23 == 0 {

@@ -31,10 +31,7 @@ extension Intake {
         case .set(let set, let unused):
             try store.add(ReferenceSet.listFile, Array(set.json.text().utf8), to: &draft)
             let destination = SpoolLayout.referenceSet(set.digest)
-            let list = destination.appending(ReferenceSet.listFile)
-            if try system.statusIfAny(destination) != nil,
-                try store.referenceSet(ofFilesIn: destination) != set || system.statusIfAny(list)?.kind != .regular
-            {
+            if try system.statusIfAny(destination) != nil, try store.referenceSet(ofFilesIn: destination) != set {
                 // The same pictures were here before and are damaged; whoever drops them again mends them.
                 try store.setAside(destination, as: "references~\(set.digest)")
             }

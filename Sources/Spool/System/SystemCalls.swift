@@ -499,7 +499,7 @@ extension SpoolError {
         guard let errno else { return false }
         return [
             .noSpace, .diskQuotaExceeded, .ioError, .readOnlyFileSystem, .tooManyOpenFiles,
-            .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable,
+            .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable, .resourceBusy, .staleNFSFileHandle,
         ].contains(errno)
     }
 }
