@@ -118,7 +118,8 @@ import Testing
         try job("queued.json", "dog", #""a", "later""#, #", "idempotency_key": "q", "model": "gone""#)
         try job("init.json", "cat", #""later""#, #", "init_image": "start", "strength": 0.5, "model": "gone""#)
         try job("nobody.json", "nobody", #""a""#)
-        try job("wolf.json", "wolf", #""a""#)
+        // Where its subject is not encoded a job asks for that itself, and would find the model missing for all.
+        try job("wolf.json", "wolf", #""a""#, #", "model": "gone""#)
         try spool.settle(turns: 3)
         try Files.write([], spool.path("drop/jobs/none.cancel"))
         try job("retry.json", "cat", #""a", "poor""#)
@@ -242,7 +243,8 @@ import Testing
         try Files.copy(root, to: other)
         var faults: [String] = []
         let findings = try SpoolClient(root: root).findings()
-        if findings.filter({ !bench.sound.contains($0) }).isEmpty, !applied.allSatisfy({ isHarmless($0, root, bench) }) {
+        if findings.filter({ !bench.sound.contains($0) }).isEmpty, !applied.allSatisfy({ isHarmless($0, root, bench) })
+        {
             faults.append("verify names nothing")
         }
         if applied.contains(where: { isRefusal($0, root) }) {
@@ -297,7 +299,8 @@ import Testing
         var faults = repair.left.filter { $0.level == .error }.map { "after the repair: \($0)" } + repair.refusals
         let again = try client.repaired()
         faults += again.repaired.map { "repaired again: \($0)" }
-        faults += try client.findings().filter { $0.level == .error && !repair.left.contains($0) }.map { "in the end: \($0)" }
+        let end = try client.findings().filter { $0.level == .error && !repair.left.contains($0) }
+        faults += end.map { "in the end: \($0)" }
         let spool = try TestSpool(root: root, script: .init(steps: 2)) { $0.environmentPause = 2 }
         try spool.start()
         defer { spool.daemon.abandon() }
@@ -314,16 +317,13 @@ import Testing
         defer { Files.remove(bench.template) }
         let random = TestRandom(15).next
         var cases: [[Damage]] = []
-        let rounds = CampaignTests.isFull ? 3 : 1
-        for _ in 0..<rounds {
-            for (index, path) in bench.files.enumerated() {
-                for (number, kind) in Kind.usual.enumerated()
-                where CampaignTests.isFull || (index * 5 + number) % 23 == 0 {
-                    cases.append([Damage(path: path, kind: kind, seed: random())])
-                }
+        for (index, path) in bench.files.enumerated() {
+            for (number, kind) in Kind.usual.enumerated()
+            where CampaignTests.isFull || (index * 5 + number) % 23 == 0 {
+                cases.append([Damage(path: path, kind: kind, seed: random())])
             }
         }
-        for _ in 0..<(CampaignTests.isFull ? 1500 : 12) {
+        for _ in 0..<(CampaignTests.isFull ? 500 : 12) {
             cases.append(
                 (0..<2).map { _ in
                     Damage(
@@ -331,7 +331,12 @@ import Testing
                         kind: Kind.usual[Int((random() >> 8) % UInt64(Kind.usual.count))], seed: random())
                 })
         }
-        let found = await CampaignTests.each(cases) { try Self.judge($0, bench) }
+        let found = await CampaignTests.each(cases) { damages in
+            let faults = try Self.judge(damages, bench)
+            // A long campaign says at once what it has found.
+            if CampaignTests.isFull, !faults.isEmpty { print("\(damages): \(faults)") }
+            return faults
+        }
         print("campaign damage: \(cases.count) damages of \(bench.files.count) files, \(found.count) faults")
         #expect(found.prefix(20) == [])
     }

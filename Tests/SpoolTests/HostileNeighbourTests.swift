@@ -14,12 +14,17 @@ import Testing
 
     /// Two hundred hostile drops, each by the neighbour.
     private struct Hostility {
-        private let makers: [@Sendable (String) throws -> Void]
         private let staging = Files.temporaryFolder()
+        /// Where each lies until it is dropped, below its number.
+        private let ready = Files.temporaryFolder()
+        let count: Int
 
-        static func remove(_ hostility: Hostility) { Files.remove(hostility.staging) }
+        func remove() {
+            Files.remove(staging)
+            Files.remove(ready)
+        }
 
-        init() {
+        init() throws {
             var makers: [@Sendable (String) throws -> Void] = DropTests.hostile.map(\.make)
             func add(_ make: @escaping @Sendable (String) throws -> Void) { makers.append(make) }
             func job(_ name: String, _ text: String) {
@@ -46,21 +51,26 @@ import Testing
                     for number in 0..<300 { try Files.write([1], root + "/drop/references/tiny/\(number).png") }
                 }
             }
-            let count = makers.count
-            self.makers = (0..<max(200, count)).map { makers[$0 % count] }
+            count = max(200, makers.count)
             for folder in ["/drop", "/drop/jobs", "/drop/references", "/lib"] { mkdir(staging + folder, 0o755) }
-            try? Files.write([1], staging + "/" + DropTests.secret)
+            try Files.write([1], staging + "/" + DropTests.secret)
+            for number in 0..<count {
+                try makers[number % makers.count](staging)
+                mkdir(ready + "/\(number)", 0o755)
+                for folder in ["jobs", "references"] {
+                    rename(staging + "/drop/" + folder, ready + "/\(number)/" + folder)
+                    mkdir(staging + "/drop/" + folder, 0o755)
+                }
+            }
         }
 
-        var count: Int { makers.count }
-
-        /// Makes the n-th, and puts it into a spool under a name of its own.
-        func drop(_ number: Int, into root: String) throws {
-            try makers[number](staging)
-            for folder in ["/drop/jobs/", "/drop/references/"] {
-                for name in Files.names(staging + folder) {
-                    give(staging + folder + name)
-                    rename(staging + folder + name, root + folder + (name.hasPrefix(".") ? "" : "n\(number)-") + name)
+        /// Drops the n-th into a spool, under a name of its own.
+        func drop(_ number: Int, into root: String) {
+            for folder in ["/jobs/", "/references/"] {
+                let from = ready + "/\(number)" + folder
+                for name in Files.names(from) {
+                    give(from + name)
+                    rename(from + name, root + "/drop" + folder + (name.hasPrefix(".") ? "" : "n\(number)-") + name)
                 }
             }
         }
@@ -75,7 +85,11 @@ import Testing
         let spool = try TestSpool()
         let clock = spool.clock
         spool.renderer.script.withLock {
-            $0.onStep = { _, _ in clock.advance(1) }
+            $0.onStep = { _, _ in
+                clock.advance(1)
+                // Real time too, so that the wall's has something to be compared with.
+                if CampaignTests.isFull { usleep(200_000) }
+            }
             $0.onEncode = { request throws(RendererError) in
                 clock.advance(1)
                 if request.subject.hasSuffix("poison") { throw .transient(message: "poison") }
@@ -91,7 +105,7 @@ import Testing
         for _ in 0..<5000 where spool.names("out").count < 50 {
             for _ in 0..<4 {
                 guard let hostility, dropped < hostility.count else { break }
-                try hostility.drop(dropped, into: spool.root)
+                hostility.drop(dropped, into: spool.root)
                 spool.daemon.deliver(.lost(reason: "so that it looks at once"))
                 dropped += 1
             }
@@ -113,9 +127,10 @@ import Testing
         return outcome
     }
 
-    @Test(.enabled(if: getuid() == 0, "drops of two users need root")) func fiftyJobsBesideTwoHundredHostileDrops() throws {
-        let hostility = Hostility()
-        defer { Hostility.remove(hostility) }
+    @Test(.enabled(if: getuid() == 0, "drops of two users need root"))
+    func fiftyJobsBesideTwoHundredHostileDrops() throws {
+        let hostility = try Hostility()
+        defer { hostility.remove() }
         let alone = try Self.fifty(beside: nil)
         let beside = try Self.fifty(beside: hostility)
         let (stub, wall) = (beside.stubSeconds / alone.stubSeconds, beside.wallSeconds / alone.wallSeconds)
@@ -125,6 +140,7 @@ import Testing
         #expect(alone.done == 50)
         #expect(beside.done == 50)
         #expect(stub <= 1.5)
+        if CampaignTests.isFull { #expect(wall <= 1.5) }
     }
 
     // MARK: - Floods
@@ -206,7 +222,7 @@ import Testing
         try Self.flood(spool.root, CampaignTests.isFull ? 10_000 : 300)
         let daemon = spool.daemon
         watch.onStop { daemon.requestStop() }
-        for _ in 0..<10_000 where try spool.daemon.turn() { spool.clock.advance(1) }
+        while try spool.daemon.turn() { spool.clock.advance(1) }
         let calls = try #require(watch.callsSinceStop)
         print("campaign flood: a stop at call \(moment) is heard within \(calls) calls")
         #expect(calls < 200)
@@ -223,7 +239,7 @@ import Testing
             moment.withLock { $0 = SpoolClock.system.monotonic() }
             daemon.requestStop()
         }
-        for _ in 0..<10_000 where try spool.daemon.turn() { spool.clock.advance(1) }
+        while try spool.daemon.turn() { spool.clock.advance(1) }
         let seconds = SpoolClock.system.monotonic() - moment.withLock { $0 }
         #expect(watch.callsSinceStop != nil)
         print("campaign flood: a stop with slow syncs takes \(seconds) s")

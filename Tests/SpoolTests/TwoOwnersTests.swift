@@ -102,7 +102,8 @@ import Testing
         private var isFinished: Bool {
             Files.names(root + "/lib/jobs/done").count == 2
                 && [
-                    "drop/jobs", "drop/references", "lib/claims/jobs", "lib/claims/references", "lib/leftovers", "lib/tmp",
+                    "drop/jobs", "drop/references", "lib/claims/jobs", "lib/claims/references", "lib/leftovers",
+                    "lib/tmp",
                     "lib/trash",
                 ].allSatisfy { Files.names(root + "/" + $0).isEmpty }
         }

@@ -51,7 +51,8 @@ struct VerifyCommand: ParsableCommand {
         }
         for finding in repair.repaired { Terminal.result("repaired: \(finding.path): \(finding.message)") }
         for finding in repair.left {
-            Terminal.result(finding.level == .error ? "cannot be repaired: \(finding.path): \(finding.message)" : "\(finding)")
+            let isLost = finding.level == .error
+            Terminal.result(isLost ? "cannot be repaired: \(finding.path): \(finding.message)" : "\(finding)")
         }
         for refusal in repair.refusals { Terminal.note(refusal) }
     }

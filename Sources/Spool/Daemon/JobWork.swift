@@ -120,7 +120,8 @@ extension SpoolLoop {
         let masks = set.files.filter { file in !set.images.contains(file) }
         return CacheOrder(
             subject: subject, references: images.map { store.system.absolute(folder.appending($0.name)) },
-            imageDigests: images.map(\.sha256), set: digest, files: images + masks, digests: images.map(\.sha256) + ["masks"] + masks.map(\.sha256),
+            imageDigests: images.map(\.sha256), set: digest, files: images + masks,
+            digests: images.map(\.sha256) + ["masks"] + masks.map(\.sha256),
             model: model, settings: settings, temporary: store.temporary("\(subject).dcache"))
     }
 

@@ -187,7 +187,8 @@ struct Recovery {
             return try jobs.load(id, state)
         } catch  where error.code == .damaged {
             let job = try jobs.load(id, state, withImages: false)
-            logger.error("what was known of a job's images was damaged", metadata: ["job": "\(id)", "error": "\(error)"])
+            logger.error(
+                "what was known of a job's images was damaged", metadata: ["job": "\(id)", "error": "\(error)"])
             try store.removeTree(ImagePages(store, of: SpoolLayout.job(id, state)).folder)
             return job
         }

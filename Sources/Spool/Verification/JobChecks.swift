@@ -88,7 +88,8 @@ extension Verification {
             case let known where Self.jobFiles.contains(known): break
             default:
                 check.error(
-                    .stray, path, "found a name that is none of a job's", .setAside(path, as: "file~\(DropName.key(name))"))
+                    .stray, path, "found a name that is none of a job's",
+                    .setAside(path, as: "file~\(DropName.key(name))"))
             }
         }
     }

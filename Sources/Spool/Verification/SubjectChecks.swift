@@ -112,7 +112,8 @@ extension Verification {
                     .stray, path, "found a name that is no cache", .setAside(path, as: "cache~\(DropName.key(name))"))
             }
             there.insert(key)
-            if try check.store.system.status(path).kind != .regular || !check.isSound(check.store.system.absolute(path)) {
+            if try check.store.system.status(path).kind != .regular || !check.isSound(check.store.system.absolute(path))
+            {
                 check.error(.cacheDamaged, path, "it is not what was encoded; it is made again", .remove(path))
             } else if !used.contains(key) {
                 check.note(.cacheUnused, path, "no subject uses it")
@@ -122,6 +123,12 @@ extension Verification {
             error(
                 .cacheMissing, SpoolLayout.cache(key), "found no file, expected the cache of subject '\(subject)'",
                 .encodeAgain(subject: subject))
+        }
+        for (id, facts) in known where !facts.state.isFinal {
+            for key in (facts.record?.caches ?? []).compactMap(\.cache) where !there.contains(key) && users[key] == nil
+            {
+                note(.cacheMissing, SpoolLayout.cache(key), "found no file; it is made again when job \(id) goes on")
+            }
         }
     }
 

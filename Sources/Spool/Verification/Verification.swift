@@ -132,7 +132,8 @@ struct Verification {
             switch try LayoutVersion(check.store.system) {
             case .current: break
             case .none: check.error(.version, version, "found no version, expected \(SpoolLayout.version.dropLast())")
-            case .before: check.note(.version, version, "the layout before this one; the next start brings it up to date")
+            case .before:
+                check.note(.version, version, "the layout before this one; the next start brings it up to date")
             case .foreign(let found):
                 check.error(.version, version, "found version \(found), expected \(SpoolLayout.version.dropLast())")
             }
@@ -167,7 +168,8 @@ struct Verification {
                     check.note(.claimed, path, "claimed; the next start goes on with it")
                 } else {
                     check.error(
-                        .stray, path, "found a name that is no claim", .setAside(path, as: "claim~\(DropName.key(name))"))
+                        .stray, path, "found a name that is no claim",
+                        .setAside(path, as: "claim~\(DropName.key(name))"))
                 }
             }
         }
