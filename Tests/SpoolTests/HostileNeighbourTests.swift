@@ -214,7 +214,9 @@ import Testing
     }
 
     /// However many drops wait, a stop is heard after one.
-    @Test(arguments: CampaignTests.isFull ? [1000, 3000, 10_000, 30_000] : [300, 700])
+    @Test(
+        arguments: CampaignTests.isFull
+            ? [1000, 3000, 10_000, 12_000, 15_000, 20_000, 30_000, 60_000] : [100, 300, 700, 1500, 2200, 3000])
     func aStopIsHeardInAFlood(_ moment: Int) throws {
         let watch = Watch(stopAt: moment)
         let spool = try TestSpool(gate: watch.gate)
@@ -229,7 +231,7 @@ import Testing
     }
 
     @Test func aStopIsHeardWhereEverySyncTakesThirtyMilliseconds() throws {
-        let watch = Watch(stopAt: 900, syncMicroseconds: 30_000)
+        let watch = Watch(stopAt: 2500, syncMicroseconds: 30_000)
         let spool = try TestSpool(gate: watch.gate)
         try spool.start()
         try Self.flood(spool.root, 400)
