@@ -106,7 +106,7 @@ import Testing
         func job(_ drop: String, _ subject: String, _ prompts: String, _ more: String = "") throws {
             try spool.dropManifest(#"{"subject": "\#(subject)", "prompts": [\#(prompts)], "seed": 1\#(more)}"#, drop)
         }
-        try job("done.json", "dog", #""a", "b""#, #", "idempotency_key": "k", "output": {"grid": true}"#)
+        try spool.dropManifest(keyed, "done.json")
         try job("plain.json", "cat", #""a""#)
         try job("failed.json", "cat", #""a", "bad""#, #", "idempotency_key": "f""#)
         try job("stay.json", "dog", #""a""#)
@@ -141,6 +141,9 @@ import Testing
         return root
     }
 
+    private static let keyed =
+        #"{"subject": "dog", "prompts": ["a", "b"], "seed": 1, "idempotency_key": "k", "output": {"grid": true}}"#
+
     private static func files(_ root: String, _ path: String) -> [String] {
         guard Files.isFolder(root + "/" + path) else { return [path] }
         return Files.names(root + "/" + path).flatMap { files(root, path + "/" + $0) }
@@ -174,6 +177,8 @@ import Testing
         let files: [String]
         /// The drops and subjects of unfinished jobs, by id.
         let jobs: [String: (drop: String, subjects: [String])]
+        /// The finished job that has a key.
+        let keyed: String
         /// The subjects whose set a digest is.
         let sets: [String: String]
 
@@ -185,6 +190,7 @@ import Testing
             jobs = Dictionary(
                 uniqueKeysWithValues: try client.list([.queued, .active, .retry]).filter { $0.drop != "nobody.json" }
                     .map { ($0.id.text, ($0.drop ?? "", $0.subjects + ($0.drop == "init.json" ? ["start"] : []))) })
+            keyed = try #require(try client.receipt(of: "done.json")).id.text
             var sets: [String: String] = [:]
             for name in Files.names(template + "/lib/subjects") {
                 let record = try JSONReader.read(try Files.read(template + "/lib/subjects/" + name))
@@ -227,6 +233,7 @@ import Testing
     }
 
     private static func isRefusal(_ damage: Damage, _ root: String) -> Bool {
+        if damage.kind == .unreadable, ["lib/VERSION", "lib/lock"].contains(damage.path) { return true }
         guard damage.path == "lib/VERSION", let bytes = try? Files.read(root + "/lib/VERSION") else { return false }
         let line = bytes.prefix { $0 != 10 }
         return !line.isEmpty && line.allSatisfy { (0x30...0x39).contains($0) } && bytes != Array("2\n".utf8)
@@ -238,9 +245,11 @@ import Testing
         try Files.copy(bench.template, to: root)
         let applied = try damages.filter { try $0.apply(root) }
         guard !applied.isEmpty else { return [] }
+        // A second one that is damaged in the same way, to be repaired.
         let other = Files.temporaryFolder()
         defer { Files.remove(other) }
-        try Files.copy(root, to: other)
+        try Files.copy(bench.template, to: other)
+        for damage in damages { _ = try damage.apply(other) }
         var faults: [String] = []
         let findings = try SpoolClient(root: root).findings()
         if findings.filter({ !bench.sound.contains($0) }).isEmpty, !applied.allSatisfy({ isHarmless($0, root, bench) })
@@ -250,7 +259,7 @@ import Testing
         if applied.contains(where: { isRefusal($0, root) }) {
             // Another version is another program's; nothing of it is touched.
             let error = #expect(throws: SpoolError.self) { try TestSpool(root: root).start() }
-            if error?.code != .badLayout { faults.append("a foreign version is not refused") }
+            if error == nil { faults.append("a spool of another version, or without a lock, is not refused") }
             return faults
         }
         faults += try goingOn(root, applied, bench)
@@ -272,8 +281,13 @@ import Testing
         for subject in ["dog", "cat", "fresh"] {
             try spool.dropManifest(#"{"subject": "\#(subject)", "prompt": "new", "seed": 5}"#, "new-\(subject).json")
         }
+        try spool.dropManifest(keyed, "again.json")
         try spool.settle(turns: 20, step: 2)
         let client = try spool.client
+        if !damages.contains(where: { isConcerned(bench.keyed, [], by: $0, bench) }) {
+            let again = try client.receipt(of: "again.json")
+            if again?.id.text != bench.keyed { faults.append("again.json: \(again?.message ?? "no receipt")") }
+        }
         for subject in ["dog", "cat", "fresh"] {
             let standing = try client.standing(of: "new-\(subject).json")
             guard case .ended(.done) = standing else {

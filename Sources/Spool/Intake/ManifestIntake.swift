@@ -134,7 +134,7 @@ extension Intake {
             try store.publish(mine, at: path, replacing: false)
             return nil
         } catch  where error.errno == .fileExists {
-            let found = JobID(String(decoding: try system.read(path, limit: 256), as: UTF8.self))
+            let found = try store.keyOwner(path)
             // A key's file that says no id is damaged; the manifests know whose key it was.
             let owner = found == nil ? try jobs.owner(ofKey: key) : found
             if owner == claim.id { return nil }

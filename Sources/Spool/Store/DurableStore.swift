@@ -245,6 +245,15 @@ public final class DurableStore: Sendable {
     /// The SHA-256 of a file of the spool's own, and its size.
     func digest(of path: SpoolPath) throws(SpoolError) -> (sha256: String, bytes: Int) { try system.digest(of: path) }
 
+    /// The job that the file of an idempotency key names; nil when it names none.
+    func keyOwner(_ path: SpoolPath) throws(SpoolError) -> JobID? {
+        do throws(SpoolError) {
+            return JobID(String(decoding: try system.read(path, limit: 256), as: UTF8.self))
+        } catch  where error.tellsOfDamage {
+            return nil
+        }
+    }
+
     /// A JSON document of the spool's own.
     func readJSON(_ path: SpoolPath) throws(SpoolError) -> JSON {
         let bytes = try system.read(path)

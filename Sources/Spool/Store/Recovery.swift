@@ -128,6 +128,8 @@ struct Recovery {
         }
     }
 
+    static let initialImageReason = "$.init_image: the picture was damaged in the spool; drop it and the manifest again"
+
     /// Brings one job up to date and hands it on.
     private func each(
         _ id: JobID, _ state: JobState, _ found: inout Found, _ body: (Job, inout Found) throws(SpoolError) -> Void
@@ -137,8 +139,7 @@ struct Recovery {
             guard var job = try load(id, state) else { return }
             attempts = job.record.attempts
             if let initial = job.record.initialImage, try !store.isSound(initial) {
-                let reason = "$.init_image: the picture was damaged in the spool; drop it and the manifest again"
-                return try jobs.end(id, from: state, to: .failed, reason: reason, time: time)
+                return try jobs.end(id, from: state, to: .failed, reason: Self.initialImageReason, time: time)
             }
             if try jobs.isPublished(job, state) {
                 // The crash came between publishing and finishing: no rendering again.

@@ -182,7 +182,12 @@ extension DurableStore {
         for name in try system.list(folder) where name.string != ReferenceSet.listFile {
             let path = folder.appending(name)
             guard DropName.isPlain(name.string), try system.status(path).kind == .regular else { continue }
-            let digest = try digest(of: path)
+            let digest: (sha256: String, bytes: Int)
+            do throws(SpoolError) {
+                digest = try self.digest(of: path)
+            } catch  where error.tellsOfDamage {
+                continue
+            }
             files.append(.init(name: name.string, sha256: digest.sha256, bytes: digest.bytes))
         }
         return ReferenceSet(files: files)

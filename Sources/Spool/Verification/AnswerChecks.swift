@@ -13,7 +13,7 @@ extension Verification {
         var there: Set<SpoolPath> = []
         try each(in: SpoolLayout.keys) { (check, name, path) throws(SpoolError) in
             there.insert(path)
-            let id = JobID(String(decoding: (try? check.store.system.read(path, limit: 256)) ?? [], as: UTF8.self))
+            let id = try check.store.keyOwner(path)
             if let owner = owners[path] {
                 if id != owner {
                     check.error(

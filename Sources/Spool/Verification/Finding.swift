@@ -151,8 +151,8 @@ enum Remedy: Sendable {
     case setAside(SpoolPath, as: String)
     /// A finished job's record is written anew from its set.
     case rebuild(JobID)
-    /// A job that ended and cannot be read goes to quarantine.
-    case quarantine(JobID, from: JobState, reason: String)
+    /// A job that cannot be read, or not be done, goes to where it ends.
+    case end(JobID, from: JobState, to: JobState, reason: String)
     /// The record of a job that ended is brought into agreement with its set.
     case mend(JobID, JobState)
     /// The reason a job ended for is written anew.

@@ -30,7 +30,7 @@ extension Verification {
             // It moved while being looked at, unless it is still there.
             guard try store.system.statusIfAny(folder) != nil else { return known[id] = nil }
             known[id]?.idempotencyKey = jobs.idempotencyKey(id, state)
-            return try foundDamage(id, state, error.description)
+            return try foundDamage(id, state, error)
         }
         known[id]?.record = job.record
         known[id]?.idempotencyKey = job.manifest.idempotencyKey
@@ -56,16 +56,19 @@ extension Verification {
     }
 
     /// A job whose manifest or record is not what was written. An unfinished one goes to quarantine at the next start.
-    private mutating func foundDamage(_ id: JobID, _ state: JobState, _ message: String) throws(SpoolError) {
+    private mutating func foundDamage(_ id: JobID, _ state: JobState, _ fault: SpoolError) throws(SpoolError) {
         let folder = SpoolLayout.job(id, state)
+        let message = fault.description
+        let quarantine = Remedy.end(id, from: state, to: .quarantine, reason: message)
         switch state {
         case .quarantine:
             note(.jobDamaged, folder, message)
             if try store.system.status(folder).kind == .folder { try checkReason(id, state, lastError: nil) }
-        case .queued, .active, .retry: error(.jobDamaged, folder, message)
+        case .queued, .active, .retry:
+            // A daemon waits for what it may not read.
+            error(.jobDamaged, folder, message, fault.code == .damaged ? nil : quarantine)
         case .done where jobs.isRebuildable(id): error(.jobDamaged, folder, message, .rebuild(id))
-        case .done, .failed:
-            error(.jobDamaged, folder, message, .quarantine(id, from: state, reason: message))
+        case .done, .failed: error(.jobDamaged, folder, message, quarantine)
         }
     }
 
@@ -95,10 +98,12 @@ extension Verification {
     }
 
     private mutating func checkInitialImage(_ job: Job, _ state: JobState) throws(SpoolError) {
-        guard !state.isFinal, let initial = job.record.initialImage, try !store.isSound(initial) else { return }
+        guard !state.isFinal, let initial = job.record.initialImage else { return }
+        let path = SpoolLayout.referenceSet(initial.references).appending(initial.file)
+        guard try digest(path)?.sha256 != initial.sha256 else { return }
         error(
-            .initialImageDamaged, SpoolLayout.referenceSet(initial.references).appending(initial.file),
-            "it is not the picture job \(job.id) begins with")
+            .initialImageDamaged, path, "it is not the picture job \(job.id) begins with",
+            .end(job.id, from: state, to: .failed, reason: Recovery.initialImageReason))
     }
 
     private mutating func checkReason(_ job: Job, _ state: JobState) throws(SpoolError) {
@@ -116,8 +121,8 @@ extension Verification {
     // MARK: - Sets
 
     private mutating func checkSet(_ job: Job, _ state: JobState, at folder: SpoolPath) throws(SpoolError) {
-        // What a finished set has lost only its owner can say; an unfinished job's images are made again.
-        let remedy: Remedy? = state == .failed || state == .quarantine ? .mend(job.id, state) : nil
+        // What a finished set has lost nobody can make again without its owner; an unfinished job's images are.
+        let remedy: Remedy? = state == .done ? nil : .mend(job.id, state)
         let images = job.record.images + (job.record.grid.map { [$0] } ?? [])
         for image in images {
             let path = folder.appending(image.file)
@@ -126,7 +131,12 @@ extension Verification {
                     return check.error(
                         .imageMissing, path, "found no file, expected the image the record names", remedy)
                 }
-                if try check.store.digest(of: path) != (image.sha256, image.bytes) {
+                guard let digest = try check.digest(path) else {
+                    let aside = Remedy.setAside(path, as: "image~\(image.file)")
+                    return check.error(
+                        .imageDamaged, path, "it cannot be read", state == .done ? nil : aside)
+                }
+                if digest != (image.sha256, image.bytes) {
                     check.error(.imageDamaged, path, "its SHA-256 is not the recorded one", remedy)
                 }
             }

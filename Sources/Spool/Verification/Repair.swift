@@ -64,8 +64,8 @@ struct Repairer {
             guard try store.system.statusIfAny(path) != nil else { return }
             try store.setAside(path, as: name)
         case .rebuild(let id): try jobs.rebuild(id)
-        case .quarantine(let id, let state, let reason):
-            try jobs.end(id, from: state, to: .quarantine, reason: reason, time: time)
+        case .end(let id, let from, let to, let reason):
+            try jobs.end(id, from: from, to: to, reason: reason, time: time)
         case .mend(let id, let state):
             var job = try jobs.load(id, state)
             try jobs.mend(&job, state)
@@ -106,8 +106,10 @@ extension SpoolClient {
     ///
     /// - Parameter isSound: whether a `.dcache`, by its absolute path, is what was written.
     public func verify(isSound: @escaping (String) -> Bool) throws(SpoolError) -> [Finding] {
-        try Verification.run(
-            store, isDaemonRunning: try isDaemonRunning(), time: Timestamp(clock.wall()).text, isSound: isSound)
+        // Where that cannot be told, nothing is taken for left over.
+        let isRunning = (try? isDaemonRunning()) ?? true
+        return try Verification.run(
+            store, isDaemonRunning: isRunning, time: Timestamp(clock.wall()).text, isSound: isSound)
     }
 
     /// Repairs what can be; a second time there is nothing to do.

@@ -62,11 +62,10 @@ extension Verification {
         for file in set.files {
             let path = folder.appending(file.name)
             try attempt(path) { (check) throws(SpoolError) in
-                guard let status = try check.store.system.statusIfAny(path) else {
+                guard try check.store.system.statusIfAny(path) != nil else {
                     return check.missing(path, of: digest, "its set lists")
                 }
-                let digest = status.kind == .regular ? try check.store.digest(of: path).sha256 : nil
-                if digest != file.sha256 {
+                if try check.digest(path)?.sha256 != file.sha256 {
                     check.error(
                         .referenceDamaged, path, "it is not the file that was ingested",
                         .setAside(path, as: "reference~\(file.name)"))

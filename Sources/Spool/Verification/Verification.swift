@@ -110,6 +110,15 @@ struct Verification {
         }
     }
 
+    /// The SHA-256 and size of a file of the spool's own; nil when that cannot be had.
+    func digest(_ path: SpoolPath) throws(SpoolError) -> (sha256: String, bytes: Int)? {
+        do throws(SpoolError) {
+            return try store.system.status(path).kind == .regular ? try store.digest(of: path) : nil
+        } catch  where error.tellsOfDamage {
+            return nil
+        }
+    }
+
     // MARK: - The layout
 
     private mutating func checkLayout() throws(SpoolError) {
@@ -142,6 +151,7 @@ struct Verification {
             if let status = try check.store.system.statusIfAny(SpoolLayout.lock), status.kind != .regular {
                 check.error(.lock, SpoolLayout.lock, "found something that is no file, expected a file")
             }
+            _ = try check.store.system.isLocked(SpoolLayout.lock)
         }
     }
 
