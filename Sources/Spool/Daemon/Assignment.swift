@@ -1,4 +1,5 @@
 import Synchronization
+import SystemPackage
 
 /// A piece of work as the worker gets it: everything needed, and nothing of the queue.
 enum Assignment: Sendable {
@@ -64,6 +65,9 @@ enum Assignment: Sendable {
     ) throws(RendererError) {
         do throws(SpoolError) {
             if try system.status(path).kind == .regular, try system.digest(of: path).sha256 == sha256 { return }
+        } catch  where error.errno == .permissionDenied || error.errno == .notPermitted {
+            // Whoever reads it next says so.
+            return
         } catch  where !error.tellsOfDamage {
             throw .environment(message: "\(error)")
         } catch {
