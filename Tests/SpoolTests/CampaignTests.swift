@@ -254,7 +254,7 @@ import Testing
             try turns(gate)
             if gate.isDead { kills.withLock { $0 += 1 } }
             try turns(FaultGate())
-            var faults = try client.verify().map(\.description)
+            var faults = try client.findings().map(\.description)
             let expected = one.verb == "cancel" ? JobState.failed : .queued
             let jobs = try client.list()
             if jobs.map(\.state) != [expected] { faults.append("\(jobs.map(\.state))") }

@@ -101,7 +101,7 @@ private final class StickyDeath: Sendable {
         // As it was: the images inside the record.
         let folder = "lib/jobs/queued/\(id)/"
         let pages = try spool.json(folder + "images/0000.json")["images"]
-        var record = try #require(try spool.json(folder + "job.json").members)
+        var record = try #require(try spool.json(folder + "job.json").members).filter { $0.name != "record_sha256" }
         record.append(.init("images", try #require(pages)))
         try Files.write(Array(JSON(.object(record)).text().utf8), spool.path(folder + "job.json"))
         Files.remove(spool.path(folder + "images"))

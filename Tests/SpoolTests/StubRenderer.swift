@@ -48,7 +48,7 @@ final class StubRenderer: Renderer {
     ) throws(RendererError) {
         try script.withLock { $0 }.onEncode(request)
         progress(RenderProgress(phase: "encoding", step: 1, steps: 1))
-        try write(Array("cache of \(request.digests)".utf8), to: request.output)
+        try write(Self.cache(request.digests), to: request.output)
         log.withLock { $0.encoded.append(request.subject) }
     }
 
@@ -84,7 +84,21 @@ final class StubRenderer: Renderer {
     }
 
     func isSound(cache path: String) -> Bool {
-        (try? system.read(Self.relative(path, system))).map { $0.starts(with: Array("cache of ".utf8)) } ?? false
+        (try? system.read(Self.relative(path, system))).map(Self.isCache) ?? false
+    }
+
+    private static func cache(_ digests: [String]) -> [UInt8] {
+        let body = Array("cache of \(digests)".utf8)
+        return body + bytes(hash(body))
+    }
+
+    /// Whether bytes are those of a cache as it was written.
+    static func isCache(_ bytes: [UInt8]) -> Bool {
+        bytes.starts(with: Array("cache of ".utf8)) && bytes.suffix(8) == self.bytes(hash(bytes.dropLast(8)))[...]
+    }
+
+    private static func hash(_ bytes: some Sequence<UInt8>) -> UInt64 {
+        bytes.reduce(14_695_981_039_346_656_037) { ($0 ^ UInt64($1)) &* 1_099_511_628_211 }
     }
 
     func makeGrid(
@@ -122,9 +136,7 @@ final class StubRenderer: Renderer {
         prompt: String, seed: Int, initial: (bytes: [UInt8], strength: Double)?
     ) -> UInt64 {
         let text = "\(prompt) \(seed)" + (initial.map { " \($0.strength)" } ?? "")
-        return (Array(text.utf8) + (initial?.bytes ?? [])).reduce(14_695_981_039_346_656_037) {
-            ($0 ^ UInt64($1)) &* 1_099_511_628_211
-        }
+        return hash(Array(text.utf8) + (initial?.bytes ?? []))
     }
 
     private static func relative(_ path: String, _ system: SystemCalls) -> SpoolPath {

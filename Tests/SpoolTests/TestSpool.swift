@@ -137,7 +137,21 @@ final class TestSpool {
 
     /// What the oracle finds wrong.
     func faults(notes: Bool = false) throws -> [String] {
-        try client.verify().filter { notes || $0.level == .error }.map(\.description)
+        try client.findings().filter { notes || $0.level == .error }.map(\.description)
+    }
+}
+
+extension SpoolClient {
+    /// What the oracle finds, with the stub's caches.
+    func findings() throws -> [Finding] { try verify(isSound: Self.isSound) }
+
+    /// Has the spool repaired.
+    func repaired() throws -> Repair {
+        try repair(isSound: Self.isSound, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+    }
+
+    private static func isSound(_ path: String) -> Bool {
+        (try? Files.read(path)).map(StubRenderer.isCache) ?? false
     }
 }
 
@@ -191,6 +205,28 @@ enum Files {
     static func isFolder(_ path: String) -> Bool {
         var s = stat()
         return lstat(path, &s) == 0 && s.st_mode & S_IFMT == S_IFDIR
+    }
+
+    /// Copies a tree, links as links.
+    static func copy(_ from: String, to: String) throws {
+        var s = stat()
+        guard lstat(from, &s) == 0 else { return }
+        switch s.st_mode & S_IFMT {
+        case S_IFDIR:
+            mkdir(to, 0o755)
+            for name in names(from) { try copy(from + "/" + name, to: to + "/" + name) }
+        case S_IFLNK: symlink(target(of: from), to)
+        default: try write(try read(from), to)
+        }
+    }
+
+    /// Where a link leads.
+    static func target(of link: String) -> String {
+        var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = buffer.withUnsafeMutableBytes { bytes in
+            bytes.baseAddress.map { readlink(link, $0, bytes.count) } ?? 0
+        }
+        return String(decoding: buffer[..<max(0, count)], as: UTF8.self)
     }
 
     static func remove(_ path: String) {

@@ -177,39 +177,6 @@ struct RetryCommand: ParsableCommand {
     }
 }
 
-/// The oracle.
-struct VerifyCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "verify", abstract: "Check that the spool is whole: states, sets, hashes, receipts.")
-
-    @OptionGroup var configuration: ConfigurationOptions
-
-    @Flag(help: "Print JSON.")
-    var json = false
-
-    func run() throws {
-        try Terminal.run {
-            let (client, _) = try configuration.client()
-            let findings = try onSpool { () throws(SpoolError) in try client.verify() }
-            if json {
-                Terminal.result(
-                    .array(
-                        findings.map {
-                            .object([
-                                "level": .string($0.level.rawValue), "path": .string($0.path),
-                                "message": .string($0.message),
-                            ])
-                        }))
-            } else {
-                for finding in findings { Terminal.result("\(finding)".printable) }
-            }
-            let errors = findings.count { $0.level == .error }
-            if errors > 0 { throw Failure(code: .failed, message: "\(errors) things are wrong") }
-            if !json { Terminal.result("the spool is whole") }
-        }
-    }
-}
-
 extension SpoolClient {
     /// A job by its id or by the name it was dropped under.
     fileprivate func job(named name: String) throws -> JobID {

@@ -5,7 +5,7 @@ import SystemPackage
 public struct SpoolClient: Sendable {
     let store: DurableStore
     let jobs: JobStore
-    private let clock: SpoolClock
+    let clock: SpoolClock
 
     /// A client of the spool at `root`.
     ///
@@ -329,10 +329,5 @@ public struct SpoolClient: Sendable {
             receipt.id == job.id, receipt.state == .waiting
         else { return nil }
         return receipt.message
-    }
-
-    /// Checks that the spool is what it should be; see `Verification`.
-    public func verify() throws(SpoolError) -> [Verification.Finding] {
-        try Verification(store: store, jobs: jobs).run(isDaemonRunning: try isDaemonRunning())
     }
 }

@@ -1,9 +1,10 @@
 import Synchronization
+import SystemPackage
 
 /// A piece of work as the worker gets it: everything needed, and nothing of the queue.
 enum Assignment: Sendable {
     case cache(CacheOrder)
-    case image(RenderRequest, temporary: SpoolPath)
+    case image(RenderRequest, initial: JobRecord.InitialImage?, temporary: SpoolPath)
     case grid(GridRequest, temporary: SpoolPath)
 
     /// What came of it; temporary files are for the spool to commit.
@@ -35,13 +36,20 @@ enum Assignment: Sendable {
             if (try? system.statusIfAny(existing)) != nil, renderer.isSound(cache: system.absolute(existing)) {
                 return .cache(key: key, temporary: nil)
             }
+            for file in order.files {
+                try expectIntact(SpoolLayout.referenceSet(order.set).appending(file.name), file.sha256, nil, system)
+            }
             let request = EncodeRequest(
                 subject: order.subject, references: order.references, digests: order.imageDigests, model: order.model,
                 settings: order.settings, output: system.absolute(order.temporary))
             try renderer.encode(request, progress: progress, shouldStop: shouldStop)
             try expect(order.temporary, system)
             return .cache(key: key, temporary: order.temporary)
-        case .image(let request, let temporary):
+        case .image(let request, let initial, let temporary):
+            if let initial {
+                let path = SpoolLayout.referenceSet(initial.references).appending(initial.file)
+                try expectIntact(path, initial.sha256, "$.init_image", system)
+            }
             let report = try renderer.render(request, progress: progress, shouldStop: shouldStop)
             try expect(temporary, system)
             return .image(report, temporary: temporary)
@@ -50,6 +58,24 @@ enum Assignment: Sendable {
             try expect(temporary, system)
             return .grid(temporary: temporary)
         }
+    }
+
+    /// A picture that was dropped must still be that, or one of something else comes out.
+    private func expectIntact(
+        _ path: SpoolPath, _ sha256: String, _ field: String?, _ system: SystemCalls
+    ) throws(RendererError) {
+        do throws(SpoolError) {
+            if try system.status(path).kind == .regular, try system.digest(of: path).sha256 == sha256 { return }
+        } catch  where error.errno == .permissionDenied || error.errno == .notPermitted {
+            // Whoever reads it next says so.
+            return
+        } catch  where !error.tellsOfDamage {
+            throw .environment(message: "\(error)")
+        } catch {
+            // It is as lost as one with other bytes.
+        }
+        throw .rejected(
+            field: field, message: "\(path.lastName?.string ?? ""): the file was damaged in the spool; drop it again")
     }
 
     private func expect(_ path: SpoolPath, _ system: SystemCalls) throws(RendererError) {
@@ -68,7 +94,7 @@ enum Assignment: Sendable {
     var temporary: SpoolPath {
         switch self {
         case .cache(let order): order.temporary
-        case .image(_, let temporary), .grid(_, let temporary): temporary
+        case .image(_, _, let temporary), .grid(_, let temporary): temporary
         }
     }
 }
@@ -78,6 +104,8 @@ struct CacheOrder: Sendable {
     let subject: String
     /// Absolute paths and digests of the images.
     let references: [String], imageDigests: [String]
+    /// The set they are of, and its files that are read, masks included.
+    let set: String, files: [ReferenceSet.File]
     /// Digests of everything read, masks included, in order.
     let digests: [String]
     let model: String?

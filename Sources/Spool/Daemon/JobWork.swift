@@ -61,7 +61,7 @@ extension SpoolLoop {
                         job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
                         initialImage: initialImage(job), output: store.system.absolute(temporary),
                         identity: job.record.identity, checkpoint: slot(job, image: index)),
-                    temporary: temporary)
+                    initial: job.record.initialImage, temporary: temporary)
             case .grid, .publish:
                 let set = SpoolLayout.job(job.id, .active).appending(JobStore.setFolder)
                 let temporary = store.temporary("\(job.id).\(job.manifest.gridFileName)")
@@ -126,7 +126,8 @@ extension SpoolLoop {
         let masks = set.files.filter { file in !set.images.contains(file) }
         return CacheOrder(
             subject: subject, references: images.map { store.system.absolute(folder.appending($0.name)) },
-            imageDigests: images.map(\.sha256), digests: images.map(\.sha256) + ["masks"] + masks.map(\.sha256),
+            imageDigests: images.map(\.sha256), set: digest, files: images + masks,
+            digests: images.map(\.sha256) + ["masks"] + masks.map(\.sha256),
             model: model, settings: settings, temporary: store.temporary("\(subject).dcache"))
     }
 
@@ -210,9 +211,7 @@ extension SpoolLoop {
             let index = record.generations.firstIndex(where: { $0.number == done.number })
         else { return }
         // The record comes last: while it says "pending", a crash has all of this done again.
-        let link = store.temporary("link")
-        try store.system.makeSymbolicLink(link, target: "../\(SpoolLayout.cache(key))")
-        try store.move(link, to: SpoolLayout.cacheLink(subject), replacing: true)
+        try store.link(subject, toCache: key)
         let remarks = try store.remarks(key)
         try answer(subject, record.generations[index]) { receipt in
             receipt.state = .accepted

@@ -114,6 +114,10 @@ struct Intake {
             } else if claim.key.hasSuffix(".json") {
                 manifests.append(claim)
             } else {
+                guard pulse() else {
+                    result.hasMore = true
+                    break
+                }
                 let message = "found '\(claim.key)', expected a manifest *.json, or <job>.cancel or <job>.retry"
                 try work(on: claim, .job, &result) { (intake, claim, _) throws(SpoolError) in
                     try intake.receipts.reject(claim, kind: .job, message: message)
@@ -186,9 +190,10 @@ struct Intake {
         let all = try system.list(path)
         if trackers[folder]?.isWaiting == true { trackers[folder]?.keepOnly(Set(all)) }
         let names = all.filter { !DropName.isIgnored($0.string) && !shelf.isLeftover($0, in: folder) }
-        let system = system
+        let (system, pulse) = (system, pulse)
         return try turns[folder]?.order(names) { (name) throws(SpoolError) in
-            try system.foreignStatus(path.appending(name))?.owner ?? 0
+            guard pulse() else { return nil }
+            return try system.foreignStatus(path.appending(name))?.owner ?? 0
         } ?? names
     }
 

@@ -35,11 +35,11 @@ struct Leftover: Sendable, Equatable {
             "version": .integer(1), "id": .string(id.text), "folder": .string(folder.rawValue),
             "name": .array(name.bytes.map { .integer(Int($0)) }), "fingerprint": .string(fingerprint),
             "answered": .bool(isAnswered), "kept": .bool(isKept),
-        ])
+        ]).sealed
     }
 
     init?(_ json: JSON) {
-        guard json["version"]?.integer == 1, let id = json["id"]?.string.flatMap(JobID.init),
+        guard json.isIntact, json["version"]?.integer == 1, let id = json["id"]?.string.flatMap(JobID.init),
             let folder = json["folder"]?.string.flatMap(DropFolder.init(rawValue:)),
             let numbers = json["name"]?.array?.map({ $0.integer.flatMap(UInt8.init(exactly:)) }),
             let name = SpoolPath.Name(bytes: numbers.compactMap(\.self)), name.bytes.count == numbers.count,

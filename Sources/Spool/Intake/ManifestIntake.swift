@@ -127,13 +127,13 @@ extension Intake {
     private func owner(
         of key: String, _ claim: Claim, beside batch: [Job]
     ) throws(SpoolError) -> (id: JobID, digest: String?)? {
-        let path = SpoolLayout.keys.appending(Digest.sha256(key))
+        let path = SpoolLayout.key(key)
         let mine = Array(claim.id.text.utf8)
         do throws(SpoolError) {
             try store.publish(mine, at: path, replacing: false)
             return nil
         } catch  where error.errno == .fileExists {
-            let found = JobID(String(decoding: try system.read(path, limit: 256), as: UTF8.self))
+            let found = try store.keyOwner(path)
             // A key's file that says no id is damaged; the manifests know whose key it was.
             let owner = found == nil ? try jobs.owner(ofKey: key) : found
             if owner == claim.id { return nil }

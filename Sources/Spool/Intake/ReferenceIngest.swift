@@ -38,6 +38,10 @@ extension Intake {
         case .set(let set, let unused):
             try store.add(ReferenceSet.listFile, Array(set.json.text().utf8), to: &draft)
             let destination = SpoolLayout.referenceSet(set.digest)
+            if try system.statusIfAny(destination) != nil, try store.referenceSet(ofFilesIn: destination) != set {
+                // The same pictures were here before and are damaged; whoever drops them again mends them.
+                try store.setAside(destination, as: "references~\(set.digest)")
+            }
             if try system.statusIfAny(destination) == nil { try store.publish([(draft, destination)]) }
             let record = try addGeneration(of: subject, set, claim, owner: status.owner)
             result.subjects.append(record)

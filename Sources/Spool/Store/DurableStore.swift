@@ -44,7 +44,7 @@ public final class DurableStore: Sendable {
         let temporary = temporary(path.lastName?.string ?? "file")
         do throws(SpoolError) {
             try writeUnsynced(Array(json.text().utf8), at: temporary)
-            try system.rename(temporary, to: path, replacing: true)
+            try put(temporary, at: path, replacing: true)
         } catch {
             discard(temporary)
             throw error
@@ -89,7 +89,7 @@ public final class DurableStore: Sendable {
             try writeUnsynced(file.bytes, at: temporary)
         }
         try syncFileSystem()
-        for (temporary, path) in written { try system.rename(temporary, to: path, replacing: true) }
+        for (temporary, path) in written { try put(temporary, at: path, replacing: true) }
         written = []
         try syncDirectory(folder)
         try syncDirectory(SpoolLayout.temporary)
@@ -140,10 +140,20 @@ public final class DurableStore: Sendable {
 
     /// Renames durably.
     func move(_ from: SpoolPath, to: SpoolPath, replacing: Bool = false) throws(SpoolError) {
-        try system.rename(from, to: to, replacing: replacing)
+        try put(from, at: to, replacing: replacing)
         try syncDirectory(to.parent)
         let source = from.parent
         if source != to.parent { try syncDirectory(source) }
+    }
+
+    /// Renames. A folder where a file belongs is none of the daemon's and gives way.
+    private func put(_ from: SpoolPath, at to: SpoolPath, replacing: Bool) throws(SpoolError) {
+        do throws(SpoolError) {
+            try system.rename(from, to: to, replacing: replacing)
+        } catch  where replacing && error.errno == .isDirectory {
+            try setAside(to, as: "folder~\(to.lastName.map(DropName.key) ?? "")")
+            try system.rename(from, to: to, replacing: replacing)
+        }
     }
 
     /// Syncs a file somebody else has written. There is no second try: only its writer can make a new one.
@@ -233,11 +243,16 @@ public final class DurableStore: Sendable {
     /// Removes a temporary file; what cannot be removed now is removed at the next start.
     func discard(_ path: SpoolPath) { try? clear(path) }
 
-    /// The SHA-256 of a file of the spool's own, in lower-case hexadecimal, and its size.
-    func digest(of path: SpoolPath) throws(SpoolError) -> (sha256: String, bytes: Int) {
-        var hash = SHA256()
-        let count = try system.stream(path) { (piece) throws(SpoolError) in hash.update(bufferPointer: piece) }
-        return (hexadecimal(hash.finalize()), count)
+    /// The SHA-256 of a file of the spool's own, and its size.
+    func digest(of path: SpoolPath) throws(SpoolError) -> (sha256: String, bytes: Int) { try system.digest(of: path) }
+
+    /// The job that the file of an idempotency key names; nil when it names none.
+    func keyOwner(_ path: SpoolPath) throws(SpoolError) -> JobID? {
+        do throws(SpoolError) {
+            return JobID(String(decoding: try system.read(path, limit: 256), as: UTF8.self))
+        } catch  where error.tellsOfDamage {
+            return nil
+        }
     }
 
     /// A JSON document of the spool's own.
@@ -251,9 +266,23 @@ public final class DurableStore: Sendable {
     }
 }
 
+extension SystemCalls {
+    /// The SHA-256 of a file of the spool's own, in lower-case hexadecimal, and its size.
+    func digest(of path: SpoolPath) throws(SpoolError) -> (sha256: String, bytes: Int) {
+        var hash = SHA256()
+        let count = try stream(path) { (piece) throws(SpoolError) in hash.update(bufferPointer: piece) }
+        return (hexadecimal(hash.finalize()), count)
+    }
+}
+
 /// SHA-256 in the form the spool writes it.
 enum Digest {
     static func sha256(_ bytes: [UInt8]) -> String { Bytes.sha256(bytes) }
 
     static func sha256(_ text: String) -> String { Bytes.sha256(text.utf8) }
+
+    /// Whether a text is a SHA-256 as the spool writes it.
+    static func isDigest(_ text: String) -> Bool {
+        text.utf8.count == 64 && text.utf8.allSatisfy { "0123456789abcdef".utf8.contains($0) }
+    }
 }

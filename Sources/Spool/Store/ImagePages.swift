@@ -1,3 +1,5 @@
+import SystemPackage
+
 /// The records of a job's images on disk: pages of a bounded size under `images/` in its folder, so that what one image costs
 /// does not grow with the set. A page is replaced as a whole, like every file of the spool.
 struct ImagePages {
@@ -20,13 +22,20 @@ struct ImagePages {
 
     /// The records, in order; nil when no page was ever written.
     func read() throws(SpoolError) -> [JobRecord.Image]? {
-        guard try store.system.statusIfAny(folder) != nil else { return nil }
+        guard let status = try store.system.statusIfAny(folder) else { return nil }
+        guard status.kind == .folder else { throw SpoolError(.damaged, operation: "read", path: folder.string) }
         var images: [JobRecord.Image] = []
         while images.count.isMultiple(of: Self.pageSize),
             try store.system.statusIfAny(path(images.count / Self.pageSize)) != nil
         {
             let path = path(images.count / Self.pageSize)
-            guard let entries = try store.readJSON(path)["images"]?.array, (1...Self.pageSize).contains(entries.count)
+            let page: JSON
+            do throws(SpoolError) {
+                page = try store.readJSON(path)
+            } catch  where error.errno == .isDirectory {
+                throw SpoolError(.damaged, operation: "read", path: path.string)
+            }
+            guard page.isIntact, let entries = page["images"]?.array, (1...Self.pageSize).contains(entries.count)
             else {
                 throw SpoolError(.damaged, operation: "read", path: path.string)
             }
@@ -64,6 +73,6 @@ struct ImagePages {
         let first = page * Self.pageSize
         let entries = images[first..<min(first + Self.pageSize, images.count)].map(\.json)
         try store.publish(
-            .object(["version": .integer(1), "images": .array(entries)]), at: path(page), replacing: true)
+            JSON.object(["version": .integer(1), "images": .array(entries)]).sealed, at: path(page), replacing: true)
     }
 }

@@ -138,12 +138,12 @@ extension JobRecord {
             "grid": grid?.json, "grid_error": gridError.map { .string($0) },
             "announced_as_waiting": .bool(isAnnouncedAsWaiting),
             "last_error": lastError.map { .string($0) },
-        ])
+        ]).sealed
     }
 
     /// The record read back; nil when anything of it is not as it is written.
     init?(_ json: JSON) {
-        guard json["version"]?.integer == 1, let id = json["id"]?.string.flatMap(JobID.init),
+        guard json.isIntact, json["version"]?.integer == 1, let id = json["id"]?.string.flatMap(JobID.init),
             let sequence = json["sequence"]?.integer, let drop = json["drop"]?.string,
             let accepted = json["accepted"]?.string, let seed = json["seed"]?.integer,
             (0...JobManifest.maximumSeed).contains(seed), let digest = json["manifest_sha256"]?.string,

@@ -13,6 +13,9 @@ public enum JobState: String, Sendable, CaseIterable {
     /// It failed too often, or its folder is damaged.
     case quarantine
 
+    /// All states, those further on first.
+    static let furthestFirst: [JobState] = [.done, .failed, .quarantine, .active, .retry, .queued]
+
     var folder: SpoolPath { SpoolPath("lib/jobs").appending(rawValue) }
 
     /// Whether nothing more happens by itself.

@@ -38,7 +38,9 @@ struct JobStore: Sendable {
     }
 
     /// Reads a job; `.damaged` when its folder does not hold what it should.
-    func load(_ id: JobID, _ state: JobState) throws(SpoolError) -> Job {
+    ///
+    /// - Parameter withImages: false leaves out the records of its images, which can be made again.
+    func load(_ id: JobID, _ state: JobState, withImages: Bool = true) throws(SpoolError) -> Job {
         let folder = SpoolLayout.job(id, state)
         let bytes: [UInt8]
         let document: JSON
@@ -47,7 +49,8 @@ struct JobStore: Sendable {
             document = try store.readJSON(folder.appending(Self.recordFile))
         } catch {
             // A folder without its files is as damaged as one with false ones; a failing disk is another matter.
-            guard [.noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels].contains(error.errno) else {
+            let absent: [Errno] = [.noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .isDirectory]
+            guard let errno = error.errno, absent.contains(errno) else {
                 throw error
             }
             throw SpoolError(.damaged, operation: "read", path: error.path, detail: "the file is not there")
@@ -55,7 +58,7 @@ struct JobStore: Sendable {
         guard var record = JobRecord(document), record.id == id else {
             throw SpoolError(.damaged, operation: "read", path: folder.appending(Self.recordFile).string)
         }
-        if let images = try ImagePages(store, of: folder).read() ?? JobRecord.inlineImages(document) {
+        if withImages, let images = try ImagePages(store, of: folder).read() ?? JobRecord.inlineImages(document) {
             record.images = images
         }
         guard record.manifestDigest == Digest.sha256(bytes) else {
@@ -91,17 +94,22 @@ struct JobStore: Sendable {
     func manifestDigest(_ id: JobID, _ state: JobState) throws(SpoolError) -> String? {
         do throws(SpoolError) {
             return Digest.sha256(try store.system.read(manifestPath(id, state), limit: JSONReader.maximumSize))
-        } catch  where error.code == .damaged || error.isForeign || error.errno == .isDirectory {
+        } catch  where error.tellsOfDamage {
             return nil
         }
+    }
+
+    /// The idempotency key in a job's manifest, whatever has become of its record.
+    func idempotencyKey(_ id: JobID, _ state: JobState) -> String? {
+        let bytes = try? store.system.read(manifestPath(id, state), limit: JSONReader.maximumSize)
+        return bytes.flatMap { try? JobManifest.parse($0) }?.idempotencyKey
     }
 
     /// The job whose manifest has an idempotency key, found by reading all of them: a key's own file was damaged.
     func owner(ofKey key: String) throws(SpoolError) -> JobID? {
         for state in JobState.allCases {
             for id in try list(state) {
-                let bytes = try? store.system.read(manifestPath(id, state), limit: JSONReader.maximumSize)
-                if let bytes, (try? JobManifest.parse(bytes))?.idempotencyKey == key { return id }
+                if idempotencyKey(id, state) == key { return id }
             }
         }
         return nil
@@ -134,12 +142,20 @@ struct JobStore: Sendable {
 
     /// Moves a job to where it ends, with the reason inside.
     func end(_ id: JobID, from: JobState, to: JobState, reason: String, time: String) throws(SpoolError) {
-        let document = JSON.object(["reason": .string(reason), "state": .string(to.rawValue), "time": .string(time)])
-        let folder = SpoolLayout.job(id, from)
-        if try store.system.status(folder).kind == .folder {
-            try store.publish(document, at: folder.appending(Self.reasonFile), replacing: true)
+        if try store.system.status(SpoolLayout.job(id, from)).kind == .folder {
+            try write(reason: reason, of: id, in: from, ending: to, time: time)
         }
         try move(id, from: from, to: to)
+    }
+
+    /// Writes why a job ends, or ended.
+    func write(
+        reason: String, of id: JobID, in state: JobState, ending: JobState, time: String
+    ) throws(SpoolError) {
+        let document = JSON.object([
+            "reason": .string(reason), "state": .string(ending.rawValue), "time": .string(time),
+        ]).sealed
+        try store.publish(document, at: SpoolLayout.job(id, state).appending(Self.reasonFile), replacing: true)
     }
 
     // MARK: - The set
@@ -190,19 +206,25 @@ struct JobStore: Sendable {
     func publish(_ job: Job, time: String) throws(SpoolError) {
         guard try store.system.statusIfAny(set(job.id)) != nil else { return }
         let manifest = try store.readJSON(SpoolLayout.job(job.id, .active).appending(Self.manifestFile))
-        let result = JSON.object([
+        try store.publish(
+            result(job, manifest: manifest, time: time), at: set(job.id).appending(Self.resultFile), replacing: true)
+        // Its group may move it away. That needs the right to write in it, whatever the daemon's umask is.
+        try store.system.setMode(set(job.id), store.system.status(set(job.id)).permissions | 0o070)
+        try store.move(set(job.id), to: SpoolLayout.published(job.id))
+    }
+
+    /// What `result.json` says of a set.
+    func result(_ job: Job, manifest: JSON, time: String) -> JSON {
+        let record = job.record.json
+        return .object([
             "version": .integer(1), "job": .string(job.id.text), "drop": .string(job.record.drop),
             "accepted": .string(job.record.accepted), "finished": .string(time),
             "attempts": .integer(job.record.attempts.total), "manifest": manifest, "seed": .integer(job.record.seed),
-            "caches": job.record.json["caches"], "init_image": job.record.json["init_image"],
+            "caches": record["caches"], "init_image": record["init_image"],
             "images": .array(job.record.images.map(\.json)),
             "grid": job.record.grid?.json, "grid_error": job.record.gridError.map { .string($0) },
             "restarts": job.record.restarts.isEmpty ? nil : .array(job.record.restarts.map { .string($0) }),
         ])
-        try store.publish(result, at: set(job.id).appending(Self.resultFile), replacing: true)
-        // Its group may move it away. That needs the right to write in it, whatever the daemon's umask is.
-        try store.system.setMode(set(job.id), store.system.status(set(job.id)).permissions | 0o070)
-        try store.move(set(job.id), to: SpoolLayout.published(job.id))
     }
 
     /// Whether the set of a job has left its folder for `out/`. All images recorded and no set left here says so too:
@@ -231,7 +253,8 @@ struct JobStore: Sendable {
             job.record.grid = grid
             try save(job, state)
         }
-        guard try store.system.statusIfAny(folder) != nil else { return }
+        guard let status = try store.system.statusIfAny(folder) else { return }
+        guard status.kind == .folder else { return try store.removeTree(folder) }
         let known = Set(good.map(\.file) + (grid.map { [$0.file] } ?? []))
         for name in try store.system.list(folder) where !known.contains(name.string) {
             try store.removeTree(folder.appending(name))

@@ -27,6 +27,8 @@ struct Recovery {
         for folder in SpoolLayout.folders where try system.statusIfAny(folder) == nil {
             try store.ensureDirectory(folder)
         }
+        // Never a file: somebody might hold it.
+        if try system.statusIfAny(SpoolLayout.lock)?.kind == .folder { try system.removeDirectory(SpoolLayout.lock) }
         guard let lock = try system.lock(SpoolLayout.lock) else {
             throw SpoolError(.locked, operation: "lock", path: SpoolLayout.lock.string)
         }
@@ -47,19 +49,17 @@ struct Recovery {
         for folder in [SpoolLayout.temporary, SpoolLayout.trash] {
             for name in try system.list(folder) { try clear(folder.appending(name), store, logger) }
         }
-        if try system.statusIfAny(SpoolLayout.versionFile) == nil {
-            try store.publish(Array(SpoolLayout.version.utf8), at: SpoolLayout.versionFile, replacing: true)
-        }
-        let version = String(decoding: try system.read(SpoolLayout.versionFile, limit: 64), as: UTF8.self)
-        if version == Upgrade.from {
+        let version = SpoolLayout.versionFile
+        switch try LayoutVersion(system) {
+        case .current: break
+        case .before, .none:
+            // Where no version can be read, everything of the layout before is looked for; mostly there is nothing.
             try Upgrade(store: store, jobs: jobs, logger: logger).run()
-            try store.publish(Array(SpoolLayout.version.utf8), at: SpoolLayout.versionFile, replacing: true)
-        } else if version != SpoolLayout.version {
+            try store.publish(Array(SpoolLayout.version.utf8), at: version, replacing: true)
+        case .foreign(let found):
             throw SpoolError(
-                .badLayout, operation: "check", path: SpoolLayout.versionFile.string,
-                detail:
-                    "found version \(version.split(separator: "\n").first ?? ""), expected \(SpoolLayout.version.dropLast())"
-            )
+                .badLayout, operation: "check", path: version.string,
+                detail: "found version \(found), expected \(SpoolLayout.version.dropLast())")
         }
         return lock
     }
@@ -93,22 +93,42 @@ struct Recovery {
                 }
             }
         }
+        var lost: Set<String> = []
         for name in try store.system.list(SpoolLayout.subjects) {
             do throws(SpoolError) {
-                guard name.string.hasSuffix(".json"), DropName.isPlain(String(name.string.dropLast(5))) else {
+                guard let subject = SpoolLayout.subject(ofRecord: name) else {
                     try store.setAside(SpoolLayout.subjects.appending(name), as: "subject~\(DropName.key(name))")
                     continue
                 }
-                let subject = String(name.string.dropLast(5))
                 if let record = try store.subjectSettingAsideDamage(subject, logger) {
                     found.subjects[subject] = record
+                } else {
+                    lost.insert(subject)
                 }
             } catch  where !error.isFinal {
                 logger.error("a subject cannot be read", metadata: ["path": "\(name.string)", "error": "\(error)"])
             }
         }
+        if !lost.isEmpty { try answer(lost) }
         return found
     }
+
+    /// Tells those whose references wait in vain, since the record of their subject is lost.
+    private func answer(_ lost: Set<String>) throws(SpoolError) {
+        for name in try store.system.list(SpoolLayout.receipts) {
+            let path = SpoolLayout.receipts.appending(name)
+            guard let receipt = (try? store.readJSON(path)).flatMap(Receipt.init), receipt.kind == .references,
+                receipt.state == .waiting, let subject = receipt.subject, lost.contains(subject)
+            else { continue }
+            do throws(SpoolError) {
+                try store.publish(receipt.refusedForWantOfRecord(time: time).json, at: path, replacing: true)
+            } catch  where !error.isFinal {
+                logger.error("a receipt was not written", metadata: ["path": "\(path)", "error": "\(error)"])
+            }
+        }
+    }
+
+    static let initialImageReason = "$.init_image: the picture was damaged in the spool; drop it and the manifest again"
 
     /// Brings one job up to date and hands it on.
     private func each(
@@ -118,6 +138,9 @@ struct Recovery {
         do throws(SpoolError) {
             guard var job = try load(id, state) else { return }
             attempts = job.record.attempts
+            if let initial = job.record.initialImage, try !store.isSound(initial) {
+                return try jobs.end(id, from: state, to: .failed, reason: Self.initialImageReason, time: time)
+            }
             if try jobs.isPublished(job, state) {
                 // The crash came between publishing and finishing: no rendering again.
                 try jobs.move(id, from: state, to: .done)
@@ -134,7 +157,7 @@ struct Recovery {
     /// No crash puts a job into two states, but somebody's `cp -r` may: the one that is further on stays.
     private func removeTwins() throws(SpoolError) {
         var seen: Set<JobID> = []
-        for state in [JobState.done, .failed, .quarantine, .active, .retry, .queued] {
+        for state in JobState.furthestFirst {
             for id in try jobs.list(state) where !seen.insert(id).inserted {
                 logger.error(
                     "a second folder of one job was set aside", metadata: ["job": "\(id)", "state": "\(state)"])
@@ -145,11 +168,30 @@ struct Recovery {
 
     private func load(_ id: JobID, _ state: JobState) throws(SpoolError) -> Job? {
         do throws(SpoolError) {
-            return try jobs.load(id, state)
+            var job = try readForgettingDamage(id, state)
+            if !job.isRendered, let images = jobs.publishedImages(id), images.count == job.manifest.imageCount {
+                // The set is out; what was known of it here is not.
+                try ImagePages(store, of: SpoolLayout.job(id, state)).replace(images)
+                job.record.images = images
+            }
+            return job
         } catch  where error.code == .damaged {
             logger.error("job quarantined", metadata: ["job": "\(id)", "reason": "\(error)"])
             try jobs.end(id, from: state, to: .quarantine, reason: error.description, time: time)
             return nil
+        }
+    }
+
+    /// Reads a job. Where the records of its images are damaged, they are forgotten: images can be made again.
+    private func readForgettingDamage(_ id: JobID, _ state: JobState) throws(SpoolError) -> Job {
+        do throws(SpoolError) {
+            return try jobs.load(id, state)
+        } catch  where error.code == .damaged {
+            let job = try jobs.load(id, state, withImages: false)
+            logger.error(
+                "what was known of a job's images was damaged", metadata: ["job": "\(id)", "error": "\(error)"])
+            try store.removeTree(ImagePages(store, of: SpoolLayout.job(id, state)).folder)
+            return job
         }
     }
 }

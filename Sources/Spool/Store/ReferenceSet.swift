@@ -76,6 +76,15 @@ struct ReferenceSet: Sendable, Equatable {
         self.init(files: files)
     }
 
+    /// A set of stored files whose list is lost; masks are told by their names. What the person called them is lost too.
+    init(findingMasksIn files: [File]) {
+        let names = files.map(\.name)
+        self.init(
+            files: files.map {
+                File(name: $0.name, sha256: $0.sha256, bytes: $0.bytes, maskOf: Self.masked(by: $0.name, among: names))
+            })
+    }
+
     /// The picture a file is the mask of, in lists of earlier versions, which do not say it.
     private static func masked(by name: String, among names: [String]) -> String? {
         let stem = stem(name)
@@ -86,12 +95,43 @@ struct ReferenceSet: Sendable, Equatable {
 }
 
 extension DurableStore {
-    /// The list of a set of references; `.damaged` when it is none.
+    /// The list of a set of references. Where it is damaged the files say it again; `.damaged` when they do not.
     func referenceSet(_ digest: String) throws(SpoolError) -> ReferenceSet {
-        let path = SpoolLayout.referenceSet(digest).appending(ReferenceSet.listFile)
-        guard let set = ReferenceSet(try readJSON(path)) else {
+        let folder = SpoolLayout.referenceSet(digest)
+        let path = folder.appending(ReferenceSet.listFile)
+        do throws(SpoolError) {
+            if let set = ReferenceSet(try readJSON(path)), set.digest == digest { return set }
+        } catch  where error.tellsOfDamage {
+            // The files are asked.
+        }
+        guard let set = try referenceSet(ofFilesIn: folder), set.digest == digest else {
             throw SpoolError(.damaged, operation: "read", path: path.string)
         }
         return set
+    }
+
+    /// The list that the files in a set's folder would give, or nil when there is no folder.
+    func referenceSet(ofFilesIn folder: SpoolPath) throws(SpoolError) -> ReferenceSet? {
+        guard try system.statusIfAny(folder)?.kind == .folder else { return nil }
+        var files: [ReferenceSet.File] = []
+        for name in try system.list(folder) where name.string != ReferenceSet.listFile {
+            let path = folder.appending(name)
+            guard DropName.isPlain(name.string), try system.status(path).kind == .regular else { continue }
+            let digest: (sha256: String, bytes: Int)
+            do throws(SpoolError) {
+                digest = try self.digest(of: path)
+            } catch  where error.tellsOfDamage {
+                continue
+            }
+            files.append(.init(name: name.string, sha256: digest.sha256, bytes: digest.bytes))
+        }
+        return ReferenceSet(findingMasksIn: files)
+    }
+
+    /// Whether the picture a job begins with is still what was dropped.
+    func isSound(_ initial: JobRecord.InitialImage) throws(SpoolError) -> Bool {
+        let path = SpoolLayout.referenceSet(initial.references).appending(initial.file)
+        guard try system.statusIfAny(path)?.kind == .regular else { return false }
+        return try digest(of: path).sha256 == initial.sha256
     }
 }

@@ -38,4 +38,13 @@ public enum SpoolLayout {
     static func cutOuts(_ key: String) -> SpoolPath { caches.appending(key + ".cutouts") }
     static func subject(_ name: String) -> SpoolPath { subjects.appending(name + ".json") }
     static func cacheLink(_ subject: String) -> SpoolPath { cacheLinks.appending(subject + ".dcache") }
+    static func cacheLinkTarget(_ key: String) -> String { "../\(cache(key))" }
+    static func key(_ idempotencyKey: String) -> SpoolPath { keys.appending(Digest.sha256(idempotencyKey)) }
+
+    /// The subject whose record has that name in `lib/subjects`, or nil when it is none's.
+    static func subject(ofRecord name: SpoolPath.Name) -> String? {
+        guard name.string.hasSuffix(".json") else { return nil }
+        let subject = String(name.string.dropLast(5))
+        return DropName.isPlain(subject) ? subject : nil
+    }
 }

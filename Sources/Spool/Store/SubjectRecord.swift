@@ -59,13 +59,13 @@ struct SubjectRecord: Sendable, Equatable {
                         "reason": reason.map { .string($0) },
                     ])
                 }),
-        ])
+        ]).sealed
     }
 
     init(name: String) { self.name = name }
 
     init?(_ json: JSON) {
-        guard json["version"]?.integer == 1, let name = json["name"]?.string, DropName.isPlain(name),
+        guard json.isIntact, json["version"]?.integer == 1, let name = json["name"]?.string, DropName.isPlain(name),
             let entries = json["generations"]?.array
         else { return nil }
         self.name = name
@@ -95,6 +95,13 @@ struct SubjectRecord: Sendable, Equatable {
 }
 
 extension DurableStore {
+    /// Has a subject's link in `cache/` lead to a cache, in place of the one before.
+    func link(_ subject: String, toCache key: String) throws(SpoolError) {
+        let link = temporary("link")
+        try system.makeSymbolicLink(link, target: SpoolLayout.cacheLinkTarget(key))
+        try move(link, to: SpoolLayout.cacheLink(subject), replacing: true)
+    }
+
     /// What is known of a subject, or nil. A record that cannot be understood is moved out of the way, so that the next drop
     /// of the subject begins a new one, and is kept, since it is somebody's.
     func subjectSettingAsideDamage(_ name: String, _ logger: Logger) throws(SpoolError) -> SubjectRecord? {
@@ -102,7 +109,7 @@ extension DurableStore {
         guard try system.statusIfAny(path) != nil else { return nil }
         do throws(SpoolError) {
             if let record = SubjectRecord(try readJSON(path)), record.name == name { return record }
-        } catch  where error.code == .damaged || error.isForeign || error.errno == .isDirectory {
+        } catch  where error.tellsOfDamage {
             logger.error("subject record cannot be read", metadata: ["subject": "\(name)", "error": "\(error)"])
         }
         logger.error("subject record set aside", metadata: ["subject": "\(name)"])

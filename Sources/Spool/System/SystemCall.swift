@@ -16,6 +16,7 @@ public enum SystemCall: Sendable, Equatable {
     case removeDirectory(SpoolPath)
     case makeSymbolicLink(SpoolPath, target: String)
     case changeMode(SpoolPath, mode: UInt32)
+    case readLink(SpoolPath)
     case status(SpoolPath)
     case list(SpoolPath)
     case lock(SpoolPath)
@@ -27,7 +28,7 @@ public enum SystemCall: Sendable, Equatable {
         case .create, .write, .sync, .syncDirectory, .syncFileSystem, .rename, .unlink, .makeDirectory,
             .removeDirectory, .makeSymbolicLink, .changeMode:
             true
-        case .openForReading, .read, .close, .status, .list, .lock, .space: false
+        case .openForReading, .read, .readLink, .close, .status, .list, .lock, .space: false
         }
     }
 
@@ -48,6 +49,7 @@ public enum SystemCall: Sendable, Equatable {
         case .removeDirectory(let path): ("rmdir", path.string)
         case .makeSymbolicLink(let path, _): ("symlink", path.string)
         case .changeMode(let path, _): ("chmod", path.string)
+        case .readLink(let path): ("readlink", path.string)
         case .status(let path): ("stat", path.string)
         case .list(let path): ("list", path.string)
         case .lock(let path): ("lock", path.string)

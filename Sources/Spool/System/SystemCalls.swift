@@ -348,6 +348,20 @@ public struct SystemCalls: Sendable {
         }
     }
 
+    /// Where a symbolic link leads, as it says; it is not followed.
+    public func readLink(_ path: SpoolPath) throws(SpoolError) -> String {
+        try judge(.readLink(path))
+        let descriptor = try call(.readLink(path)) { beneath(path, clinux_o_path | O_NOFOLLOW, 0) }
+        defer { Glibc.close(descriptor) }
+        var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = try call(.readLink(path)) {
+            buffer.withUnsafeMutableBytes { bytes in
+                bytes.baseAddress.map { readlinkat(descriptor, "", $0, bytes.count) } ?? 0
+            }
+        }
+        return String(decoding: buffer[..<count], as: UTF8.self)
+    }
+
     /// The names in a folder, sorted by their bytes, `.` and `..` left out.
     public func list(_ path: SpoolPath) throws(SpoolError) -> [SpoolPath.Name] {
         try judge(.list(path))
@@ -485,7 +499,7 @@ extension SpoolError {
         guard let errno else { return false }
         return [
             .noSpace, .diskQuotaExceeded, .ioError, .readOnlyFileSystem, .tooManyOpenFiles,
-            .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable,
+            .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable, .resourceBusy, .staleNFSFileHandle,
         ].contains(errno)
     }
 }
