@@ -141,7 +141,8 @@ import Testing
             states.append(next)
         }
         let count = whole.latent.count
-        let last = try #require(states.last.flatMap { DenoisingState(decoding: $0, latentCount: count) })
+        let last = try #require(
+            states.last.flatMap { DenoisingState(decoding: $0, identity: pipeline.identity, latentCount: count) })
         #expect(last.latent == whole.latent)
     }
 
@@ -161,7 +162,10 @@ import Testing
                 part, resume: state, checkpoint: { done, make in if done == step + 1 { next = make() } })
             state = next
         }
-        let last = try #require(state.flatMap { DenoisingState(decoding: $0, latentCount: found.latent.count) })
+        let last = try #require(
+            state.flatMap {
+                DenoisingState(decoding: $0, identity: pipeline.identity, latentCount: found.latent.count)
+            })
         #expect(relativeError(last.latent, found.latent) < 1e-5)
     }
 

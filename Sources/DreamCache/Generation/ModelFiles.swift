@@ -68,9 +68,10 @@ public struct ModelFiles: Sendable, Hashable {
     /// All files that a model is made of: weights, what describes them, adapter, LoRAs.
     public func allFiles() throws(DreamCacheError) -> [String] {
         let additions = try onModel { () throws(DiffusionError) in
-            try (autoencoder.map { path throws(DiffusionError) in
-                try StableDiffusion.autoencoderFiles(of: path, variant: variant)
-            } ?? []) + StableDiffusion.embeddingFiles(of: embeddings).map(\.path)
+            try
+                (autoencoder.map { path throws(DiffusionError) in
+                    try StableDiffusion.autoencoderFiles(of: path, variant: variant)
+                } ?? []) + StableDiffusion.embeddingFiles(of: embeddings).map(\.path)
         }
         return try weightFiles() + describingFiles() + [adapter].compactMap(\.self) + additions
             + loras.flatMap { [$0.file] + $0.describingFiles }
@@ -107,7 +108,9 @@ public struct ModelFiles: Sendable, Hashable {
         let inversions = try onModel { () throws(DiffusionError) in
             try StableDiffusion.embeddingFiles(of: embeddings)
         }
-        for file in inversions { lines.append("embedding \(file.word ?? "") \(try known.sha256(of: file.path, monitor))") }
+        for file in inversions {
+            lines.append("embedding \(file.word ?? "") \(try known.sha256(of: file.path, monitor))")
+        }
         if let training = schedule.training { lines.append("schedule \(training)") }
         for lora in loras {
             let parts = [lora.unetWeight.map { " unet \($0)" }, lora.textEncoderWeight.map { " text \($0)" }]
