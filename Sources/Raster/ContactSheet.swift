@@ -8,7 +8,7 @@ public struct ContactSheet: Sendable {
     private static let line: (UInt8, UInt8, UInt8) = (204, 204, 204)
     private static let maximalLines = 3
     /// Of the sheet: 150 MB in memory.
-    static let maximalPixels = Raster.Limits().pixels
+    static let maximalPixels = 50_000_000
     /// Of the sheet's width and height.
     static let maximalSide = min(Raster.Limits().side, ImageFormat.jpeg.maximalSide, ImageFormat.png.maximalSide)
     /// Of a cell, so that sixteen letters of its caption stand in a line.

@@ -62,6 +62,8 @@ struct SettingKey: Sendable {
         number("spool.backoff_seconds", 0...3600, unit: seconds),
         number("spool.max_backoff_seconds", 0...day, unit: seconds),
         number("spool.subject_limit_seconds", 0...365 * day, unit: seconds),
+        number("spool.turn_seconds", 0...day, unit: seconds),
+        choice("spool.on_model_change", SpoolConfiguration.ModelChange.allCases.map(\.rawValue)),
         integer("spool.min_free_megabytes", 0...1_000_000, unit: "megabytes"),
         integer("spool.max_megapixels", 1...1000, unit: "megapixels"),
         choice("spool.watch", ["auto", "inotify", "poll"]),

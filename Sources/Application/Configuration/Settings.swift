@@ -93,6 +93,10 @@ public struct Settings: Sendable {
         spool.backoff = try values.number("spool.backoff_seconds") ?? spool.backoff
         spool.maximumBackoff = try values.number("spool.max_backoff_seconds") ?? spool.maximumBackoff
         spool.subjectLimit = try values.number("spool.subject_limit_seconds") ?? spool.subjectLimit
+        spool.turnInterval = try values.number("spool.turn_seconds") ?? spool.turnInterval
+        spool.onModelChange =
+            try values.string("spool.on_model_change").flatMap(SpoolConfiguration.ModelChange.init(rawValue:))
+            ?? spool.onModelChange
         spool.minimumFreeBytes =
             try values.integer("spool.min_free_megabytes").map { $0 << 20 } ?? spool.minimumFreeBytes
         spool.references.pixels =
