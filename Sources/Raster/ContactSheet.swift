@@ -1,7 +1,7 @@
 /// A sheet that shows a set at a glance: references in columns on the left, pictures on the right, a caption under each.
 ///
 /// A cell is as large as the pictures; references are scaled to fit one. Cells shrink where the sheet would be larger than
-/// our own decoder takes, which is far less than the formats can hold. Where the smallest cells are too many, the sheet shows the first of them
+/// 50 megapixels. Where the smallest cells are too many, the sheet shows the first of them
 /// and says how many it leaves out. It is drawn a picture at a time, so that only one need be in memory.
 public struct ContactSheet: Sendable {
     private static let ink: (UInt8, UInt8, UInt8) = (51, 51, 51)
