@@ -2,8 +2,11 @@
 //
 // Conventions
 //   * Activations are channels-last: [n, h, w, c] and [n, tokens, c] have the same memory.
+//   * Operands do not overlap, unless a kernel says that they may. Where a kernel accumulates, it reads what its result
+//     holds before; elsewhere a result's memory may hold anything.
 //   * Nothing here allocates: a kernel that needs room takes `scratch` and has a `..._scratch_bytes` beside it.
-//   * Each kernel has a scalar twin named `reference_...` that follows the textbook; tests compare the two.
+//   * Each operation has its own file. There, below the kernel, stands its scalar twin, named `reference_...`, which follows
+//     the textbook; tests compare the two.
 //   * A result never depends on the number of threads: work is cut into pieces whose size does not depend on it,
 //     and partial sums are combined in a fixed order.
 //   * AVX-512 or AVX2 is chosen at run time; on another CPU the scalar twins do the work.

@@ -1,7 +1,7 @@
 import CKernels
 import COneDNN
 
-/// Products by oneDNN: one primitive a shape, made at its first use and kept.
+/// Products by oneDNN: one primitive per shape, made at its first use and kept.
 final class OneDNNBackend: ProductBackend {
     /// A primitive divides its work, and sizes its scratch memory, for the number of threads it was made with.
     private struct Key: Hashable {
@@ -11,8 +11,9 @@ final class OneDNNBackend: ProductBackend {
 
     private let engine: OpaquePointer
     private let pool: BufferPool
-    /// nil are those that oneDNN would compute in fp32 by its general matrix product, which divides sums among threads, so that
-    /// its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `openBLAS` does them.
+    /// The value is nil where OpenBLAS does the product. That is where oneDNN offers only its general matrix product in fp32,
+    /// as it does for linear maps on CPUs without AVX-512. That one divides sums among threads, so its results would depend
+    /// on their number.
     private var products: [Key: OpaquePointer?] = [:]
     private let openBLAS = OpenBLASBackend()
 
@@ -50,7 +51,7 @@ final class OneDNNBackend: ProductBackend {
 
     /// nil where OpenBLAS does it.
     private func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer? {
-        // Batches in fp32, which are Winograd's, on every CPU: it is how their speed is known.
+        // OpenBLAS does all batches in fp32, which are Winograd's. Whether Winograd's way pays was measured with OpenBLAS.
         if shape.batch > 1, shape.source == .float32 { return nil }
         let key = Key(shape: shape, threads: kernels_threads())
         if let product = products[key] { return product }

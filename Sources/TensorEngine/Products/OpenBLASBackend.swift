@@ -1,5 +1,7 @@
 import CKernels
+import Glibc
 import OpenBLAS
+import Synchronization
 
 /// Products by OpenBLAS' sgemm: the portable path. A convolution is a product over patches, of which one block at a time is
 /// in memory (im2col, Chellapilla et al. 2006). Weights and inputs in bfloat16 are widened, a block at a time, and multiplied
@@ -11,7 +13,7 @@ final class OpenBLASBackend: ProductBackend {
     init() { openblas_set_num_threads(1) }
 
     /// A product, and how it is cut into tiles of its result: enough of them for many threads, large enough to be fast.
-    fileprivate struct Work {
+    fileprivate final class Work {
         let shape: ProductShape
         /// Rows of the result and columns of the matrix of patches, which is the input itself of a linear map.
         let rows: Int, depth: Int
@@ -23,6 +25,32 @@ final class OpenBLASBackend: ProductBackend {
         let bias: UnsafePointer<Float>?
         /// In the shape's type of destination.
         let destination: UnsafeMutableRawPointer
+        /// Whether a tile found no memory. Tiles run on threads of the pool, where nothing can be thrown.
+        let ranOutOfMemory = Atomic(false)
+
+        init(
+            _ shape: ProductShape, source: UnsafeRawPointer, weights: UnsafeRawPointer, bias: UnsafePointer<Float>?,
+            destination: UnsafeMutableRawPointer
+        ) {
+            self.shape = shape
+            let (oh, ow) = shape.outputSize
+            rows = shape.n * oh * ow
+            depth = shape.inputs * shape.kind.kernel * shape.kind.kernel
+            self.source = source
+            self.weights = weights
+            self.bias = bias
+            self.destination = destination
+        }
+
+        /// Columns of patches that one call of sgemm reads.
+        var depthBlock: Int { needsPatches ? min(depth, depthTile) : depth }
+        /// Floats of a whole tile's patches and of its widened weights, and bytes of those and of its sums.
+        var patchCount: Int { needsPatches ? rowTile * depthBlock : 0 }
+        var widenedCount: Int { isNarrow ? columnTile * depthBlock : 0 }
+        var tileBytes: Int {
+            let sums = shape.destination == .bfloat16 ? rowTile * columnTile : 0
+            return max(4, (patchCount + widenedCount + sums) * 4)
+        }
 
         var rowTiles: Int { (rows + rowTile - 1) / rowTile }
         var columnTiles: Int { (shape.outputs + columnTile - 1) / columnTile }
@@ -35,16 +63,18 @@ final class OpenBLASBackend: ProductBackend {
         _ shape: ProductShape, source: UnsafeMutableRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
-        let (oh, ow) = shape.outputSize
-        var work = Work(
-            shape: shape, rows: shape.n * oh * ow, depth: shape.inputs * shape.kind.kernel * shape.kind.kernel,
-            source: UnsafeRawPointer(source), weights: try packed(weights, as: shape.source), bias: bias,
-            destination: destination)
-        kernels_parallel_for(Int64(shape.batch * work.rowTiles * work.columnTiles), Self.tile, &work)
+        let work = Work(
+            shape, source: source, weights: try packed(weights, as: shape.source), bias: bias, destination: destination)
+        withExtendedLifetime(work) {
+            kernels_parallel_for(
+                Int64(shape.batch * work.rowTiles * work.columnTiles), Self.tile,
+                Unmanaged.passUnretained(work).toOpaque())
+        }
+        if work.ranOutOfMemory.load(ordering: .relaxed) { throw .outOfMemory(byteCount: work.tileBytes) }
     }
 
     private static let tile: @convention(c) (UnsafeMutableRawPointer?, Int64) -> Void = { context, index in
-        guard let work = context?.assumingMemoryBound(to: Work.self).pointee else { return }
+        guard let work = context.map({ Unmanaged<Work>.fromOpaque($0).takeUnretainedValue() }) else { return }
         let column = Int(index) % work.columnTiles * work.columnTile
         let row = Int(index) / work.columnTiles % work.rowTiles * work.rowTile
         work.multiply(
@@ -79,7 +109,7 @@ final class OpenBLASBackend: ProductBackend {
     private func arrange(_ weights: Weights, into packed: UnsafeMutableBufferPointer<Float>) throws(EngineError) {
         let area = weights.kind.kernel * weights.kind.kernel
         if area == 1 {
-            weights.fill(packed)
+            try weights.fill(packed)
             return
         }
         try weights.withValues { floats in
@@ -102,13 +132,15 @@ extension OpenBLASBackend.Work {
         let source = source + entry * self.rows * depth * shape.source.byteCount
         let weights = weights + entry * outputs * depth * shape.source.byteCount
         let start = (entry * self.rows + rows.lowerBound) * outputs + columns.lowerBound
-        let block = needsPatches ? min(depth, depthTile) : depth
-
-        func room(_ count: Int) -> UnsafeMutablePointer<Float> { .allocate(capacity: count) }
-        let patches = room(needsPatches ? rows.count * block : 0)
-        let widened = room(isNarrow ? columns.count * block : 0)
-        let sums = room(shape.destination == .bfloat16 ? rows.count * columns.count : 0)
-        defer { for memory in [patches, widened, sums] { memory.deallocate() } }
+        let block = depthBlock
+        guard let room = malloc(tileBytes) else {
+            ranOutOfMemory.store(true, ordering: .relaxed)
+            return
+        }
+        defer { free(room) }
+        let patches = room.bindMemory(to: Float.self, capacity: tileBytes / 4)
+        let widened = patches + patchCount
+        let sums = widened + widenedCount
 
         let (result, stride) =
             switch shape.destination {
