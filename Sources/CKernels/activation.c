@@ -48,6 +48,46 @@ void kernels_geglu(const void *x, kernels_type xt, void *y, kernels_type yt, int
     kernels_parallel_for(row_pieces(rows), geglu_piece, &w);
 }
 
+// MARK: Backward
+
+typedef void (*slope)(const void *, kernels_type, const float *, float *, int64_t);
+typedef struct {
+    slope function;
+    const void *x;
+    kernels_type xt;
+    const float *dy;
+    float *dx;
+    int64_t count, c;
+} slope_work;
+
+static void slope_piece(void *context, int64_t index) {
+    slope_work *w = context;
+    int64_t first = index * PIECE, n = KERNELS_MIN(PIECE, w->count - first);
+    w->function(at_element(w->x, w->xt, first), w->xt, w->dy + first, w->dx + first, n);
+}
+void kernels_silu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t count) {
+    slope_work w = {kernels_chosen()->silu_gradient, x, xt, dy, dx, count, 0};
+    kernels_parallel_for(pieces(count), slope_piece, &w);
+}
+void kernels_gelu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t count) {
+    slope_work w = {kernels_chosen()->gelu_gradient, x, xt, dy, dx, count, 0};
+    kernels_parallel_for(pieces(count), slope_piece, &w);
+}
+void kernels_quick_gelu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t count) {
+    slope_work w = {kernels_chosen()->quick_gelu_gradient, x, xt, dy, dx, count, 0};
+    kernels_parallel_for(pieces(count), slope_piece, &w);
+}
+
+static void geglu_gradient_piece(void *context, int64_t index) {
+    slope_work *w = context;
+    for (int64_t r = index * ROWS; r < KERNELS_MIN(w->count, (index + 1) * ROWS); r++)
+        w->function(at_element(w->x, w->xt, r * 2 * w->c), w->xt, w->dy + r * w->c, w->dx + r * 2 * w->c, w->c);
+}
+void kernels_geglu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t rows, int64_t c) {
+    slope_work w = {kernels_chosen()->geglu_gradient, x, xt, dy, dx, rows, c};
+    kernels_parallel_for(row_pieces(rows), geglu_gradient_piece, &w);
+}
+
 // MARK: The scalar twins
 
 static float gelu_f(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678f)); }
@@ -67,6 +107,29 @@ void reference_geglu(const float *x, float *y, int64_t rows, int64_t c) {
         for (int64_t i = 0; i < c; i++) y[r * c + i] = x[r * 2 * c + i] * gelu_f(x[r * 2 * c + c + i]);
 }
 
+static float sigmoid_times_slope_f(float x, float k) {
+    float s = sigmoid_f(k * x);
+    return s * (1.0f + k * x * (1.0f - s));
+}
+static float silu_gradient_f(float x) { return sigmoid_times_slope_f(x, 1.0f); }
+static float quick_gelu_gradient_f(float x) { return sigmoid_times_slope_f(x, 1.702f); }
+static float gelu_gradient_f(float x) {
+    return 0.5f * (1.0f + erff(x * 0.70710678f)) + x * 0.39894228f * expf(-0.5f * x * x);
+}
+
+void reference_silu_gradient(const float *x, const float *dy, float *dx, int64_t count) {
+    for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * silu_gradient_f(x[i]);
+}
+void reference_gelu_gradient(const float *x, const float *dy, float *dx, int64_t count) {
+    for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * gelu_gradient_f(x[i]);
+}
+void reference_quick_gelu_gradient(const float *x, const float *dy, float *dx, int64_t count) {
+    for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * quick_gelu_gradient_f(x[i]);
+}
+void reference_geglu_gradient(const float *x, const float *dy, float *dx, int64_t rows, int64_t c) {
+    for (int64_t r = 0; r < rows; r++, x += 2 * c, dx += 2 * c, dy += c) scalar_geglu_gradient(x, KERNELS_F32, dy, dx, c);
+}
+
 // MARK: The scalar row kernels
 
 #define ELEMENTWISE(name)                                                                            \
@@ -79,4 +142,20 @@ ELEMENTWISE(quick_gelu)
 
 void scalar_geglu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t c) {
     for (int64_t i = 0; i < c; i++) set_element(y, yt, i, element(x, xt, i) * gelu_f(element(x, xt, c + i)));
+}
+
+#define ELEMENTWISE_GRADIENT(name)                                                                        \
+    void scalar_##name(const void *x, kernels_type xt, const float *dy, float *dx, int64_t count) {       \
+        for (int64_t i = 0; i < count; i++) dx[i] = dy[i] * name##_f(element(x, xt, i));                  \
+    }
+ELEMENTWISE_GRADIENT(silu_gradient)
+ELEMENTWISE_GRADIENT(gelu_gradient)
+ELEMENTWISE_GRADIENT(quick_gelu_gradient)
+
+void scalar_geglu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t c) {
+    for (int64_t i = 0; i < c; i++) {
+        float value = element(x, xt, i), gate = element(x, xt, c + i), g = dy[i];
+        dx[i] = g * gelu_f(gate);
+        dx[c + i] = g * value * gelu_gradient_f(gate);
+    }
 }

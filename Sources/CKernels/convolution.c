@@ -22,3 +22,25 @@ void kernels_patches(const void *x, kernels_type type, float *y, int64_t first, 
         }
     }
 }
+
+// MARK: Backward
+
+typedef struct {
+    const float *weights;
+    float *turned;
+    int64_t outputs, inputs, area;
+} turning;
+
+// index: an input.
+static void turn_piece(void *context, int64_t input) {
+    turning *t = context;
+    float *to = t->turned + input * t->outputs * t->area;
+    for (int64_t output = 0; output < t->outputs; output++) {
+        const float *from = t->weights + (output * t->inputs + input) * t->area;
+        for (int64_t tap = t->area - 1; tap >= 0; tap--) *to++ = from[tap];
+    }
+}
+void kernels_turned_weights(const float *weights, float *turned, int64_t outputs, int64_t inputs, int64_t area) {
+    turning t = {weights, turned, outputs, inputs, area};
+    kernels_parallel_for(inputs, turn_piece, &t);
+}

@@ -34,3 +34,38 @@ static void scale_shift(const float *x, const float *scale, const float *shift, 
         }
     }
 }
+
+// MARK: Backward
+
+// g = dz weight at channels i... of row r; *n becomes the normalised values. Past the end both are zero.
+INLINE vf gradient_of_normalised(const group_gradient_rows *g, int64_t r, int64_t i, vf *n) {
+    int64_t left = g->c - i;
+    vf weight = load_any(g->weight, KERNELS_F32, i, left);
+    *n = (load_any(g->x + r * g->c, KERNELS_F32, i, left) - load_any(g->mean, KERNELS_F32, i, left)) *
+         load_any(g->inverse, KERNELS_F32, i, left);
+    vf dz = load_any(g->dy + r * g->c, KERNELS_F32, i, left);
+    if (g->silu)
+        dz *= sigmoid_times_slope(__builtin_elementwise_fma(*n, weight, load_any(g->bias, KERNELS_F32, i, left)), 1.0f);
+    return dz * weight;
+}
+static void group_gradient_sums(const group_gradient_rows *g, float *sum, float *dot) {
+    for (int64_t i = 0; i < g->c; i += LANES) {
+        vf s = (vf)(0.0f), d = (vf)(0.0f);
+        for (int64_t r = 0; r < g->rows; r++) {
+            vf n, v = gradient_of_normalised(g, r, i, &n);
+            s += v;
+            d = __builtin_elementwise_fma(v, n, d);
+        }
+        store_any(sum, KERNELS_F32, i, g->c - i, s);
+        store_any(dot, KERNELS_F32, i, g->c - i, d);
+    }
+}
+static void group_gradient_apply(const group_gradient_rows *g) {
+    for (int64_t r = 0; r < g->rows; r++)
+        for (int64_t i = 0; i < g->c; i += LANES) {
+            int64_t left = g->c - i;
+            vf n, v = gradient_of_normalised(g, r, i, &n);
+            vf centred = v - load_any(g->mean_g, KERNELS_F32, i, left) - n * load_any(g->mean_gn, KERNELS_F32, i, left);
+            store_any(g->dx + r * g->c, KERNELS_F32, i, left, centred * load_any(g->inverse, KERNELS_F32, i, left));
+        }
+}

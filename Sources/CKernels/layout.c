@@ -61,3 +61,46 @@ void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, 
     upsampling u = {x, y, h, w, oh, ow, pixel_bytes, n * oh, piece};
     kernels_parallel_for((n * oh + piece - 1) / piece, upsample_piece, &u);
 }
+
+// MARK: Backward
+
+typedef struct {
+    const float *x;
+    float *y;
+    int64_t stride, width, rows, piece;
+} column_copy;
+
+static void columns_piece(void *context, int64_t index) {
+    column_copy *w = context;
+    for (int64_t r = index * w->piece; r < KERNELS_MIN(w->rows, (index + 1) * w->piece); r++)
+        memcpy(w->y + r * w->width, w->x + r * w->stride, (size_t)w->width * sizeof(float));
+}
+void kernels_copy_columns(const float *x, int64_t stride, float *y, int64_t width, int64_t rows) {
+    int64_t piece = piece_rows(width * (int64_t)sizeof(float));
+    column_copy w = {x, y, stride, width, rows, piece};
+    kernels_parallel_for((rows + piece - 1) / piece, columns_piece, &w);
+}
+
+typedef struct {
+    const float *dy;
+    float *dx;
+    int64_t h, w, oh, ow, c;
+} upsampling_gradient;
+
+// index: a row of pixels of dx.
+static void upsample_gradient_piece(void *context, int64_t index) {
+    upsampling_gradient *u = context;
+    int64_t image = index / u->h, i = index % u->h;
+    float *dx = u->dx + index * u->w * u->c;
+    memset(dx, 0, (size_t)(u->w * u->c) * sizeof *dx);
+    for (int64_t y = 2 * i; y < KERNELS_MIN(u->oh, 2 * i + 2); y++) {
+        const float *dy = u->dy + (image * u->oh + y) * u->ow * u->c;
+        for (int64_t x = 0; x < u->ow; x++, dy += u->c)
+            for (int64_t p = 0; p < u->c; p++) dx[x / 2 * u->c + p] += dy[p];
+    }
+}
+void kernels_upsample2_gradient(const float *dy, float *dx, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
+                                int64_t c) {
+    upsampling_gradient u = {dy, dx, h, w, oh, ow, c};
+    kernels_parallel_for(n * h, upsample_gradient_piece, &u);
+}

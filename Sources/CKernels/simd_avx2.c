@@ -1,4 +1,4 @@
-// The row kernels for AVX2 with FMA: 8 floats a vector, 16 registers.
+// The row kernels for AVX2 with FMA: 8 floats per vector, 16 registers.
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #define LANES 8
 #define TILE_VECTORS 2

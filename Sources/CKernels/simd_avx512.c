@@ -1,4 +1,4 @@
-// The row kernels for AVX-512: 16 floats a vector, 32 registers.
+// The row kernels for AVX-512: 16 floats per vector, 32 registers.
 #include <immintrin.h>
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
 #define LANES 16

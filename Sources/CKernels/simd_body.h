@@ -34,4 +34,9 @@ static const float *as_floats(const kernels_attention_shape *s, const void *x, i
 
 // The table of these kernels. ATTENTION names the kernels of attention: by fp32 or by bfloat16 products.
 #define OF_THIS_SET(name, parameters) name,
-#define TABLE {ROW_KERNELS(OF_THIS_SET) ATTENTION_KERNELS(ATTENTION)}
+#ifdef HAS_BF16
+#define GRADIENT(name) 0,
+#else
+#define GRADIENT(name) f32_##name,
+#endif
+#define TABLE {ROW_KERNELS(OF_THIS_SET) ATTENTION_KERNELS(ATTENTION) ATTENTION_GRADIENT_KERNELS(GRADIENT)}

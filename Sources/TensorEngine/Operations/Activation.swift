@@ -37,4 +37,35 @@ extension Engine {
         }
         return y
     }
+
+    // MARK: Backward
+
+    /// Backward of ``activate(_:_:)``: the gradient by x, of `x` and the gradient by the result (float32).
+    public func activationGradient(
+        _ gradient: Tensor, of x: Tensor, _ activation: Activation
+    ) throws(EngineError) -> Tensor {
+        try checkGradient(gradient, like: x.shape, of: "\(activation)")
+        let dx = try empty(x.shape)
+        let count = Int64(x.count)
+        try measured("\(activation) gradient \(x.shape)") {
+            switch activation {
+            case .silu: kernels_silu_gradient(x.bytes, x.elementType.kernels, gradient.floats, dx.floats, count)
+            case .gelu: kernels_gelu_gradient(x.bytes, x.elementType.kernels, gradient.floats, dx.floats, count)
+            case .quickGELU:
+                kernels_quick_gelu_gradient(x.bytes, x.elementType.kernels, gradient.floats, dx.floats, count)
+            }
+        }
+        return dx
+    }
+
+    /// Backward of ``geglu(_:)``: the gradient by `x [..., 2c]`, of `x` and the gradient by the result `[..., c]`.
+    public func gegluGradient(_ gradient: Tensor, of x: Tensor) throws(EngineError) -> Tensor {
+        try checkGradient(gradient, like: x.shape.dropLast() + [x.channels / 2], of: "geglu")
+        let dx = try empty(x.shape)
+        try measured("geglu gradient \(x.shape)") {
+            kernels_geglu_gradient(
+                x.bytes, x.elementType.kernels, gradient.floats, dx.floats, Int64(x.rows), Int64(x.channels / 2))
+        }
+        return dx
+    }
 }

@@ -45,6 +45,23 @@ extension Engine {
         return y
     }
 
+    /// Backward of ``concatenated(_:_:entries:)``: the channels `range` of the gradient (float32), those of the first operand or
+    /// of the second. Where several entries continue one of the second operand, its gradient is the sum of theirs.
+    public func concatenatedGradient(_ gradient: Tensor, channels range: Range<Int>) throws(EngineError) -> Tensor {
+        guard range.lowerBound >= 0, range.upperBound <= gradient.channels, gradient.elementType == .float32 else {
+            throw .shapes(
+                operation: "gradient of concatenate, channels \(range)", found: [gradient.shape],
+                expected: "at least as many channels, in float32")
+        }
+        let part = try empty(gradient.shape.dropLast() + [range.count])
+        try measured("concatenate gradient \(part.shape)") {
+            kernels_copy_columns(
+                gradient.floats + range.lowerBound, Int64(gradient.channels), part.floats, Int64(range.count),
+                Int64(gradient.rows))
+        }
+        return part
+    }
+
     /// Copies `[1, ...]` tensors of one shape and one type, one after the other, into a batch `[count, ...]`.
     /// - Throws: `EngineError.shapes` where there is none, or two differ.
     public func stacked(_ tensors: [Tensor]) throws(EngineError) -> Tensor {

@@ -1,3 +1,5 @@
+import CKernels
+
 extension Engine {
     /// Weights of a linear map or a convolution; `fill` writes them in PyTorch's order when they are first needed, and
     /// `bias` holds `outputs` values. `name` tells these weights from all others of the model, for ``preparedWeights``.
@@ -113,5 +115,56 @@ extension Engine {
         if shape.kind == .linear { return size.dropLast() + [shape.outputs] }
         let (h, w) = shape.outputSize
         return [shape.n, h, w, shape.outputs]
+    }
+
+    // MARK: Backward
+
+    /// The gradient by a product's input, of the gradient by its result: a product with the transposed weights, and so by the
+    /// same backend. The gradient is rounded to the type of the path's products; the result is float32.
+    ///
+    /// - Throws: `EngineError.shapes` where shapes do not fit, or for a convolution with a stride: none lies between the loss and
+    ///   an adapter.
+    public func productGradient(byInput gradient: Tensor, _ weights: Weights) throws(EngineError) -> Tensor {
+        try product(gradient, try weights.transposed())
+    }
+
+    /// The same, added to `sum` in its memory.
+    public func productGradient(
+        byInput gradient: Tensor, _ weights: Weights, accumulateInto sum: Tensor
+    ) throws(EngineError) {
+        try product(gradient, try weights.transposed(), accumulateInto: sum)
+    }
+
+    /// Backward of ``product(ofUpsampled:height:width:_:)``: the gradient by an input of the given shape.
+    public func productGradient(
+        byUpsampledInput gradient: Tensor, of shape: [Int], _ weights: Weights
+    ) throws(EngineError) -> Tensor {
+        try upsampledGradient(try productGradient(byInput: gradient, weights), of: shape)
+    }
+
+    /// Adds the gradient of a linear map by its weights, `gradient^T x`, to columns of a float32 tensor, which lie as the weights
+    /// do: `[outputs, inputs]`. Sums and factors are fp32 on every path.
+    public func productGradient(byWeights sum: Columns, of x: Tensor, _ gradient: Tensor) throws(EngineError) {
+        guard x.rows == gradient.rows, sum.width == x.channels, sum.tensor.rows == gradient.channels,
+            sum.first >= 0, sum.first + sum.width <= sum.tensor.channels, sum.tensor.elementType == .float32,
+            gradient.elementType == .float32
+        else {
+            throw .shapes(
+                operation: "gradient of linear by its weights", found: [x.shape, gradient.shape, sum.tensor.shape],
+                expected: "[rows, inputs], [rows, outputs] and \([gradient.channels, x.channels]) in float32")
+        }
+        let x = try converted(x, to: .float32)
+        let flops = 2 * Double(x.count) * Double(gradient.channels)
+        try measured("linear gradient by weights \(x.shape) \(gradient.channels)", flops: flops) {
+            OpenBLASBackend.addOuterProducts(gradient, x, to: sum)
+        }
+    }
+
+    /// Adds the gradient of a linear map by its bias, the sum of the gradient's rows, to `sum [outputs]`, float32.
+    public func productGradient(byBias sum: Tensor, _ gradient: Tensor) throws(EngineError) {
+        try checkGradient(sum, like: [gradient.channels], of: "a bias")
+        try measured("linear gradient by bias \(gradient.shape)") {
+            kernels_add_column_sums(gradient.floats, sum.floats, Int64(gradient.rows), Int64(gradient.channels))
+        }
     }
 }

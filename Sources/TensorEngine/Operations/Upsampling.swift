@@ -25,4 +25,19 @@ extension Engine {
         }
         return [x.shape[0], height ?? 2 * x.shape[1], width ?? 2 * x.shape[2], x.shape[3]]
     }
+
+    /// Backward: the gradient by `x [n, h, w, c]`, of the gradient by what was made of it, `[n, 2h, 2w, c]` or one less.
+    public func upsampledGradient(_ gradient: Tensor, of shape: [Int]) throws(EngineError) -> Tensor {
+        let dx = try empty(shape)
+        let (height, width) = gradient.shape.count == 4 ? (gradient.shape[1], gradient.shape[2]) : (0, 0)
+        try checkGradient(
+            gradient, like: try upsampledShape(dx, height: height, width: width), of: "upsample")
+        try measured("upsample gradient \(shape)") {
+            kernels_upsample2_gradient(
+                gradient.floats, dx.floats, Int64(shape[0]), Int64(shape[1]), Int64(shape[2]), Int64(height),
+                Int64(width),
+                Int64(shape[3]))
+        }
+        return dx
+    }
 }

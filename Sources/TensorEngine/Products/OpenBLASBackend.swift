@@ -198,3 +198,33 @@ extension OpenBLASBackend.Work {
             Int64(oh), Int64(ow), Int64(shape.kind.kernel), Int64(stride), Int64(padBegin))
     }
 }
+
+extension OpenBLASBackend {
+    /// Rows of the sum that one piece of work covers: fixed, so that results do not depend on the number of threads.
+    private static let outerTile = 64
+
+    private struct OuterProducts {
+        let gradient: UnsafePointer<Float>, x: UnsafePointer<Float>
+        let sum: UnsafeMutablePointer<Float>
+        let rows: Int, outputs: Int, inputs: Int, stride: Int
+    }
+
+    /// `sum [outputs, inputs] += gradient [rows, outputs]^T x [rows, inputs]`, all float32.
+    static func addOuterProducts(_ gradient: Tensor, _ x: Tensor, to sum: Columns) {
+        var work = OuterProducts(
+            gradient: gradient.floats, x: x.floats, sum: sum.floats, rows: x.rows, outputs: gradient.channels,
+            inputs: x.channels, stride: sum.tensor.channels)
+        let tiles = (work.outputs + outerTile - 1) / outerTile
+        kernels_parallel_for(
+            Int64(tiles),
+            { context, index in
+                guard let work = context?.assumingMemoryBound(to: OuterProducts.self).pointee else { return }
+                let first = Int(index) * OpenBLASBackend.outerTile
+                cblas_sgemm(
+                    CblasRowMajor, CblasTrans, CblasNoTrans,
+                    blasint(min(OpenBLASBackend.outerTile, work.outputs - first)),
+                    blasint(work.inputs), blasint(work.rows), 1, work.gradient + first, blasint(work.outputs), work.x,
+                    blasint(work.inputs), 1, work.sum + first * work.stride, blasint(work.stride))
+            }, &work)
+    }
+}

@@ -1,3 +1,5 @@
+import CKernels
+
 /// Weights and bias of a linear map or a convolution.
 ///
 /// The values stay where they come from (a mapped file) until a product first needs them; then they are converted and laid
@@ -20,6 +22,8 @@ public final class Weights {
     var packed: [PackedWeights] = []
     /// The same weights as Winograd's convolution multiplies by them, where it has.
     var winograd: Weights?
+    /// The same weights as the way back multiplies by them, where there is one.
+    var backward: Weights?
 
     var count: Int { batch * outputs * inputs * kind.kernel * kind.kernel }
 
@@ -72,5 +76,31 @@ extension Weights {
         packed.append(form)
         if name != nil { shelf.enrol(form) }
         return storage
+    }
+
+    /// The weights that map a gradient by the result to the gradient by the input: a linear map's transposed; a convolution's
+    /// transposed in its channels and turned by half a circle.
+    func transposed() throws(EngineError) -> Weights {
+        if let backward { return backward }
+        let back: ProductKind
+        switch kind {
+        case .linear: back = .linear
+        case .convolution(let kernel, 1, let begin, let end) where max(begin, end) < kernel:
+            back = .convolution(kernel: kernel, stride: 1, padBegin: kernel - 1 - begin, padEnd: kernel - 1 - end)
+        case .convolution:
+            throw .shapes(
+                operation: "gradient of \(kind) by its input", found: [[outputs, inputs]], expected: "stride 1")
+        }
+        let made = Weights(
+            kind: back, inputs: outputs, outputs: inputs, bias: nil, name: nil, pool: pool, shelf: shelf
+        ) { [fill, count, inputs, outputs, area = kind.kernel * kind.kernel] turned throws(EngineError) in
+            try withFloats(count) { values throws(EngineError) in
+                try fill(values)
+                kernels_turned_weights(
+                    values.baseAddress, turned.baseAddress, Int64(outputs), Int64(inputs), Int64(area))
+            }
+        }
+        backward = made
+        return made
     }
 }
