@@ -84,6 +84,10 @@ let package = Package(
             ],
             swiftSettings: swift),
 
+        .target(
+            name: "Training", dependencies: ["Checkpoint", "Diffusion", "DreamCache", "TensorEngine"],
+            swiftSettings: swift),
+
         // The spool.
         .target(
             name: "Spool",
@@ -138,6 +142,9 @@ let package = Package(
         .testTarget(
             name: "DreamCacheTests",
             dependencies: ["Checkpoint", "Diffusion", "DreamCache", "Golden", "Raster", "TensorEngine"],
+            swiftSettings: swift),
+        .testTarget(
+            name: "TrainingTests", dependencies: ["Checkpoint", "Diffusion", "Golden", "TensorEngine", "Training"],
             swiftSettings: swift),
         .testTarget(
             name: "SpoolTests",

@@ -1,8 +1,5 @@
 // ReLU and the logistic function, each an element at a time.
-#include <math.h>
-#include "kernels.h"
-
-enum { PIECE = 16384 };
+#include "scalar.h"
 
 typedef struct {
     const float *x;
@@ -25,12 +22,12 @@ static void add_rectified_piece(void *context, int64_t index) {
 static void sigmoid_piece(void *context, int64_t index) {
     const elements *e = context;
     for (int64_t i = index * PIECE; i < KERNELS_MIN(e->count, (index + 1) * PIECE); i++)
-        e->y[i] = 1.0f / (1.0f + expf(-e->x[i]));
+        e->y[i] = sigmoid_f(e->x[i]);
 }
 
 static void each(void (*piece)(void *, int64_t), const float *x, float *y, int64_t count) {
     elements e = {x, y, count};
-    kernels_parallel_for((count + PIECE - 1) / PIECE, piece, &e);
+    kernels_parallel_for(pieces(count), piece, &e);
 }
 void kernels_relu(const float *x, float *y, int64_t count) { each(rectify_piece, x, y, count); }
 void kernels_add_relu(const float *x, float *y, int64_t count) { each(add_rectified_piece, x, y, count); }

@@ -1,5 +1,3 @@
-import Glibc
-
 /// Element type of an activation.
 public enum ElementType: Sendable {
     /// IEEE single precision: the residual stream, and everything on the fp32 paths.
@@ -9,6 +7,18 @@ public enum ElementType: Sendable {
 
     /// Size of one element in bytes.
     public var byteCount: Int { self == .float32 ? 4 : 2 }
+
+    /// Size of a whole array in bytes.
+    /// - Throws: `EngineError.outOfMemory` where no number holds it.
+    func byteCount(of shape: [Int]) throws(EngineError) -> Int {
+        var size = byteCount
+        for extent in shape {
+            let (product, overflow) = size.multipliedReportingOverflow(by: extent)
+            if overflow { throw .outOfMemory(byteCount: .max) }
+            size = product
+        }
+        return size
+    }
 }
 
 /// A dense array in memory of the engine's pool, channels-last: `[n, h, w, c]` or `[n, tokens, c]`, which is the same
@@ -65,113 +75,4 @@ public struct Tensor {
         precondition(elementType == .float32, "withFloats on a bfloat16 tensor")
         return try body(UnsafeMutableBufferPointer(start: floats, count: count))
     }
-}
-
-/// The memory of a tensor, given back to the pool when the last tensor on it is gone.
-final class Storage {
-    let pointer: UnsafeMutableRawPointer
-    private let byteCount: Int
-    /// Whose memory it is; nil of bytes that are only read, where they lie.
-    private let pool: BufferPool?
-
-    /// - Parameter isLasting: whether it stays for the engine's life, as weights do, and need not fit the next tensor.
-    init(byteCount: Int, pool: BufferPool, isLasting: Bool = false) throws(EngineError) {
-        (pointer, self.byteCount) = try pool.take(byteCount, isLasting: isLasting)
-        self.pool = pool
-    }
-
-    /// Bytes of somebody who outlives it; nil where they are not aligned.
-    init?(borrowing bytes: UnsafeRawBufferPointer) {
-        guard let start = bytes.baseAddress, Int(bitPattern: start) % WeightShelf.alignment == 0 else { return nil }
-        pointer = UnsafeMutableRawPointer(mutating: start)
-        byteCount = bytes.count
-        pool = nil
-    }
-
-    var isBorrowed: Bool { pool == nil }
-
-    deinit { pool?.give(pointer, byteCount) }
-}
-
-/// Keeps released buffers for the next tensor of about that size: a denoising step makes the same tensors every time, so
-/// after the first step nothing is asked of the system. Belongs to one engine and, like it, to one thread.
-final class BufferPool {
-    private var free: [Int: [UnsafeMutableRawPointer]] = [:]
-    /// Bytes taken from the system and not given back, in use or not.
-    private(set) var bytesHeld = 0
-    /// The most of them; nil is no limit.
-    var limit: Int?
-    /// Makes the owners of buffers that can be made again let go of them.
-    var relieve: (() -> Void)?
-    private static let hugePage = 2 << 20
-
-    /// Sizes are rounded so that tensors of nearly one size share buffers: to 1/8 of their power of two.
-    private static func rounded(_ byteCount: Int) -> Int {
-        let size = max(byteCount, 4096)
-        let step = max(4096, (1 << (Int.bitWidth - 1 - size.leadingZeroBitCount)) / 8)
-        return (size + step - 1) / step * step
-    }
-
-    func take(_ byteCount: Int, isLasting: Bool) throws(EngineError) -> (UnsafeMutableRawPointer, Int) {
-        let size = isLasting ? (max(byteCount, 1) + 4095) / 4096 * 4096 : Self.rounded(byteCount)
-        if let pointer = free[size]?.popLast() { return (pointer, size) }
-        try makeRoom(for: size)
-        let pointer = try size >= Self.hugePage ? Self.map(size) : Self.allocate(size)
-        bytesHeld += size
-        return (pointer, size)
-    }
-
-    /// Gives up what can be had again, as far as the limit wants it with `size` bytes more.
-    func giveUpExcess(for size: Int = 0) {
-        guard let limit, bytesHeld + size > limit else { return }
-        trim()
-        guard bytesHeld + size > limit else { return }
-        relieve?()
-        trim()
-    }
-
-    private func makeRoom(for size: Int) throws(EngineError) {
-        guard let limit else { return }
-        giveUpExcess(for: size)
-        guard bytesHeld + size <= limit else {
-            throw .overLimit(byteCount: size, held: bytesHeld, limit: limit)
-        }
-    }
-
-    private static func allocate(_ size: Int) throws(EngineError) -> UnsafeMutableRawPointer {
-        var pointer: UnsafeMutableRawPointer?
-        guard posix_memalign(&pointer, 64, size) == 0, let pointer else { throw .outOfMemory(byteCount: size) }
-        return pointer
-    }
-
-    /// Pages of their own, so that they go back to the system one by one: in the heap, what lies between aligned blocks
-    /// stayed in memory, a quarter of a model's weights.
-    private static func map(_ size: Int) throws(EngineError) -> UnsafeMutableRawPointer {
-        let whole = size + hugePage
-        guard let start = mmap(nil, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-            start != MAP_FAILED
-        else { throw .outOfMemory(byteCount: size) }
-        let pointer = start.alignedUp(toMultipleOf: hugePage)
-        let end = start + whole
-        if pointer > start { munmap(start, pointer - start) }
-        if end > pointer + size { munmap(pointer + size, end - (pointer + size)) }
-        // Fewer TLB misses where the kernel can; a refusal changes nothing.
-        madvise(pointer, size, MADV_HUGEPAGE)
-        return pointer
-    }
-
-    func give(_ pointer: UnsafeMutableRawPointer, _ size: Int) { free[size, default: []].append(pointer) }
-
-    /// Returns what is not in use to the system.
-    func trim() {
-        for (size, pointers) in free {
-            for pointer in pointers {
-                if size >= Self.hugePage { munmap(pointer, size) } else { Glibc.free(pointer) }
-            }
-            bytesHeld -= size * pointers.count
-        }
-        free = [:]
-    }
-
-    deinit { trim() }
 }

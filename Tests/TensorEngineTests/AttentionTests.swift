@@ -68,7 +68,7 @@ import Testing
                         v_stride: Int64(shape.keyStride), y_stride: Int64(shape.outputStride), n: Int64(shape.n),
                         kv_n: Int64(shape.memories), heads: Int64(shape.heads), head_size: Int64(shape.headSize),
                         queries: Int64(shape.queries), keys: Int64(shape.keys), causal: shape.causal, type: type,
-                        scratch: nil)
+                        scratch: nil, log_sums: nil)
                     body(&described)
                 }
             }

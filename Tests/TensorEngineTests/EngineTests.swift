@@ -1,6 +1,7 @@
 import CKernels
-import TensorEngine
 import Testing
+
+@testable import TensorEngine
 
 /// What the engine promises beyond single results: the same bits on any number of threads, memory that is used again,
 /// errors that say what does not fit.
@@ -114,6 +115,43 @@ import Testing
         #expect(engine.floats(copy) == [0, 1, 2, 3, 4, 5])
         #expect(engine.floats(try x.reshaped([6]).slice(2..<4)) == [9, 3])
         #expect(engine.floats(try engine.gathered(x, [2, 0, 2])) == [4, 5, 0, 1, 4, 5])
+    }
+
+    /// What no machine has is refused by name. Sizes past the largest number are refused too.
+    @Test func memoryThatIsNotThereIsAnError() throws {
+        let engine = try Engine(path: .openBLAS)
+        func isRefused(_ work: () throws -> Void) {
+            let error = #expect(throws: EngineError.self) { try work() }
+            guard case .outOfMemory = error else {
+                Issue.record("found \(String(describing: error))")
+                return
+            }
+        }
+        isRefused { _ = try engine.empty([1 << 50]) }
+        isRefused { _ = try engine.empty([.max, 3]) }
+        isRefused { _ = try engine.empty([1 << 61, 1 << 2]) }
+        isRefused { try withFloats(1 << 60) { _ throws(EngineError) in } }
+        isRefused { try withFloats(.max) { _ throws(EngineError) in } }
+        let weights = try engine.weights(.linear, inputs: 4, outputs: 1 << 52, bias: nil) { _ in }
+        isRefused { _ = try weights.pack(as: nil, byteCount: 1 << 56) { _ throws(EngineError) in } }
+        // The engine goes on.
+        #expect(engine.floats(try engine.tensor([3], shape: [1])) == [3])
+    }
+
+    @Test(arguments: paths) func aSumCanLeaveItsInputAsItIs(_ path: ComputePath) throws {
+        let engine = try Engine(path: path)
+        var values = RandomValues(seed: 9)
+        let numbers = values.floats(7 * 5)
+        let weights = try engine.weights(.linear, inputs: 5, outputs: 7, bias: values.floats(7)) {
+            _ = $0.update(from: numbers)
+        }
+        let (x, residual) = (try random(engine, [3, 5], seed: 1), try random(engine, [3, 7], seed: 2))
+        let before = engine.floats(residual)
+        let sum = try engine.product(x, weights, addedTo: residual)
+        #expect(engine.floats(residual) == before)
+        try engine.product(x, weights, accumulateInto: residual)
+        #expect(engine.floats(sum) == engine.floats(residual))
+        #expect(engine.floats(sum) != before)
     }
 
     @Test func batchesAreStackedInOrder() throws {

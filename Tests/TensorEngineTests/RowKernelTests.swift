@@ -138,7 +138,7 @@ import Testing
         reference_silu(finite, expected.floatPointer, Int64(finite.count))
         set.run {
             kernels_group_norm(
-                ones, ones, finite, 1e-5, true, shaped.pointer, KERNELS_BF16, 1, 1, Int64(finite.count), 1,
+                ones, ones, finite, 1e-5, true, shaped.pointer, KERNELS_BF16, nil, 1, 1, Int64(finite.count), 1,
                 scratch.pointer)
         }
         #expect(
@@ -157,7 +157,7 @@ import Testing
                 reference_layer_norm(x, weight, bias, 1e-5, expected.floatPointer, Int64(rows), Int64(c))
                 for type in elementTypes {
                     let y = Elements(count: rows * c, type)
-                    set.run { kernels_layer_norm(x, weight, bias, 1e-5, y.pointer, type, Int64(rows), Int64(c)) }
+                    set.run { kernels_layer_norm(x, weight, bias, 1e-5, y.pointer, type, nil, Int64(rows), Int64(c)) }
                     let error = worst(
                         y.values, expected.values, absolute: mean == 0 ? 1e-5 : 4e-4,
                         relative: type == KERNELS_F32 ? 1e-5 : 0x1p-8)
@@ -187,7 +187,7 @@ import Testing
                     let y = Elements(count: x.count, type)
                     set.run {
                         kernels_group_norm(
-                            x, weight, bias, 1e-5, silu, y.pointer, type, Int64(n), Int64(pixels), Int64(c),
+                            x, weight, bias, 1e-5, silu, y.pointer, type, nil, Int64(n), Int64(pixels), Int64(c),
                             Int64(groups), scratch.pointer)
                     }
                     // x * scale + shift in fp32 cannot do better than the resolution of the mean.
@@ -212,10 +212,10 @@ import Testing
         let expected = (0..<pixels).flatMap { _ in bias }
         set.run {
             kernels_group_norm(
-                x, ones, bias, 1e-5, false, y.pointer, KERNELS_F32, 1, Int64(pixels), Int64(c), 4, scratch.pointer)
+                x, ones, bias, 1e-5, false, y.pointer, KERNELS_F32, nil, 1, Int64(pixels), Int64(c), 4, scratch.pointer)
         }
         #expect(worst(y.values, expected, absolute: 2e-4, relative: 0) <= 1)
-        set.run { kernels_layer_norm(x, ones, bias, 1e-5, y.pointer, KERNELS_F32, Int64(pixels), Int64(c)) }
+        set.run { kernels_layer_norm(x, ones, bias, 1e-5, y.pointer, KERNELS_F32, nil, Int64(pixels), Int64(c)) }
         #expect(y.values == expected)
     }
 
@@ -223,18 +223,18 @@ import Testing
         var x = RandomValues(seed: 7).withOneNaN(count: 4 * 40, at: 45)
         let ones = [Float](repeating: 1, count: 40)
         let y = Elements(count: x.count)
-        set.run { kernels_layer_norm(x, ones, ones, 1e-5, y.pointer, KERNELS_F32, 4, 40) }
+        set.run { kernels_layer_norm(x, ones, ones, 1e-5, y.pointer, KERNELS_F32, nil, 4, 40) }
         #expect(y.values.enumerated().allSatisfy { ($0 / 40 == 1) == $1.isNaN })
 
         // One image of 4 pixels in 4 groups of 10 channels: channel 5 is in group 0.
         let scratch = Elements(count: kernels_group_norm_scratch_bytes(1, 4, 40) / 4)
         set.run {
-            kernels_group_norm(x, ones, ones, 1e-5, true, y.pointer, KERNELS_F32, 1, 4, 40, 4, scratch.pointer)
+            kernels_group_norm(x, ones, ones, 1e-5, true, y.pointer, KERNELS_F32, nil, 1, 4, 40, 4, scratch.pointer)
         }
         #expect(y.values.enumerated().allSatisfy { ($0 % 40 < 10) == $1.isNaN })
 
         x[45] = .infinity
-        set.run { kernels_layer_norm(x, ones, ones, 1e-5, y.pointer, KERNELS_F32, 4, 40) }
+        set.run { kernels_layer_norm(x, ones, ones, 1e-5, y.pointer, KERNELS_F32, nil, 4, 40) }
         #expect(y.values.enumerated().allSatisfy { ($0 / 40 == 1) == $1.isNaN })
     }
 }

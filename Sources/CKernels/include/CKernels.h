@@ -2,8 +2,11 @@
 //
 // Conventions
 //   * Activations are channels-last: [n, h, w, c] and [n, tokens, c] have the same memory.
+//   * Operands do not overlap, unless a kernel says that they may. Where a kernel accumulates, it reads what its result
+//     holds before; elsewhere a result's memory may hold anything.
 //   * Nothing here allocates: a kernel that needs room takes `scratch` and has a `..._scratch_bytes` beside it.
-//   * Each kernel has a scalar twin named `reference_...` that follows the textbook; tests compare the two.
+//   * Each operation has its own file. There, below the kernel, stands its scalar twin, named `reference_...`, which follows
+//     the textbook; tests compare the two.
 //   * A result never depends on the number of threads: work is cut into pieces whose size does not depend on it,
 //     and partial sums are combined in a fixed order.
 //   * AVX-512 or AVX2 is chosen at run time; on another CPU the scalar twins do the work.
@@ -46,15 +49,31 @@ void kernels_bf16_to_f32(const uint16_t *x, float *y, int64_t count);
 void kernels_copy(const void *x, void *y, int64_t bytes);
 /// y[r] = a[r] ++ b[r]: joins rows of `a_row` and `b_row` floats.
 void kernels_concat_rows(const float *a, int64_t a_row, const float *b, int64_t b_row, float *y, int64_t rows);
+/// y[r] = columns of x[r]: `width` floats of each row from `x` on; rows of x are `stride` apart. Backward of concat_rows.
+void kernels_copy_columns(const float *x, int64_t stride, float *y, int64_t width, int64_t rows);
 /// Nearest neighbour, twice as high and wide or one less: x [n,h,w,c] -> y [n,oh,ow,c], oh 2h or 2h-1 and ow likewise, in
 /// pieces of `pixel_bytes`.
 void kernels_upsample2(const void *x, void *y, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
                        int64_t pixel_bytes);
+/// Its backward: dx [n,h,w,c] gets the sum of the up to four pixels of dy [n,oh,ow,c] that were made of each.
+void kernels_upsample2_gradient(const float *dy, float *dx, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
+                                int64_t c);
 /// One tile of im2col: rows `first ..< first + rows`, columns `from ..< to` of the patch matrix [n*oh*ow, kernel*kernel*c] of
 /// x [n,h,w,c], as floats. By the calling thread, for one of several pieces of work.
 void kernels_patches(const void *x, kernels_type type, float *y, int64_t first, int64_t rows, int64_t from, int64_t to,
                      int64_t h, int64_t w, int64_t c, int64_t oh, int64_t ow, int64_t kernel, int64_t stride,
                      int64_t pad);
+
+/// turned [inputs, outputs, area] of weights [outputs, inputs, area], each kernel of `area` taps turned by half a circle: a
+/// convolution's gradient by its input is a convolution with these. With area 1 it transposes.
+void kernels_turned_weights(const float *weights, float *turned, int64_t outputs, int64_t inputs, int64_t area);
+
+// MARK: Sums
+
+/// y += x.
+void kernels_add(const float *x, float *y, int64_t count);
+/// y[c] += the sum over the rows of x [rows, c]: the gradient of a bias.
+void kernels_add_column_sums(const float *x, float *y, int64_t rows, int64_t c);
 
 // MARK: Elementwise
 
@@ -67,6 +86,18 @@ void kernels_quick_gelu(const void *x, kernels_type xt, void *y, kernels_type yt
 /// GEGLU (Shazeer 2020): x [rows, 2c] holds value ++ gate; y [rows, c] = value * gelu(gate).
 void kernels_geglu(const void *x, kernels_type xt, void *y, kernels_type yt, int64_t rows, int64_t c);
 
+/// Backward: dx = dy f'(x). dx may be dy.
+void kernels_silu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t count);
+void kernels_gelu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t count);
+void kernels_quick_gelu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t count);
+/// Backward of GEGLU: of x [rows, 2c] and dy [rows, c] the gradient dx [rows, 2c].
+void kernels_geglu_gradient(const void *x, kernels_type xt, const float *dy, float *dx, int64_t rows, int64_t c);
+
+void reference_silu_gradient(const float *x, const float *dy, float *dx, int64_t count);
+void reference_gelu_gradient(const float *x, const float *dy, float *dx, int64_t count);
+void reference_quick_gelu_gradient(const float *x, const float *dy, float *dx, int64_t count);
+void reference_geglu_gradient(const float *x, const float *dy, float *dx, int64_t rows, int64_t c);
+
 void reference_silu(const float *x, float *y, int64_t count);
 void reference_gelu(const float *x, float *y, int64_t count);
 void reference_quick_gelu(const float *x, float *y, int64_t count);
@@ -74,15 +105,34 @@ void reference_geglu(const float *x, float *y, int64_t rows, int64_t c);
 
 // MARK: Normalisation
 
-/// y[r] = (x[r] - mean) / sqrt(var + eps) * weight + bias over rows of c floats.
+/// y[r] = (x[r] - mean) / sqrt(var + eps) * weight + bias over rows of c floats. Where `statistics` is not null it gets
+/// [rows, 2], mean and 1 / sqrt(var + eps), for the way back.
 void kernels_layer_norm(const float *x, const float *weight, const float *bias, float eps, void *y, kernels_type yt,
-                        int64_t rows, int64_t c);
+                        float *statistics, int64_t rows, int64_t c);
+/// Backward: dx by x and by the statistics that forward kept.
+void kernels_layer_norm_gradient(const float *x, const float *weight, const float *statistics, const float *dy, float *dx,
+                                 int64_t rows, int64_t c);
+/// Adds the gradients of weight and bias to dweight [c] and dbias [c].
+void kernels_layer_norm_parameter_gradient(const float *x, const float *statistics, const float *dy, float *dweight,
+                                           float *dbias, int64_t rows, int64_t c);
+/// Writes dx, adds to dweight and dbias.
+void reference_layer_norm_gradient(const float *x, const float *weight, float eps, const float *dy, float *dx,
+                                   float *dweight, float *dbias, int64_t rows, int64_t c);
 void reference_layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y, int64_t rows,
                           int64_t c);
 
-/// Group normalisation of x [n, pixels, c], followed by SiLU where `silu`.
+/// Group normalisation of x [n, pixels, c], followed by SiLU where `silu`. Where `statistics` is not null it gets
+/// [n, groups, 2], mean and 1 / sqrt(var + eps), for the way back.
 void kernels_group_norm(const float *x, const float *weight, const float *bias, float eps, bool silu, void *y,
-                        kernels_type yt, int64_t n, int64_t pixels, int64_t c, int64_t groups, void *scratch);
+                        kernels_type yt, float *statistics, int64_t n, int64_t pixels, int64_t c, int64_t groups,
+                        void *scratch);
+/// Backward: dx by x and by the statistics that forward kept. dx may be dy.
+void kernels_group_norm_gradient(const float *x, const float *weight, const float *bias, const float *statistics, bool silu,
+                                 const float *dy, float *dx, int64_t n, int64_t pixels, int64_t c, int64_t groups,
+                                 void *scratch);
+size_t kernels_group_norm_gradient_scratch_bytes(int64_t n, int64_t pixels, int64_t c);
+void reference_group_norm_gradient(const float *x, const float *weight, const float *bias, float eps, bool silu,
+                                   const float *dy, float *dx, int64_t n, int64_t pixels, int64_t c, int64_t groups);
 size_t kernels_group_norm_scratch_bytes(int64_t n, int64_t pixels, int64_t c);
 void reference_group_norm(const float *x, const float *weight, const float *bias, float eps, bool silu, float *y,
                           int64_t n, int64_t pixels, int64_t c, int64_t groups);
@@ -117,13 +167,41 @@ typedef struct {
     int64_t n, kv_n, heads, head_size, queries, keys;
     bool causal;
     kernels_type type;
-    void *scratch;  // kernels_attention_scratch_bytes(this)
+    void *scratch;    // kernels_attention_scratch_bytes(this)
+    float *log_sums;  // gets log(sum of exp(score)) [n, heads, queries] for the way back, or null
 } kernels_attention_shape;
 
 size_t kernels_attention_scratch_bytes(const kernels_attention_shape *shape);
 void kernels_attention(const kernels_attention_shape *shape);
 /// The textbook: fp32 arithmetic, types and strides as above.
 void reference_attention(const kernels_attention_shape *shape);
+
+/// Backward of an attention that is not causal, by blocks of queries and keys as forward, whose scores are computed again
+/// (Dao et al. 2022, algorithm 4). Arithmetic and gradients are fp32 whatever the type of q, k and v.
+typedef struct {
+    kernels_attention_shape forward;  // as it ran: y and log_sums hold its results; scratch is not used
+    const float *dy;                  // [n, queries, *]
+    float *dq, *dk, *dv;              // like q, k, v; dk and dv are null where nobody asks
+    int64_t dy_stride, dq_stride, dk_stride, dv_stride;
+    void *scratch;  // kernels_attention_gradient_scratch_bytes(this)
+} kernels_attention_gradient_shape;
+
+size_t kernels_attention_gradient_scratch_bytes(const kernels_attention_gradient_shape *shape);
+void kernels_attention_gradient(const kernels_attention_gradient_shape *shape);
+/// The textbook, from q, k, v and dy alone.
+void reference_attention_gradient(const kernels_attention_gradient_shape *shape);
+
+// MARK: Optimiser
+
+/// Settings of one step of AdamW; the corrections are 1 - beta^step.
+typedef struct {
+    double learning_rate, beta1, beta2, epsilon, weight_decay, first_correction, second_correction;
+} kernels_adamw_settings;
+
+/// p -= rate * decay * p; m and v become the running means of g and g^2;
+/// p -= rate * (m / first_correction) / (sqrt(v / second_correction) + epsilon).
+void kernels_adamw(const kernels_adamw_settings *settings, float *parameters, const float *gradients, float *first,
+                   float *second, int64_t count);
 
 // MARK: Pooling, resizing, rectification, dilation: fp32, channels-last
 

@@ -78,4 +78,26 @@ struct ResidualBlock {
         )
         return sum
     }
+
+    /// The same in training. Kept are x, the first convolution's result, and the statistics of both normalisations.
+    func forward(
+        _ x: Tensor, timeBias: Tensor?
+    ) throws(EngineError) -> Differentiable {
+        let (normed, keptFirst) = try engine.groupNormKept(x, norm1, groups: groups, epsilon: epsilon, silu: true)
+        let first = try engine.product(normed, conv1, bias: timeBias)
+        let (second, keptSecond) = try engine.groupNormKept(first, norm2, groups: groups, epsilon: epsilon, silu: true)
+        let sum = if let shortcut { try engine.product(x, shortcut) } else { try engine.copy(x) }
+        try engine.product(second, conv2, accumulateInto: sum)
+        return Differentiable(sum) { [engine, conv1, conv2, shortcut] gradient throws(EngineError) in
+            let inner = try engine.groupNormGradient(
+                try engine.productGradient(byInput: gradient, conv2), of: keptSecond)
+            let dx = try engine.groupNormGradient(try engine.productGradient(byInput: inner, conv1), of: keptFirst)
+            if let shortcut {
+                try engine.productGradient(byInput: gradient, shortcut, accumulateInto: dx)
+            } else {
+                try engine.add(gradient, to: dx)
+            }
+            return dx
+        }
+    }
 }

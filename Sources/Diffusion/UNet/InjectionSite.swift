@@ -16,6 +16,54 @@ public struct InjectionSite: Hashable, Sendable {
     public let level: Int
 }
 
+/// What stands in for the self-attention residual at the sites that are trained. As with ``InjectionTap``, what happens there
+/// belongs to whoever fills them.
+public struct TrainedMix {
+    /// Where it stands in.
+    public let sites: Set<InjectionSite>
+    /// Of tokens `x [n, tokens, channels]` (float32, not to be changed) and `attended` (in the type of products) the sum that
+    /// takes their place.
+    public let forward: (_ x: Tensor, _ attended: Tensor, InjectionSite) throws(EngineError) -> MixedTokens
+
+    /// A mix at `sites`.
+    public init(
+        sites: Set<InjectionSite>,
+        forward: @escaping (_ x: Tensor, _ attended: Tensor, InjectionSite) throws(EngineError) -> MixedTokens
+    ) {
+        self.sites = sites
+        self.forward = forward
+    }
+}
+
+/// The result of a ``TrainedMix`` and its way back.
+public struct MixedTokens {
+    /// Gradients by the tokens and by what they attended to, float32.
+    public struct Gradients {
+        let x: Tensor
+        let attended: Tensor
+
+        /// Both, of the shapes of what they are gradients by.
+        public init(x: Tensor, attended: Tensor) {
+            self.x = x
+            self.attended = attended
+        }
+    }
+
+    let sum: Tensor
+    let backward: (_ gradient: Tensor, _ needsInput: Bool) throws(EngineError) -> Gradients?
+
+    /// - Parameters:
+    ///   - sum: of the tokens' shape, float32.
+    ///   - backward: takes the gradient by that sum and adds up the gradients of what is trained. It may return nil where
+    ///     `needsInput` is false: below the lowest site nothing is trained.
+    public init(
+        sum: Tensor, backward: @escaping (_ gradient: Tensor, _ needsInput: Bool) throws(EngineError) -> Gradients?
+    ) {
+        self.sum = sum
+        self.backward = backward
+    }
+}
+
 /// What can be done at the injection sites of one pass. Diffusion only offers the places; what happens there belongs to
 /// whoever fills them.
 public protocol InjectionTap: AnyObject {

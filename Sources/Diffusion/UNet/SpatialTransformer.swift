@@ -1,9 +1,9 @@
 import Checkpoint
 import TensorEngine
 
-/// Keys and values of the text for every transformer block of a U-Net; made once a prompt, used at every step.
+/// Keys and values of the text for every transformer block of a U-Net; made once per prompt, used at every step.
 public struct TextKeys {
-    /// One `[n, tokens, 2 * channels]` a block, in the blocks' order: keys, then values.
+    /// One `[n, tokens, 2 * channels]` per block, in the blocks' order: keys, then values.
     var blocks: [Tensor]
     /// Entries of the batch.
     var count: Int { blocks.first?.shape[0] ?? 1 }
@@ -43,7 +43,7 @@ struct SpatialTransformer {
         self.blocks = blocks
     }
 
-    /// Keys and values of `context [n, tokens, contextSize]`, one tensor a block.
+    /// Keys and values of `context [n, tokens, contextSize]`, one tensor per block.
     func textKeys(_ context: Tensor) throws(EngineError) -> [Tensor] {
         var keys: [Tensor] = []
         for block in blocks { keys.append(try block.textKeys(context)) }
@@ -69,6 +69,36 @@ struct SpatialTransformer {
         let sum = try engine.repeated(x, count: tokens.shape[0])
         try engine.product(tokens, projOut, accumulateInto: sum)
         return sum
+    }
+
+    /// The same in training, for one text. Kept are x with the statistics of its normalisation, and what the blocks keep.
+    ///
+    /// - Parameter isLowest: whether nothing below this site's mix is trained. Backward then ends there, and what it returns says
+    ///   nothing.
+    func forward(
+        _ x: Tensor, text: ArraySlice<Tensor>, mix: TrainedMix, isLowest: Bool
+    ) throws(EngineError) -> Differentiable {
+        let (n, h, w, c) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
+        let (normed, kept) = try engine.groupNormKept(x, norm, groups: groups, epsilon: 1e-6, silu: false)
+        var tokens = try engine.product(try normed.reshaped([n, h * w, c]), projIn)
+        var steps: [Backward] = []
+        for (index, (block, keys)) in zip(blocks, text).enumerated() {
+            let first = try block.attendToItselfKept(tokens, site: site, mix: mix, isLowest: isLowest && index == 0)
+            let second = try block.attendToTextKept(first.result, keys)
+            let third = try block.feedForwardKept(second.result)
+            steps += [first.backward, second.backward, third.backward]
+            tokens = third.result
+        }
+        let sum = try engine.product(try tokens.reshaped(x.shape), projOut, addedTo: x)
+        return Differentiable(sum) { [engine, projIn, projOut] gradient throws(EngineError) in
+            var inner = try engine.productGradient(byInput: try gradient.reshaped([n, h * w, c]), projOut)
+            while let step = steps.popLast() { inner = try step(inner) }
+            if isLowest { return gradient }
+            let dx = try engine.groupNormGradient(
+                try engine.productGradient(byInput: inner, projIn).reshaped(x.shape), of: kept)
+            try engine.add(gradient, to: dx)
+            return dx
+        }
     }
 }
 
@@ -143,6 +173,74 @@ struct TransformerBlock {
             let hidden = try engine.geglu(
                 try engine.product(try engine.layerNorm(part, norm3), feedIn, to: engine.activationType))
             try engine.product(hidden, feedOut, accumulateInto: part)
+        }
+    }
+}
+
+// MARK: Training
+
+extension TransformerBlock {
+    // Each leaves `x [n, tokens, c]` as it is, and returns the sum with the way back.
+
+    /// Kept are x with the statistics of its normalisation; q, k, v and what attention keeps.
+    func attendToItselfKept(
+        _ x: Tensor, site: InjectionSite?, mix: TrainedMix, isLowest: Bool
+    ) throws(EngineError) -> Differentiable {
+        let (normed, keptNorm) = try engine.layerNormKept(x, norm1)
+        let qkv = try engine.product(normed, selfQKV, to: engine.activationType)
+        let (attended, kept) = try engine.attentionKept(
+            q: Columns(qkv, 0, channels), k: Columns(qkv, channels, channels), v: Columns(qkv, 2 * channels, channels),
+            heads: heads)
+        // Of the gradient by what was attended to, and of that by x past the attention, the gradient by x.
+        let back = {
+            [engine, channels, selfQKV, selfOut] (gradient: Tensor, past: Tensor) throws(EngineError) -> Tensor in
+            let inner = try engine.empty(x.shape.dropLast() + [3 * channels])
+            try engine.attentionGradient(
+                try engine.productGradient(byInput: gradient, selfOut), of: kept, q: Columns(inner, 0, channels),
+                keysValues: (Columns(inner, channels, channels), Columns(inner, 2 * channels, channels)))
+            let dx = try engine.layerNormGradient(try engine.productGradient(byInput: inner, selfQKV), of: keptNorm)
+            try engine.add(past, to: dx)
+            return dx
+        }
+        guard let site, mix.sites.contains(site) else {
+            let sum = try engine.product(attended, selfOut, addedTo: x)
+            return Differentiable(sum) { gradient throws(EngineError) in try back(gradient, gradient) }
+        }
+        let mapped = try engine.product(attended, selfOut, to: engine.activationType)
+        let mixed = try mix.forward(x, mapped, site)
+        return Differentiable(mixed.sum) { gradient throws(EngineError) in
+            guard let inner = try mixed.backward(gradient, !isLowest) else { return gradient }
+            return try back(inner.attended, inner.x)
+        }
+    }
+
+    /// Kept are x with the statistics of its normalisation, and what attention keeps. The text is not trained.
+    func attendToTextKept(_ x: Tensor, _ text: Tensor) throws(EngineError) -> Differentiable {
+        let (normed, keptNorm) = try engine.layerNormKept(x, norm2)
+        let query = try engine.product(normed, textQ, to: engine.activationType)
+        let (read, kept) = try engine.attentionKept(
+            q: Columns(query), k: Columns(text, 0, channels), v: Columns(text, channels, channels), heads: heads)
+        let sum = try engine.product(read, textOut, addedTo: x)
+        return Differentiable(sum) { [engine, textQ, textOut] gradient throws(EngineError) in
+            let inner = try engine.empty(x.shape)
+            try engine.attentionGradient(
+                try engine.productGradient(byInput: gradient, textOut), of: kept, q: Columns(inner))
+            let dx = try engine.layerNormGradient(try engine.productGradient(byInput: inner, textQ), of: keptNorm)
+            try engine.add(gradient, to: dx)
+            return dx
+        }
+    }
+
+    /// Kept are x with the statistics of its normalisation, and GEGLU's input, which is eight times as wide.
+    func feedForwardKept(_ x: Tensor) throws(EngineError) -> Differentiable {
+        let (normed, keptNorm) = try engine.layerNormKept(x, norm3)
+        let wide = try engine.product(normed, feedIn, to: engine.activationType)
+        let sum = try engine.product(try engine.geglu(wide), feedOut, addedTo: x)
+        return Differentiable(sum) { [engine, feedIn, feedOut] gradient throws(EngineError) in
+            let inner = try engine.gegluGradient(try engine.productGradient(byInput: gradient, feedOut), of: wide)
+            let dx = try engine.layerNormGradient(try engine.productGradient(byInput: inner, feedIn), of: keptNorm)
+            try engine.add(gradient, to: dx)
+            return dx
         }
     }
 }

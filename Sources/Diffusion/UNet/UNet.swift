@@ -255,4 +255,106 @@ public final class UNet {
         }
         return hidden
     }
+
+    // MARK: Training
+
+    /// ``decode(_:entries:time:text:tap:tappedRows:)`` of one entry in training, with the way back from the prediction to the
+    /// lowest site of `mix`. Up to there it runs as in ``decode(_:entries:time:text:tap:tappedRows:)``; the encoder, the text
+    /// and the skips get no gradient.
+    ///
+    /// - Parameter keeping: what is kept for the way back.
+    /// - Returns: the prediction `[1, h, w, outChannels]` and the way back.
+    public func decode(
+        _ features: Features, time: TimeEmbedding, text: TextKeys, training mix: TrainedMix,
+        keeping: KeptForBackward = .everything
+    ) throws(EngineError) -> TrainedPrediction {
+        var biases = time.biases[(encoder.count(where: { $0.residual != nil }) + 1)...]
+        var steps: [Backward] = []
+
+        // Runs a part: with its way back from the lowest site on, without below.
+        func run(
+            _ x: Tensor, _ part: @escaping (Tensor) throws(EngineError) -> Differentiable
+        ) throws(EngineError) -> Tensor {
+            let whole = try keeping.run(x, part)
+            steps.append(whole.backward)
+            return whole.result
+        }
+        func run(_ transformer: SpatialTransformer, _ x: Tensor, firstText: Int) throws(EngineError) -> Tensor {
+            let isTrained = transformer.site.map(mix.sites.contains) ?? false
+            let keys = text.blocks[firstText...]
+            guard !steps.isEmpty || isTrained else {
+                return try transformer(x, text: keys, tap: nil, tappedRows: 0)
+            }
+            let isLowest = steps.isEmpty
+            return try run(x) { x throws(EngineError) in
+                try transformer.forward(x, text: keys, mix: mix, isLowest: isLowest)
+            }
+        }
+        func run(_ residual: ResidualBlock, _ x: Tensor) throws(EngineError) -> Tensor {
+            let bias = biases.popFirst()
+            if steps.isEmpty { return try residual(x, timeBias: bias) }
+            return try run(x) { x throws(EngineError) in try residual.forward(x, timeBias: bias) }
+        }
+
+        // A copy: transformers below the lowest site add in place.
+        var hidden = try run(middle.1, try engine.copy(features.hidden), firstText: middleFirstText)
+        hidden = try run(middle.2, hidden)
+        var skips = features.skips
+        for stage in decoder {
+            guard let skip = skips.popLast() else { break }
+            hidden = try join(hidden, skip, &steps)
+            if let residual = stage.residual { hidden = try run(residual, hidden) }
+            if let transformer = stage.transformer {
+                hidden = try run(transformer, hidden, firstText: stage.firstText)
+            }
+            if let resample = stage.resample { hidden = try double(hidden, resample, to: skips.last, &steps) }
+        }
+        let (normed, kept) = try engine.groupNormKept(
+            hidden, normOut, groups: configuration.normGroups, epsilon: 1e-5, silu: true)
+        return TrainedPrediction(
+            prediction: try engine.product(normed, convOut), engine: engine, convOut: convOut, kept: kept, steps: steps)
+    }
+
+    /// Joins a skip in training; backward takes the first channels and drops the skip's.
+    private func join(_ hidden: Tensor, _ skip: Tensor, _ steps: inout [Backward]) throws(EngineError) -> Tensor {
+        let channels = hidden.channels
+        if !steps.isEmpty {
+            steps.append(
+                Backward { [engine] gradient throws(EngineError) in
+                    try engine.concatenatedGradient(gradient, channels: 0..<channels)
+                })
+        }
+        return try engine.concatenated(hidden, skip, entries: [0])
+    }
+
+    /// Doubles a picture to the size of the next skip in training.
+    private func double(
+        _ hidden: Tensor, _ weights: Weights, to next: Tensor?, _ steps: inout [Backward]
+    ) throws(EngineError) -> Tensor {
+        let shape = hidden.shape
+        if !steps.isEmpty {
+            steps.append(
+                Backward { [engine] gradient throws(EngineError) in
+                    try engine.productGradient(byUpsampledInput: gradient, of: shape, weights)
+                })
+        }
+        return try engine.product(ofUpsampled: hidden, height: next?.shape[1], width: next?.shape[2], weights)
+    }
+}
+
+/// A prediction in training, and the way back from it to the lowest trained site.
+public struct TrainedPrediction {
+    /// `[1, h, w, outChannels]`, float32.
+    public let prediction: Tensor
+    fileprivate let engine: Engine
+    fileprivate let convOut: Weights
+    fileprivate let kept: KeptGroupNorm
+    fileprivate var steps: [Backward]
+
+    /// Takes the gradient by the prediction (float32) back, and adds up the gradients of what is trained. What forward has kept
+    /// is given back on the way, so this runs once.
+    public mutating func backward(_ gradient: Tensor) throws(EngineError) {
+        var inner = try engine.groupNormGradient(try engine.productGradient(byInput: gradient, convOut), of: kept)
+        while let step = steps.popLast() { inner = try step(inner) }
+    }
 }

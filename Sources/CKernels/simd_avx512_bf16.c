@@ -1,8 +1,9 @@
-// Attention with bfloat16 products (vdpbf16ps: two products a lane, summed in fp32); softmax and sums are fp32.
+// The row kernels for AVX-512 with BF16, and attention with bfloat16 products (vdpbf16ps: two products per lane, summed in
+// fp32); softmax and sums are fp32.
 #include <immintrin.h>
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma"))), apply_to = function)
 #define LANES 16
-#define ATTENTION_IN_BF16
+#define HAS_BF16
 #define TILE_VECTORS 4
 #include "simd_body.h"
 
@@ -27,7 +28,6 @@ INLINE void store_weights(float *row, int64_t j, vf e) {
 #define READ(s, x, at, count, room) ((void)(room), (const uint16_t *)(x) + (at))
 #include "attention_body.h"
 
-const row_kernels avx512_bf16_kernels = {
-    to_bf16, to_f32, silu, gelu, quick_gelu, geglu, layer_norm, channel_sums, scale_shift, winograd_input, winograd_output,
-    bf16_attention_block, bf16_attention_pack};
+#define ATTENTION(name) bf16_##name,
+const row_kernels avx512_bf16_kernels = TABLE;
 #pragma clang attribute pop

@@ -13,11 +13,7 @@ final class OpenBLASBackend: ProductBackend {
     init() { openblas_set_num_threads(1) }
 
     /// A product, and how it is cut into tiles of its result: enough of them for many threads, large enough to be fast.
-    fileprivate struct Work {
-        /// Whether a tile found no memory for its blocks; it is then left out.
-        final class Failure: Sendable { let isOutOfMemory = Atomic(false) }
-
-        let failure: Unmanaged<Failure>
+    fileprivate final class Work {
         let shape: ProductShape
         /// Rows of the result and columns of the matrix of patches, which is the input itself of a linear map.
         let rows: Int, depth: Int
@@ -29,6 +25,32 @@ final class OpenBLASBackend: ProductBackend {
         let bias: UnsafePointer<Float>?
         /// In the shape's type of destination.
         let destination: UnsafeMutableRawPointer
+        /// Whether a tile found no memory. Tiles run on threads of the pool, where nothing can be thrown.
+        let ranOutOfMemory = Atomic(false)
+
+        init(
+            _ shape: ProductShape, source: UnsafeRawPointer, weights: UnsafeRawPointer, bias: UnsafePointer<Float>?,
+            destination: UnsafeMutableRawPointer
+        ) {
+            self.shape = shape
+            let (oh, ow) = shape.outputSize
+            rows = shape.n * oh * ow
+            depth = shape.inputs * shape.kind.kernel * shape.kind.kernel
+            self.source = source
+            self.weights = weights
+            self.bias = bias
+            self.destination = destination
+        }
+
+        /// Columns of patches that one call of sgemm reads.
+        var depthBlock: Int { needsPatches ? min(depth, depthTile) : depth }
+        /// Floats of a whole tile's patches and of its widened weights, and bytes of those and of its sums.
+        var patchCount: Int { needsPatches ? rowTile * depthBlock : 0 }
+        var widenedCount: Int { isNarrow ? columnTile * depthBlock : 0 }
+        var tileBytes: Int {
+            let sums = shape.destination == .bfloat16 ? rowTile * columnTile : 0
+            return max(4, (patchCount + widenedCount + sums) * 4)
+        }
 
         var rowTiles: Int { (rows + rowTile - 1) / rowTile }
         var columnTiles: Int { (shape.outputs + columnTile - 1) / columnTile }
@@ -41,21 +63,18 @@ final class OpenBLASBackend: ProductBackend {
         _ shape: ProductShape, source: UnsafeMutableRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
-        let (oh, ow) = shape.outputSize
-        let failure = Work.Failure()
-        var work = Work(
-            failure: .passUnretained(failure), shape: shape, rows: shape.n * oh * ow,
-            depth: shape.inputs * shape.kind.kernel * shape.kind.kernel,
-            source: UnsafeRawPointer(source), weights: try packed(weights, as: shape.source), bias: bias,
-            destination: destination)
-        kernels_parallel_for(Int64(shape.batch * work.rowTiles * work.columnTiles), Self.tile, &work)
-        guard !failure.isOutOfMemory.load(ordering: .relaxed) else {
-            throw .outOfMemory(byteCount: 4 * work.depthTile * (work.rowTile + work.columnTile))
+        let work = Work(
+            shape, source: source, weights: try packed(weights, as: shape.source), bias: bias, destination: destination)
+        withExtendedLifetime(work) {
+            kernels_parallel_for(
+                Int64(shape.batch * work.rowTiles * work.columnTiles), Self.tile,
+                Unmanaged.passUnretained(work).toOpaque())
         }
+        if work.ranOutOfMemory.load(ordering: .relaxed) { throw .outOfMemory(byteCount: work.tileBytes) }
     }
 
     private static let tile: @convention(c) (UnsafeMutableRawPointer?, Int64) -> Void = { context, index in
-        guard let work = context?.assumingMemoryBound(to: Work.self).pointee else { return }
+        guard let work = context.map({ Unmanaged<Work>.fromOpaque($0).takeUnretainedValue() }) else { return }
         let column = Int(index) % work.columnTiles * work.columnTile
         let row = Int(index) / work.columnTiles % work.rowTiles * work.rowTile
         work.multiply(
@@ -113,18 +132,13 @@ extension OpenBLASBackend.Work {
         let source = source + entry * self.rows * depth * shape.source.byteCount
         let weights = weights + entry * outputs * depth * shape.source.byteCount
         let start = (entry * self.rows + rows.lowerBound) * outputs + columns.lowerBound
-        let block = needsPatches ? min(depth, depthTile) : depth
-
-        let patchCount = needsPatches ? rows.count * block : 0
-        let widenedCount = isNarrow ? columns.count * block : 0
-        let sumCount = shape.destination == .bfloat16 ? rows.count * columns.count : 0
-        let size = (patchCount + widenedCount + sumCount) * MemoryLayout<Float>.size
-        guard let room = malloc(max(size, 1)) else {
-            failure.takeUnretainedValue().isOutOfMemory.store(true, ordering: .relaxed)
+        let block = depthBlock
+        guard let room = malloc(tileBytes) else {
+            ranOutOfMemory.store(true, ordering: .relaxed)
             return
         }
         defer { free(room) }
-        let patches = room.assumingMemoryBound(to: Float.self)
+        let patches = room.bindMemory(to: Float.self, capacity: tileBytes / 4)
         let widened = patches + patchCount
         let sums = widened + widenedCount
 
@@ -182,5 +196,35 @@ extension OpenBLASBackend.Work {
             source, shape.source.kernels, patches, Int64(rows.lowerBound), Int64(rows.count),
             Int64(columns.lowerBound), Int64(columns.upperBound), Int64(shape.h), Int64(shape.w), Int64(shape.inputs),
             Int64(oh), Int64(ow), Int64(shape.kind.kernel), Int64(stride), Int64(padBegin))
+    }
+}
+
+extension OpenBLASBackend {
+    /// Rows of the sum that one piece of work covers: fixed, so that results do not depend on the number of threads.
+    private static let outerTile = 64
+
+    private struct OuterProducts {
+        let gradient: UnsafePointer<Float>, x: UnsafePointer<Float>
+        let sum: UnsafeMutablePointer<Float>
+        let rows: Int, outputs: Int, inputs: Int, stride: Int
+    }
+
+    /// `sum [outputs, inputs] += gradient [rows, outputs]^T x [rows, inputs]`, all float32.
+    static func addOuterProducts(_ gradient: Tensor, _ x: Tensor, to sum: Columns) {
+        var work = OuterProducts(
+            gradient: gradient.floats, x: x.floats, sum: sum.floats, rows: x.rows, outputs: gradient.channels,
+            inputs: x.channels, stride: sum.tensor.channels)
+        let tiles = (work.outputs + outerTile - 1) / outerTile
+        kernels_parallel_for(
+            Int64(tiles),
+            { context, index in
+                guard let work = context?.assumingMemoryBound(to: OuterProducts.self).pointee else { return }
+                let first = Int(index) * OpenBLASBackend.outerTile
+                cblas_sgemm(
+                    CblasRowMajor, CblasTrans, CblasNoTrans,
+                    blasint(min(OpenBLASBackend.outerTile, work.outputs - first)),
+                    blasint(work.inputs), blasint(work.rows), 1, work.gradient + first, blasint(work.outputs), work.x,
+                    blasint(work.inputs), 1, work.sum + first * work.stride, blasint(work.stride))
+            }, &work)
     }
 }

@@ -1,6 +1,6 @@
 import CKernels
 
-// 3x3 convolutions by F(2x2, 3x3) (Lavin & Gray 2016): 16 matrix products a block of tiles in place of 36. In bfloat16, inputs
+// 3x3 convolutions by F(2x2, 3x3) (Lavin & Gray 2016): 16 matrix products per block of tiles in place of 36. In bfloat16, inputs
 // and weights are rounded after their transforms and sums stay fp32: the error against fp32 is 1.8 times that of the direct
 // bfloat16 convolution.
 

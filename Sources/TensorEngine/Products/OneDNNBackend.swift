@@ -14,8 +14,9 @@ final class OneDNNBackend: ProductBackend {
 
     private let engine: OpaquePointer
     private let pool: BufferPool
-    /// nil are those that oneDNN would compute in fp32 by its general matrix product, which divides sums among threads, so that
-    /// its results depend on their number. It is what CPUs without AVX-512 get for linear maps; `openBLAS` does them.
+    /// The product of a shape is nil where OpenBLAS does it. That is where oneDNN offers only its general matrix product in
+    /// fp32, as it does for linear maps on CPUs without AVX-512. That one divides sums among threads, so its results would
+    /// depend on their number.
     private var products: [Key: Kept] = [:]
     /// Products that packed weights are compared with: they live as long as this.
     private var pinned: Set<OpaquePointer> = []
@@ -67,7 +68,7 @@ final class OneDNNBackend: ProductBackend {
 
     /// nil where OpenBLAS does it.
     private func product(for shape: ProductShape) throws(EngineError) -> OpaquePointer? {
-        // Batches in fp32, which are Winograd's, on every CPU: it is how their speed is known.
+        // OpenBLAS does all batches in fp32, which are Winograd's. Whether Winograd's way pays was measured with OpenBLAS.
         if shape.batch > 1, shape.source == .float32 { return nil }
         let key = Key(shape: shape, threads: kernels_threads())
         uses += 1
