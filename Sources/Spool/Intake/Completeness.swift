@@ -85,7 +85,8 @@ extension Intake {
     }
 
     private func isWhole(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
-        let files = status.kind == .folder ? try listIfAny(path).map { path.appending($0) } : [path]
+        let names = status.kind == .folder ? try listIfAny(path).filter { !ReferenceNames.isIgnored($0) } : []
+        let files = status.kind == .folder ? names.map { path.appending($0) } : [path]
         for file in files.prefix(configuration.references.files) {
             guard pulse() else { return false }
             guard let status = try system.foreignStatus(file), status.kind == .regular else { continue }

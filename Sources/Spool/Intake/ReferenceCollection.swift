@@ -64,7 +64,13 @@ package struct ReferenceCollection {
             unused.append(entry.original.printable)
             return .leave
         case .failure(.changing): return .later
-        case .failure(.incomplete(let found)): return refusal(found, "a whole image")
+        case .failure(.incomplete(let found)):
+            // A few bytes may begin a picture, or a note.
+            guard isFolder, !ImageFormat.isPictureName(entry.original.string) else {
+                return refusal(found, "a whole image")
+            }
+            unused.append(entry.original.printable)
+            return .leave
         case .failure(.refused(let found, let expected)): return refusal(found, expected)
         }
     }

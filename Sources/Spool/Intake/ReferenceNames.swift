@@ -92,7 +92,7 @@ public struct ReferenceNames: Sendable, Equatable {
         return plain(parts.stem, fallback: "picture") + "-" + Digest.sha256(name.bytes).prefix(6)
     }
 
-    private static func isIgnored(_ name: SpoolPath.Name) -> Bool {
+    static func isIgnored(_ name: SpoolPath.Name) -> Bool {
         name.bytes.first == UInt8(ascii: ".") || ["Thumbs.db", "desktop.ini"].contains(name.string)
     }
 
