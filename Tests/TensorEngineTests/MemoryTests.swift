@@ -50,6 +50,52 @@ import Testing
         #expect(now <= limit && limit == held / 2)
     }
 
+    /// The weights of the way back take their turn like those of the way forward.
+    @Test(arguments: ComputePath.allCases.filter(\.isSupported))
+    func phasesOfTheWayBackTakeTurnsInMemory(_ path: ComputePath) throws {
+        let engine = try Engine(path: path)
+        let size = 512
+        let gradient = try engine.tensor((0..<4 * size).map { Float($0 % 7) }, shape: [4, size])
+        let parts = try (0..<4).map { part in
+            try engine.weights(.linear, inputs: size, outputs: size, bias: nil, name: "part \(part)") { values in
+                for i in values.indices { values[i] = Float((i + part) % 5) }
+            }
+        }
+        func results() throws -> [[Float]] {
+            try parts.map { part in
+                engine.beginPhase()
+                return engine.floats(try engine.productGradient(byInput: gradient, part))
+            }
+        }
+        let unlimited = try results()
+        let held = engine.memoryHeld
+        engine.memoryLimit = held / 2
+        #expect(try results() == unlimited)
+        #expect(engine.memoryHeld <= held / 2)
+    }
+
+    @Test func productsOfTheWayBackCanBeInterrupted() throws {
+        let engine = try Engine(path: .openBLAS)
+        let x = try engine.tensor([1, 2], shape: [1, 2])
+        let gradient = try engine.tensor([3], shape: [1, 1])
+        let weights = try engine.weights(.linear, inputs: 2, outputs: 1, bias: nil) { $0.initialize(repeating: 1) }
+        let sum = try engine.tensor([0, 0], shape: [1, 2])
+        func isStopped(_ work: () throws -> Void) {
+            let error = #expect(throws: EngineError.self) { try work() }
+            guard case .stopped = error else {
+                Issue.record("\(String(describing: error))")
+                return
+            }
+        }
+        engine.interruption = { true }
+        isStopped { _ = try engine.productGradient(byInput: gradient, weights) }
+        isStopped { try engine.productGradient(byWeights: Columns(sum), of: x, gradient) }
+        #expect(engine.floats(sum) == [0, 0])
+        engine.interruption = nil
+        try engine.productGradient(byWeights: Columns(sum), of: x, gradient)
+        #expect(engine.floats(sum) == [3, 6])
+    }
+
     @Test func everyProductCanBeInterrupted() throws {
         let engine = try Engine(path: .openBLAS)
         let x = try engine.tensor([1, 2], shape: [1, 2])
