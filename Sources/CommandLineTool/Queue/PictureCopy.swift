@@ -5,7 +5,8 @@ import Spool
 
 /// Copies of the files in a folder, or of one file, under the names they have, whatever bytes these are.
 enum PictureCopy {
-    /// Copies into a folder, which is made. Links are followed; hidden files are left out.
+    /// Copies into a folder, which is made. Links are followed; hidden files are left out. The copies are the group's,
+    /// whatever the originals are and whatever the umask is.
     /// - Returns: what was not copied because it is no plain file.
     static func copy(_ path: String, into target: String) throws -> [String] {
         let source = try open(AT_FDCWD, Array(path.utf8), O_RDONLY, path)
@@ -13,6 +14,7 @@ enum PictureCopy {
         guard mkdir(target, 0o777) == 0 else { throw FileError.current("mkdir", target) }
         let folder = try open(AT_FDCWD, Array(target.utf8), O_RDONLY | O_DIRECTORY, target)
         defer { close(folder) }
+        guard fchmod(folder, 0o770) == 0 else { throw FileError.current("chmod", target) }
         guard kind(of: source) == S_IFDIR else {
             if let name = GivenPaths.name(of: path) { try copyBytes(of: source, as: name, into: folder) }
             return []
@@ -34,6 +36,7 @@ enum PictureCopy {
     private static func copyBytes(of source: Int32, as name: SpoolPath.Name, into folder: Int32) throws {
         let target = try open(folder, name.bytes, O_WRONLY | O_CREAT | O_EXCL, name.printable)
         defer { close(target) }
+        guard fchmod(target, 0o660) == 0 else { throw FileError.current("chmod", name.printable) }
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
         defer { buffer.deallocate() }
         while true {

@@ -73,24 +73,10 @@ struct SubmitCommand: ParsableCommand {
         do {
             let unused = try PictureCopy.copy(references, into: hidden.path)
             if !unused.isEmpty { Terminal.note("not used: " + unused.joined(separator: ", ")) }
-            try Self.open(hidden)
             try FileManager.default.moveItem(at: hidden, to: folder.appendingPathComponent(name))
         } catch {
             try? FileManager.default.removeItem(at: hidden)
             throw Failure(code: .failed, message: "\(references.printable): \("\(error)".printable)")
-        }
-    }
-
-    private static func open(_ folder: URL) throws {
-        let manager = FileManager.default
-        try manager.setAttributes([.posixPermissions: 0o770], ofItemAtPath: folder.path)
-        for name in try manager.contentsOfDirectory(atPath: folder.path) {
-            let item = folder.appendingPathComponent(name)
-            switch try manager.attributesOfItem(atPath: item.path)[.type] as? FileAttributeType {
-            case .typeDirectory?: try open(item)
-            case .typeRegular?: try manager.setAttributes([.posixPermissions: 0o660], ofItemAtPath: item.path)
-            default: break
-            }
         }
     }
 }
