@@ -18,4 +18,11 @@ struct DaemonSnapshot {
     let hasExited: Bool
     /// Intervals of the configuration, in seconds.
     let aliveInterval: Double, statusInterval: Double
+
+    /// In one word, as `status.json` has it.
+    var state: String {
+        if hasExited { return "stopped" }
+        if trouble != nil { return "paused" }
+        return machine.work == nil ? "idle" : "working"
+    }
 }

@@ -103,11 +103,9 @@ struct StatusKeeper {
         }
         waiting.sort { $0.0.sequence < $1.0.sequence }
         let trouble = snapshot.trouble
-        let state =
-            snapshot.hasExited ? "stopped" : trouble != nil ? "paused" : snapshot.machine.work != nil ? "working" : "idle"
         let names = ["queued", "active", "retry"]
         let document = JSON.object([
-            "state": .string(state), "message": trouble.map { .string($0) }, "pid": .integer(Int(getpid())),
+            "state": .string(snapshot.state), "message": trouble.map { .string($0) }, "pid": .integer(Int(getpid())),
             "watching": .string(snapshot.pollingReason == nil ? "inotify" : "polling"),
             "watching_reason": snapshot.pollingReason.map { .string($0) },
             "jobs": JSON(.object(names.map { .init($0, .integer(counts[$0] ?? 0)) })), "active": active,
@@ -118,7 +116,7 @@ struct StatusKeeper {
             "time": .string(snapshot.stamp),
         ])
         let work = snapshot.current.map { ", \($0.id) image \($0.record.images.count)/\($0.manifest.imageCount)" } ?? ""
-        return (document, "\(trouble ?? state): \(counts["queued"] ?? 0) queued\(work)")
+        return (document, "\(trouble ?? snapshot.state): \(counts["queued"] ?? 0) queued\(work)")
     }
 
     /// The JSON Schema's source of `progress.json`.
