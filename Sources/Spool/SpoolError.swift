@@ -73,3 +73,23 @@ public struct SpoolError: Error, Sendable, CustomStringConvertible {
     /// The errno, when a system call failed.
     public var errno: Errno? { if case .system(let errno) = code { errno } else { nil } }
 }
+
+extension SpoolError {
+    /// Whether it tells of what a stranger did to his own files, and not of the machine.
+    var isForeign: Bool {
+        guard let errno else { return false }
+        return [
+            .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .permissionDenied, .notPermitted,
+        ].contains(errno)
+    }
+
+    /// Whether it tells of the machine: no room, no descriptors, no memory, a disk that does not answer. What was tried
+    /// is not to blame, and is tried again.
+    var isMachineTrouble: Bool {
+        guard let errno else { return false }
+        return [
+            .noSpace, .diskQuotaExceeded, .ioError, .readOnlyFileSystem, .tooManyOpenFiles,
+            .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable, .resourceBusy, .staleNFSFileHandle,
+        ].contains(errno)
+    }
+}

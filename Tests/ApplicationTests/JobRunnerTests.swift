@@ -45,18 +45,18 @@ import Testing
     }
 
     private func request(
-        _ manifest: JobManifest, _ name: String, caches: [CacheUse] = [], checkpoint: CheckpointSlot = .none
+        _ manifest: JobManifest, _ name: String, caches: [CacheUse] = []
     ) -> RenderRequest {
         RenderRequest(
-            job: nil, manifest: manifest, image: manifest.images(seed: 7)[0], caches: caches, output: path(name),
-            checkpoint: checkpoint)
+            job: nil, manifest: manifest, image: manifest.images(seed: 7)[0], caches: caches, output: path(name))
     }
 
     @discardableResult
     private func render(
-        _ runner: JobRunner, _ request: RenderRequest, shouldStop: () -> Bool = { false }
+        _ runner: JobRunner, _ request: RenderRequest, checkpoint: CheckpointSlot = .none,
+        shouldStop: () -> Bool = { false }
     ) throws -> RenderedImage {
-        try runner.render(request, progress: { _ in }, shouldStop: shouldStop)
+        try runner.render(request, checkpoint: checkpoint, progress: { _ in }, shouldStop: shouldStop)
     }
 
     /// The adapter of the tiny model with all of its numbers multiplied.
@@ -84,7 +84,7 @@ import Testing
         #expect(ticks > 2)
         #expect(try identity() == first)
         let kept = Kept()
-        let report = try render(runner, request(try manifest(), "a.png", checkpoint: kept.slot))
+        let report = try render(runner, request(try manifest(), "a.png"), checkpoint: kept.slot)
         #expect(report.metadata["identity"] == first)
         let state = try #require(kept.states.first)
         kept.loaded = state.bytes
@@ -93,12 +93,12 @@ import Testing
         let second = try identity()
         #expect(second != first)
         kept.states = []
-        try render(runner, request(try manifest(), "b.png", checkpoint: kept.slot))
+        try render(runner, request(try manifest(), "b.png"), checkpoint: kept.slot)
         #expect(kept.states.map(\.step) == [1, 2, 3])
         // The second model's own state is gone on with.
         kept.loaded = kept.states[1].bytes
         kept.states = []
-        try render(runner, request(try manifest(), "c.png", checkpoint: kept.slot))
+        try render(runner, request(try manifest(), "c.png"), checkpoint: kept.slot)
         #expect(kept.states.map(\.step) == [3])
         #expect(
             try Data(contentsOf: folder.appendingPathComponent("b.png"))
@@ -140,10 +140,11 @@ import Testing
         let kept = Kept()
         kept.isDue = false
         var step = 0
-        let request = request(try manifest(), "a.png", checkpoint: kept.slot)
+        let request = request(try manifest(), "a.png")
         let error = #expect(throws: RendererError.self) {
             try runner.render(
-                request, progress: { step = $0.phase == "denoising" ? $0.step : 0 }, shouldStop: { step == 2 })
+                request, checkpoint: kept.slot, progress: { step = $0.phase == "denoising" ? $0.step : 0 },
+                shouldStop: { step == 2 })
         }
         #expect(error == .stopped)
         #expect(kept.states.map(\.step) == [2])

@@ -53,7 +53,8 @@ final class StubRenderer: Renderer {
     }
 
     func render(
-        _ request: RenderRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+        _ request: RenderRequest, checkpoint: CheckpointSlot, progress: (RenderProgress) -> Void,
+        shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage {
         let script = script.withLock { $0 }
         try script.onRender(request)
@@ -63,7 +64,7 @@ final class StubRenderer: Renderer {
         }
         var state = try Self.start(request, system)
         var step = 0
-        if let saved = request.checkpoint.load(), saved.count == 16 {
+        if let saved = checkpoint.load(), saved.count == 16 {
             step = Int(saved[0])
             state = saved[8...].reduce(0) { $0 << 8 | UInt64($1) }
             log.withLock { $0.resumedAt.append(step) }
@@ -74,8 +75,8 @@ final class StubRenderer: Renderer {
             state = Self.next(state, step)
             step += 1
             progress(RenderProgress(phase: "denoising", step: step, steps: script.steps))
-            if script.isEager || request.checkpoint.isDue() {
-                request.checkpoint.save([UInt8(step), 0, 0, 0, 0, 0, 0, 0] + Self.bytes(state), step)
+            if script.isEager || checkpoint.isDue() {
+                checkpoint.save([UInt8(step), 0, 0, 0, 0, 0, 0, 0] + Self.bytes(state), step)
             }
         }
         try write(Self.picture(state), to: request.output)

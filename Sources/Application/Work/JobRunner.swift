@@ -91,7 +91,8 @@ public final class JobRunner: Renderer, @unchecked Sendable {
 
     /// Makes one image of a job.
     public func render(
-        _ request: RenderRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+        _ request: RenderRequest, checkpoint slot: CheckpointSlot, progress: (RenderProgress) -> Void,
+        shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage {
         let pipeline = try pipeline(for: request.manifest.model, progress, shouldStop)
         let name = try model(named: request.manifest.model).name
@@ -108,15 +109,15 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         return try withModel { () throws(any Error) in
             let image = try pipeline.generate(
                 try imageRequest(request, progress, shouldStop),
-                resume: request.checkpoint.load(),
+                resume: slot.load(),
                 progress: { phase, step, steps in
                     if phase == "decoding", decodeStart == nil { decodeStart = clock.now }
                     progress(RenderProgress(phase: phase, step: step, steps: steps))
                 },
                 checkpoint: { step, state in
                     // Work that is about to be stopped is kept whether it is time or not.
-                    guard step > keptStep, request.checkpoint.isDue() || shouldStop() else { return }
-                    request.checkpoint.save(state(), step)
+                    guard step > keptStep, slot.isDue() || shouldStop() else { return }
+                    slot.save(state(), step)
                     keptStep = step
                 }, shouldStop: shouldStop)
             let end = clock.now

@@ -68,6 +68,6 @@ extension RenderRequest {
         manifest.scheduler = manifest.scheduler ?? configured.flatMap(Scheduler.init(rawValue:)) ?? .ddim
         return RenderRequest(
             job: job, manifest: manifest, image: image, caches: caches, initialImage: initialImage, output: output,
-            checkpoint: checkpoint)
+            identity: identity)
     }
 }

@@ -95,7 +95,7 @@ struct ForegroundRun {
                 output: folder.path(name))
             let report = try Self.translated {
                 try runner.render(
-                    request, progress: { progress(plan.index, plans.count, $0) },
+                    request, checkpoint: .none, progress: { progress(plan.index, plans.count, $0) },
                     shouldStop: { Interruption.isRequested })
             }
             if images.isEmpty {

@@ -4,6 +4,9 @@ import Raster
 import TensorEngine
 
 /// The whole method: references to a cache, a cache and a prompt to an image. Belongs to one thread.
+///
+/// Here is the way from a request to an image; its other parts are loading (`PipelineLoading.swift`) and the making of caches
+/// (`CacheMaking.swift`).
 public final class Pipeline {
     /// What a piece of work is doing, how many steps of it are done, and of how many.
     public typealias Progress = (_ phase: String, _ step: Int, _ steps: Int) -> Void
@@ -26,9 +29,9 @@ public final class Pipeline {
     public let identity: String
     let trainingSchedule: TrainingSchedule
     /// Where the engine's weights are kept for the next start, if anywhere.
-    private var preparedWeights: PreparedWeights?
+    var preparedWeights: PreparedWeights?
     /// The files that are mapped for as long as the pipeline lives.
-    private var weightFiles: Set<String> = []
+    var weightFiles: Set<String> = []
     // What the last requests computed and the next may need again: keys and values of texts and caches, time embeddings,
     // posteriors of initial images by their pixels, and all that a denoiser prepared. A job has two prompts at a time.
     private var texts = Recent<TextKey, TextKeys>(capacity: 4)
@@ -56,121 +59,6 @@ public final class Pipeline {
         let scale: ScaleSchedule
         /// What identifies their caches.
         var hashes: [String]
-    }
-
-    /// Loads a model.
-    ///
-    /// - Parameters:
-    ///   - files: where it is.
-    ///   - path: who computes.
-    ///   - known: what is known of the files already, and what is added to it.
-    ///   - weightsFolder: where ``keepWeights(progress:shouldStop:)`` keeps the weights as the engine reads them, and where
-    ///     they are looked for.
-    ///   - progress: called several times a second as long as the work goes on.
-    ///   - shouldStop: asked as often; true ends the work with `DreamCacheError.stopped`.
-    /// - Throws: `DreamCacheError` listing what does not fit.
-    public convenience init(
-        files: ModelFiles, path: ComputePath, known: KnownFiles = KnownFiles(), weightsFolder: String? = nil,
-        progress: Progress = { _, _, _ in }, shouldStop: () -> Bool = { false }
-    ) throws(DreamCacheError) {
-        // Before gigabytes are hashed.
-        try onModel { () throws(DiffusionError) in try StableDiffusion.checkFamily(of: files.checkpoint) }
-        let engine = try onEngine { () throws(EngineError) in try Engine(path: path) }
-        let parts = try Monitor.watching(progress, shouldStop) { monitor throws(DreamCacheError) in
-            engine.interruption = { monitor.isInterrupted() }
-            defer { engine.interruption = nil }
-            return try Self.load(files, engine, known, weightsFolder, monitor)
-        }
-        try self.init(
-            model: parts.model, adapter: parts.adapter, modelHash: parts.hash, adapterHash: parts.adapterHash,
-            featureHash: parts.featureHash, description: parts.description)
-        preparedWeights = parts.prepared
-        weightFiles = parts.weightFiles.union([parts.prepared?.path].compactMap(\.self))
-    }
-
-    private struct Parts {
-        let model: StableDiffusion, adapter: Adapter?
-        let hash: String, adapterHash: String?, featureHash: String, description: String
-        let prepared: PreparedWeights?, weightFiles: Set<String>
-    }
-
-    private static func load(
-        _ files: ModelFiles, _ engine: Engine, _ known: KnownFiles, _ weightsFolder: String?, _ monitor: Monitor
-    ) throws(DreamCacheError) -> Parts {
-        try monitor.begin("hashing the model")
-        let hash = try files.weightsHash(known, monitor)
-        let featureHash = try files.featureHash(weightsHash: hash, known, monitor)
-        let adapterHash = try files.adapter.map { path throws(DreamCacheError) in try known.sha256(of: path, monitor) }
-        let prepared = try weightsFolder.map { folder throws(DreamCacheError) in
-            try PreparedWeights(
-                folder: folder, featureHash: featureHash, adapterHash: adapterHash, compute: engine.path, known, monitor
-            )
-        }
-        try monitor.begin("loading the model")
-        // The probe of a model that does not say what it predicts runs without LoRAs, on weights of the same names.
-        if files.loras.isEmpty { prepared?.serve(engine) }
-        var stores: [ParameterStore] = []
-        let model = try onModel { () throws(DiffusionError) in
-            try StableDiffusion.load(checkpoint: files.checkpoint, options: files.options, engine: engine) {
-                stores.append($0)
-            }
-        }
-        prepared?.serve(engine)
-        let adapter = try files.adapter.map { path throws(DreamCacheError) in
-            try Adapter(path: path, for: model, engine: engine) { stores.append($0) }
-        }
-        try checkFinite(files, stores, known, monitor)
-        let used = Set(try files.weightFiles() + [files.adapter].compactMap(\.self) + files.loras.map(\.path))
-        do { try MappedFiles.check(used.contains) } catch { throw .diffusion(.checkpoint(error)) }
-        return Parts(
-            model: model, adapter: adapter, hash: hash, adapterHash: adapterHash, featureHash: featureHash,
-            description: try files.descriptionHash(known, monitor), prepared: prepared, weightFiles: used)
-    }
-
-    /// Refuses weights with NaN or infinity among them, by name: a picture made of them would be black.
-    private static func checkFinite(
-        _ files: ModelFiles, _ stores: [ParameterStore], _ known: KnownFiles, _ monitor: Monitor
-    ) throws(DreamCacheError) {
-        let paths = try files.weightFiles() + [files.adapter].compactMap(\.self) + files.loras.map(\.path)
-        // Which of a file's tensors are taken depends on these two.
-        let what = "finite, ema \(files.usesEMA), clip skip \(files.clipSkip)"
-        try known.once(what, paths) { () throws(DreamCacheError) in
-            func progress(_ tensor: Int, _ tensors: Int) throws(CheckpointError) {
-                do { try monitor.begin("checking weights", tensor, of: tensors) } catch {
-                    throw CheckpointError(
-                        path: files.checkpoint, cause: .stopped, place: "", found: "a request to stop")
-                }
-            }
-            do throws(CheckpointError) {
-                for store in stores { try store.checkFinite(progress: progress) }
-                for lora in files.loras {
-                    for tensor in try Checkpoint.open(lora.path).tensors.values.sorted(by: { $0.name < $1.name }) {
-                        try tensor.checkFinite(path: lora.path)
-                    }
-                }
-            } catch { throw DreamCacheError(.checkpoint(error)) }
-        }
-    }
-
-    /// Keeps the weights as the engine reads them for the next start, if there are some that are not kept yet.
-    ///
-    /// - Returns: path and size in bytes of what was written; nil where there was nothing to write.
-    public func keepWeights(
-        progress: Progress = { _, _, _ in }, shouldStop: () -> Bool = { false }
-    ) throws(DreamCacheError) -> (path: String, bytes: Int)? {
-        guard let preparedWeights else { return nil }
-        let written = try Monitor.watching(progress, shouldStop) { monitor throws(DreamCacheError) in
-            try preparedWeights.keep(model.engine, monitor) { () throws(CheckpointError) in
-                try MappedFiles.check(weightFiles.contains)
-            }
-        }
-        guard let size = written else { return nil }
-        return (preparedWeights.path, size)
-    }
-
-    /// Why weights that an earlier run kept are not used, if that is so.
-    public var preparedWeightsDamage: String? {
-        preparedWeights?.damage.map { "\(preparedWeights?.path ?? ""): \($0)" }
     }
 
     /// A pipeline of parts already made, such as those of a random model.
@@ -201,110 +89,6 @@ public final class Pipeline {
 
     /// Side of the pictures the model was trained on, in pixels.
     public var imageSize: Int { model.configuration.imageSize }
-
-    /// All that a cache made with these options depends on besides the pixels.
-    public func cacheIdentity(_ options: CacheOptions) -> String {
-        options.identity(modelHash: featureHash, imageSize: imageSize)
-    }
-
-    // MARK: References to a cache
-
-    /// Encodes pictures into a `.dcache`; see ``makeCache(of:subject:options:report:progress:shouldStop:)``.
-    public func makeCache(
-        of pictures: [Raster], subject: String, options: CacheOptions, progress: Progress = { _, _, _ in },
-        shouldStop: () -> Bool = { false }
-    ) throws -> SafetensorsWriter {
-        let references = pictures.enumerated().map { index, picture in Reference(name: "\(index)") { picture } }
-        return try makeCache(
-            of: references, subject: subject, options: options, progress: progress, shouldStop: shouldStop)
-    }
-
-    /// Encodes references into a `.dcache`, one at a time: each is read, cut out where the options say so, and encoded before
-    /// the next is read. An alpha channel is composited onto white.
-    ///
-    /// - Parameter report: given what was made of each reference, in order.
-    /// - Returns: what writes the file: `write(to:path:)`.
-    /// - Throws: `DreamCacheError`, and what loading or reporting throws.
-    public func makeCache(
-        of references: [Reference], subject: String, options: CacheOptions,
-        report: (ReferenceReport) throws -> Void = { _ in }, progress: Progress = { _, _, _ in },
-        shouldStop: () -> Bool = { false }
-    ) throws -> SafetensorsWriter {
-        guard !references.isEmpty else {
-            throw DreamCacheError.request(field: "references", found: "no pictures", expected: "at least one")
-        }
-        return try watched(progress, shouldStop) { monitor throws(any Error) in
-            try makeCache(of: references, subject: subject, options: options, report, monitor)
-        }
-    }
-
-    private func makeCache(
-        of references: [Reference], subject: String, options: CacheOptions, _ report: (ReferenceReport) throws -> Void,
-        _ monitor: Monitor
-    ) throws -> SafetensorsWriter {
-        model.engine.beginPhase()
-        let text = try textKeys(of: options.effectivePrompt)
-        let time = try timeEmbeddings([Double(ReferencePass.timestep)])[0]
-        let pass = ReferencePass(model, trainingSchedule)
-        var features: [[InjectionSite: [Float]]] = []
-        var hashes: [String] = []
-        var remarks: [String] = []
-        let cutOuts = CutOutMaker(path: model.engine.path)
-        for (index, source) in references.enumerated() {
-            try monitor.begin("encoding", index, of: references.count)
-            let (reference, facts) = try cutOuts.prepared(
-                try source.load(), name: source.name, background: options.background,
-                progress: { try? monitor.begin("cutting out", $0, of: $1) }, shouldStop: monitor.isInterrupted)
-            try report(facts)
-            remarks += facts.remarks.map { "\(source.name): \($0)" }
-            model.engine.beginPhase()
-            let picture = reference.fitted(toSquare: imageSize, mode: options.fit)
-            let foreground = try foreground(of: reference, index, options)
-            hashes.append(picture.pixelHash + (foreground.map { "+" + $0.mask.pixelHash } ?? ""))
-            var tokens = try pass(
-                pixels: picture.normalised, side: imageSize, text: text, time: time, options: options
-            ).features
-            if let foreground {
-                let downscale = model.configuration.autoencoder.downscale
-                for (site, all) in tokens { tokens[site] = foreground.kept(all, at: site, downscale: downscale) }
-            }
-            for (site, values) in tokens {
-                try DreamCacheError.checkFinite(values, "what reference \(index + 1) leaves at \(site.name)")
-            }
-            try checkMappings()
-            features.append(tokens)
-        }
-        try monitor.begin("encoding", references.count, of: references.count)
-        var metadata: [FeatureCache.Key: String] = [
-            .formatVersion: "1", .subject: subject, .baseModel: featureHash, .cacheMode: options.mode.rawValue,
-            .timestep: String(ReferencePass.timestep), .prompt: options.effectivePrompt,
-            .seed: String(options.seed), .preprocessing: options.preprocessing(imageSize),
-            .tokens: options.tokens.rawValue, .background: options.backgroundText,
-            .references: hashes.joined(separator: ","), .creator: "DreamCache for Linux \(Version.current)",
-        ]
-        if !remarks.isEmpty { metadata[.remarks] = remarks.joined(separator: "\n") }
-        return try FeatureCache.writer(features: features, metadata: metadata, type: options.elementType)
-    }
-
-    /// The mask by which tokens are dropped; nil where all are kept.
-    private func foreground(
-        of reference: Raster, _ index: Int, _ options: CacheOptions
-    ) throws(DreamCacheError) -> Foreground? {
-        guard options.tokens == .foreground else { return nil }
-        guard let foreground = Foreground(reference, side: imageSize, fit: options.fit) else {
-            throw .request(
-                field: "references[\(index)]", found: "a picture without alpha channel or mask",
-                expected: "one with, since cache.tokens is foreground")
-        }
-        if foreground.isEmpty {
-            throw .request(
-                field: "references[\(index)]", found: "a mask without foreground",
-                expected: "some pixels that show the subject")
-        }
-        return foreground
-    }
-
-    // MARK: A cache and a prompt to an image
 
     /// Checks a request against the model before any work: size, sampler, caches, adapter.
     /// - Throws: `DreamCacheError.request` or `.mismatch` naming the field.
@@ -345,7 +129,7 @@ public final class Pipeline {
     }
 
     /// Runs work whose every product reports progress and asks whether to stop.
-    private func watched<R, Failure>(
+    func watched<R, Failure>(
         _ progress: Progress, _ shouldStop: () -> Bool, _ body: (Monitor) throws(Failure) -> R
     ) throws(Failure) -> R {
         try Monitor.watching(progress, shouldStop) { monitor throws(Failure) in
@@ -357,7 +141,7 @@ public final class Pipeline {
 
     /// Refuses what was computed from a file that could not be read to its end: the pipeline is then of no more use, unless it
     /// is one of `caches`.
-    private func checkMappings(_ caches: [FeatureCache] = []) throws(DreamCacheError) {
+    func checkMappings(_ caches: [FeatureCache] = []) throws(DreamCacheError) {
         let used = weightFiles.union(caches.map(\.path))
         do { try MappedFiles.check(used.contains) } catch {
             if caches.contains(where: { $0.path == error.path }) {
@@ -518,7 +302,7 @@ public final class Pipeline {
         )
     }
 
-    private func textKeys(
+    func textKeys(
         of prompt: String, _ reading: PromptReading = PromptReading(), chunks: Int = 1
     ) throws(DreamCacheError) -> TextKeys {
         let key = TextKey(prompt: prompt, reading: reading, chunks: chunks)
@@ -530,7 +314,7 @@ public final class Pipeline {
         }
     }
 
-    private func timeEmbeddings(_ timesteps: [Double]) throws(DreamCacheError) -> [TimeEmbedding] {
+    func timeEmbeddings(_ timesteps: [Double]) throws(DreamCacheError) -> [TimeEmbedding] {
         try times.value(for: timesteps) { () throws(DreamCacheError) in
             try onEngine { () throws(EngineError) in try model.unet.timeEmbeddings(timesteps) }
         }

@@ -4,7 +4,7 @@ import SystemPackage
 /// A piece of work as the worker gets it: everything needed, and nothing of the queue.
 enum Assignment: Sendable {
     case cache(CacheOrder)
-    case image(RenderRequest, initial: JobRecord.InitialImage?, temporary: SpoolPath)
+    case image(RenderRequest, checkpoint: CheckpointSlot, initial: JobRecord.InitialImage?, temporary: SpoolPath)
     case grid(GridRequest, temporary: SpoolPath)
 
     /// What came of it; temporary files are for the spool to commit.
@@ -45,12 +45,13 @@ enum Assignment: Sendable {
             try renderer.encode(request, progress: progress, shouldStop: shouldStop)
             try expect(order.temporary, system)
             return .cache(key: key, temporary: order.temporary)
-        case .image(let request, let initial, let temporary):
+        case .image(let request, let checkpoint, let initial, let temporary):
             if let initial {
                 let path = SpoolLayout.referenceSet(initial.references).appending(initial.file)
                 try expectIntact(path, initial.sha256, "$.init_image", system)
             }
-            let report = try renderer.render(request, progress: progress, shouldStop: shouldStop)
+            let report = try renderer.render(
+                request, checkpoint: checkpoint, progress: progress, shouldStop: shouldStop)
             try expect(temporary, system)
             return .image(report, temporary: temporary)
         case .grid(let request, let temporary):
@@ -94,7 +95,7 @@ enum Assignment: Sendable {
     var temporary: SpoolPath {
         switch self {
         case .cache(let order): order.temporary
-        case .image(_, _, let temporary), .grid(_, let temporary): temporary
+        case .image(_, _, _, let temporary), .grid(_, let temporary): temporary
         }
     }
 }

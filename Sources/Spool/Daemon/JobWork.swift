@@ -60,8 +60,8 @@ extension SpoolLoop {
                     RenderRequest(
                         job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
                         initialImage: initialImage(job), output: store.system.absolute(temporary),
-                        identity: job.record.identity, checkpoint: slot(job, image: index)),
-                    initial: job.record.initialImage, temporary: temporary)
+                        identity: job.record.identity),
+                    checkpoint: slot(job, image: index), initial: job.record.initialImage, temporary: temporary)
             case .grid, .publish:
                 let set = SpoolLayout.job(job.id, .active).appending(JobStore.setFolder)
                 let temporary = store.temporary("\(job.id).\(job.manifest.gridFileName)")

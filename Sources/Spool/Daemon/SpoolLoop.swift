@@ -61,7 +61,7 @@ final class SpoolLoop {
     var intakeTrouble: String?
     /// Why the watcher does not watch, or nil when it does.
     var pollingReason: String?
-    var status = StatusKeeper()
+    var status: StatusKeeper
     private var nextRetention: Double
 
     init(
@@ -87,6 +87,7 @@ final class SpoolLoop {
             store: store, jobs: jobs, receipts: receipts, clock: clock, random: random, logger: logger,
             configuration: configuration, pulse: pulse.beat)
         machine = QueueMachine(limits: .init(configuration))
+        status = StatusKeeper(store: store, hooks: hooks)
         nextRetention = clock.monotonic() + 3600
         try recover()
     }
@@ -126,7 +127,15 @@ final class SpoolLoop {
                 store: store, jobs: jobs, limits: configuration.retention, wall: clock.wall(), logger: logger)
             retention.run(subjects: subjects, unfinished: Array(machine.jobs.keys))
         }
-        status.update(self)
+        status.update(snapshot)
+    }
+
+    private var snapshot: DaemonSnapshot {
+        DaemonSnapshot(
+            now: now, stamp: stamp, machine: machine, current: current, ticks: workerState.ticks,
+            progress: workerState.progress, trouble: pressure ?? intakeTrouble, pollingReason: pollingReason,
+            hasExited: hasExited, aliveInterval: configuration.aliveInterval,
+            statusInterval: configuration.statusInterval)
     }
 
     /// How long the next turn may wait, in seconds.

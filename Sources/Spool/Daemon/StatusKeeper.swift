@@ -9,6 +9,13 @@ struct StatusKeeper {
     private var jobStarted = 0.0
     private var imageStarted = 0.0
     private var imageSeconds = (total: 0.0, count: 0)
+    private let store: DurableStore
+    private let hooks: DaemonHooks
+
+    init(store: DurableStore, hooks: DaemonHooks) {
+        self.store = store
+        self.hooks = hooks
+    }
 
     mutating func jobBegan(_ job: Job, now: Double) {
         jobStarted = now
@@ -24,40 +31,39 @@ struct StatusKeeper {
     }
 
     /// A job has come to its end: its progress says so at once.
-    mutating func jobEnded(_ job: Job, _ state: JobState, _ loop: SpoolLoop) {
-        write(progress(job, state, step: nil, eta: nil, loop), to: SpoolLayout.job(job.id, state), loop)
+    mutating func jobEnded(_ job: Job, _ state: JobState, stamp: String) {
+        write(progress(job, state, step: nil, eta: nil, stamp), to: SpoolLayout.job(job.id, state))
         nextWrite = 0
     }
 
     /// Called at each turn.
-    mutating func update(_ loop: SpoolLoop) {
-        let now = loop.now
-        let ticks = loop.workerState.ticks
-        if now >= nextAlive, loop.machine.work == nil || ticks != lastTicks {
-            nextAlive = now + min(1, loop.configuration.aliveInterval / 2)
-            lastTicks = ticks
-            loop.hooks.alive()
+    mutating func update(_ snapshot: DaemonSnapshot) {
+        let now = snapshot.now
+        if now >= nextAlive, snapshot.machine.work == nil || snapshot.ticks != lastTicks {
+            nextAlive = now + min(1, snapshot.aliveInterval / 2)
+            lastTicks = snapshot.ticks
+            hooks.alive()
         }
-        guard now >= nextWrite || loop.hasExited else { return }
-        nextWrite = now + loop.configuration.statusInterval
+        guard now >= nextWrite || snapshot.hasExited else { return }
+        nextWrite = now + snapshot.statusInterval
         var active: JSON?
-        if let job = loop.current {
-            let step = loop.workerState.progress
-            let progress = progress(job, .active, step: step, eta: eta(job, step, now), loop)
+        if let job = snapshot.current {
+            let step = snapshot.progress
+            let progress = progress(job, .active, step: step, eta: eta(job, step, now), snapshot.stamp)
             active = progress
-            write(progress, to: SpoolLayout.job(job.id, .active), loop)
+            write(progress, to: SpoolLayout.job(job.id, .active))
         }
-        let (document, line) = document(loop, active)
-        try? loop.store.replaceUnsynced(document, at: SpoolLayout.statusFile)
+        let (document, line) = document(snapshot, active)
+        try? store.replaceUnsynced(document, at: SpoolLayout.statusFile)
         if line != lastLine {
             lastLine = line
-            loop.hooks.status(line)
+            hooks.status(line)
         }
     }
 
     /// These files only inform; one that cannot be written now is written at the next occasion.
-    private func write(_ progress: JSON, to folder: SpoolPath, _ loop: SpoolLoop) {
-        try? loop.store.replaceUnsynced(progress, at: folder.appending(JobStore.progressFile))
+    private func write(_ progress: JSON, to folder: SpoolPath) {
+        try? store.replaceUnsynced(progress, at: folder.appending(JobStore.progressFile))
     }
 
     private func eta(_ job: Job, _ step: RenderProgress?, _ now: Double) -> Double? {
@@ -69,50 +75,48 @@ struct StatusKeeper {
     }
 
     private func progress(
-        _ job: Job, _ state: JobState, step: RenderProgress?, eta: Double?, _ loop: SpoolLoop
+        _ job: Job, _ state: JobState, step: RenderProgress?, eta: Double?, _ stamp: String
     ) -> JSON {
         .object([
             "job": .string(job.id.text), "drop": .string(job.record.drop), "state": .string(state.rawValue),
             "phase": step.map { .string($0.phase) }, "step": step.map { .integer($0.step) },
             "steps": step.map { .integer($0.steps) }, "image": .integer(job.record.images.count),
             "images": .integer(job.manifest.imageCount), "eta": eta.map { .number($0.rounded()) },
-            "time": .string(loop.stamp),
+            "time": .string(stamp),
         ])
     }
 
     /// How many waiting jobs are named one by one.
     private static let namedWaiting = 20
 
-    private func document(_ loop: SpoolLoop, _ active: JSON?) -> (JSON, line: String) {
+    private func document(_ snapshot: DaemonSnapshot, _ active: JSON?) -> (JSON, line: String) {
         var counts: [String: Int] = ["queued": 0, "active": 0, "retry": 0]
         var waiting: [(QueueMachine.Entry, String)] = []
-        for (entry, standing) in loop.machine.jobs.values {
+        for (entry, standing) in snapshot.machine.jobs.values {
             switch standing {
             case .queued, .held:
                 counts["queued", default: 0] += 1
-                if let reason = loop.machine.obstacle(to: entry, standing) { waiting.append((entry, reason)) }
+                if let reason = snapshot.machine.obstacle(to: entry, standing) { waiting.append((entry, reason)) }
             case .retrying: counts["retry", default: 0] += 1
             case .active, .unsettled: counts["active", default: 0] += 1
             }
         }
         waiting.sort { $0.0.sequence < $1.0.sequence }
-        let trouble = loop.pressure ?? loop.intakeTrouble
-        let state =
-            loop.hasExited ? "stopped" : trouble != nil ? "paused" : loop.machine.work != nil ? "working" : "idle"
+        let trouble = snapshot.trouble
         let names = ["queued", "active", "retry"]
         let document = JSON.object([
-            "state": .string(state), "message": trouble.map { .string($0) }, "pid": .integer(Int(getpid())),
-            "watching": .string(loop.pollingReason == nil ? "inotify" : "polling"),
-            "watching_reason": loop.pollingReason.map { .string($0) },
+            "state": .string(snapshot.state), "message": trouble.map { .string($0) }, "pid": .integer(Int(getpid())),
+            "watching": .string(snapshot.pollingReason == nil ? "inotify" : "polling"),
+            "watching_reason": snapshot.pollingReason.map { .string($0) },
             "jobs": JSON(.object(names.map { .init($0, .integer(counts[$0] ?? 0)) })), "active": active,
             "waiting": .array(
                 waiting.prefix(Self.namedWaiting).map { entry, reason in
                     .object(["job": .string(entry.id.text), "reason": .string(reason)])
                 }),
-            "time": .string(loop.stamp),
+            "time": .string(snapshot.stamp),
         ])
-        let work = loop.current.map { ", \($0.id) image \($0.record.images.count)/\($0.manifest.imageCount)" } ?? ""
-        return (document, "\(trouble ?? state): \(counts["queued"] ?? 0) queued\(work)")
+        let work = snapshot.current.map { ", \($0.id) image \($0.record.images.count)/\($0.manifest.imageCount)" } ?? ""
+        return (document, "\(trouble ?? snapshot.state): \(counts["queued"] ?? 0) queued\(work)")
     }
 
     /// The JSON Schema's source of `progress.json`.

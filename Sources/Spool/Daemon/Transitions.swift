@@ -194,7 +194,7 @@ extension SpoolLoop {
         try jobs.publish(job, time: stamp)
         try jobs.move(id, from: .active, to: .done)
         if current?.id == id { current = nil }
-        status.jobEnded(job, .done, self)
+        status.jobEnded(job, .done, stamp: stamp)
         try answerCancel(of: id, "it was done first")
         logger.info("set published", metadata: ["job": "\(id)", "images": "\(job.record.images.count)"])
     }
@@ -203,7 +203,7 @@ extension SpoolLoop {
         guard let from = try jobs.locate(id) else { return }
         if !from.isFinal { try jobs.end(id, from: from, to: state, reason: reason, time: stamp) }
         if let job = current, job.id == id {
-            status.jobEnded(job, state, self)
+            status.jobEnded(job, state, stamp: stamp)
             current = nil
         }
         logger.error("job ended", metadata: ["job": "\(id)", "state": "\(state.rawValue)", "reason": "\(reason)"])

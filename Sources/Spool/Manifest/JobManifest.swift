@@ -1,7 +1,8 @@
 /// A job as its author wrote it, with every default filled in.
 ///
-/// The document is JSON; `JobManifest.schema` describes it once for the parser, the JSON Schema and the defaults.
-public struct JobManifest: Sendable, Equatable {
+/// The document is JSON; `JobManifest.schema` describes it once for the parser, the JSON Schema and the defaults. Its coding
+/// is another form, for requests that the program writes for itself: it keeps every field and checks none of their ranges.
+public struct JobManifest: Sendable, Equatable, Codable {
     /// Version of the document's format; 1 today.
     public var schemaVersion: Int
     /// The subjects to show, in order; empty only where the caller supplies the cache itself.
@@ -53,7 +54,7 @@ public struct JobManifest: Sendable, Equatable {
 }
 
 /// A subject in a job.
-public struct SubjectUse: Sendable, Equatable {
+public struct SubjectUse: Sendable, Equatable, Codable {
     /// Name of the subject: that of its folder under `drop/references`.
     public var name: String
     /// Its own image guidance scale; nil means the job's.
@@ -70,7 +71,7 @@ public struct SubjectUse: Sendable, Equatable {
 }
 
 /// A picture to begin with instead of noise (img2img), as a job names it.
-public struct InitialImageUse: Sendable, Equatable {
+public struct InitialImageUse: Sendable, Equatable, Codable {
     /// The subject whose first picture it is, in the order of file names: a picture comes into the spool like any
     /// reference, and no manifest ever names a path.
     public var subject: String
@@ -88,9 +89,9 @@ public struct InitialImageUse: Sendable, Equatable {
 }
 
 /// How references become a cache.
-public struct CacheSettings: Sendable, Equatable {
+public struct CacheSettings: Sendable, Equatable, Codable {
     /// Whether the paper's or the authors' script's way is followed.
-    public enum Mode: String, Sendable, CaseIterable {
+    public enum Mode: String, Sendable, CaseIterable, Codable {
         /// The posterior's mean, under an empty prompt.
         case paper
         /// A sample of the posterior, under the negative prompt.
@@ -98,7 +99,7 @@ public struct CacheSettings: Sendable, Equatable {
     }
 
     /// How an image that is not square becomes one.
-    public enum Fit: String, Sendable, CaseIterable {
+    public enum Fit: String, Sendable, CaseIterable, Codable {
         /// Padded with white.
         case pad
         /// Squashed.
@@ -106,7 +107,7 @@ public struct CacheSettings: Sendable, Equatable {
     }
 
     /// Which tokens of a reference are kept.
-    public enum Tokens: String, Sendable, CaseIterable {
+    public enum Tokens: String, Sendable, CaseIterable, Codable {
         /// All.
         case all
         /// Those that show the subject, by alpha or mask.
@@ -114,7 +115,7 @@ public struct CacheSettings: Sendable, Equatable {
     }
 
     /// What becomes of a photo's background.
-    public enum Background: String, Sendable, CaseIterable {
+    public enum Background: String, Sendable, CaseIterable, Codable {
         /// Cut out where the photo needs it.
         case auto
         /// Kept.
@@ -151,9 +152,9 @@ public struct CacheSettings: Sendable, Equatable {
 }
 
 /// What the files of a set are like.
-public struct OutputSettings: Sendable, Equatable {
+public struct OutputSettings: Sendable, Equatable, Codable {
     /// File format of the images.
-    public enum Format: String, Sendable, CaseIterable {
+    public enum Format: String, Sendable, CaseIterable, Codable {
         /// Lossless.
         case png
         /// Lossy, with `quality`.
@@ -164,7 +165,7 @@ public struct OutputSettings: Sendable, Equatable {
     }
 
     /// How much an image tells of how it was made.
-    public enum Metadata: String, Sendable, CaseIterable {
+    public enum Metadata: String, Sendable, CaseIterable, Codable {
         /// Everything.
         case full
         /// That it was made by an algorithm, and no more.
@@ -192,7 +193,7 @@ public struct OutputSettings: Sendable, Equatable {
 }
 
 /// A generator of random numbers.
-public enum RandomSource: String, Sendable, CaseIterable {
+public enum RandomSource: String, Sendable, CaseIterable, Codable {
     /// torch's on a CPU.
     case torchCPU = "torch-cpu"
     /// Philox, torch's on a GPU.
@@ -200,7 +201,7 @@ public enum RandomSource: String, Sendable, CaseIterable {
 }
 
 /// One image of a job.
-public struct ImagePlan: Sendable, Equatable {
+public struct ImagePlan: Sendable, Equatable, Codable {
     /// Position in the set, from 0; also the number in the file's name.
     public let index: Int
     /// Its prompt.

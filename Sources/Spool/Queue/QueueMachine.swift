@@ -16,15 +16,15 @@ public struct QueueMachine: Sendable {
     var mayStart = true
     var isStopping = false
     var hasExited = false
-    private var cancelled: Set<JobID> = []
+    var cancelled: Set<JobID> = []
     var shares = OwnerShares()
     /// When the work at hand began, and whose it is.
     var workBegan = (moment: 0.0, owner: UInt32(0))
     /// Models that could not be used, by their names in manifests.
     var heldModels: [String: Hold] = [:]
     /// The machine's troubles in a row, of one job and of all; whatever succeeds ends them.
-    private var troubles: [JobID: Int] = [:]
-    private var troublesInARow = 0
+    var troubles: [JobID: Int] = [:]
+    var troublesInARow = 0
     /// Set when they are so many that it cannot be the jobs.
     var heldMachine: Hold?
 
@@ -96,7 +96,7 @@ public struct QueueMachine: Sendable {
     }
 
     /// What the worker had; its time is counted to its owner.
-    private mutating func takeWork(_ now: Double) -> Work? {
+    mutating func takeWork(_ now: Double) -> Work? {
         guard let done = work else { return nil }
         work = nil
         shares.add(now - workBegan.moment, to: workBegan.owner)
@@ -113,25 +113,8 @@ public struct QueueMachine: Sendable {
         return entry.hasGrid && !entry.isGridDone ? .grid : .publish
     }
 
-    private func first(_ entry: Entry) -> Step {
+    func first(_ entry: Entry) -> Step {
         entry.caches == 0 || entry.point.images == entry.images ? afterCaches(entry) : .cache(0)
-    }
-
-    private mutating func failed(_ error: RendererError, _ now: Double, _ actions: inout [Action]) {
-        guard let failed = takeWork(now) else { return }
-        if case .environment(let message) = error { noteTrouble(message, now) }
-        switch failed {
-        case .encode(let subject): encodeFailed(subject, error, now, &actions)
-        case .job(let id, let step): jobFailed(id, step, error, now, &actions)
-        }
-    }
-
-    /// Three troubles in a row, whatever was tried: the machine is the cause, and everything waits for it.
-    private mutating func noteTrouble(_ reason: String, _ now: Double) {
-        troublesInARow += 1
-        guard troublesInARow >= 3 else { return }
-        heldMachine = Hold(
-            failures: troublesInARow, until: now + troublePause(after: troublesInARow - 2), reason: reason)
     }
 
     private mutating func noteSuccess() {
@@ -139,117 +122,11 @@ public struct QueueMachine: Sendable {
         heldMachine = nil
     }
 
-    private mutating func encodeFailed(
-        _ subject: String, _ error: RendererError, _ now: Double, _ actions: inout [Action]
-    ) {
-        guard let (_, owner, attempts) = subjects[subject]?.order else { return }
-        let before = max(0, attempts - 1)
-        func restore(_ next: Subject) {
-            subjects[subject] = next
-            actions.append(.restoreEncoding(subject, attempts: before))
-        }
-        switch error {
-        case .rejected(let field, let message): reject(subject, Self.sentence(field, message), &actions)
-        case .unavailable(let message):
-            restore(.held(until: now + pause(after: attempts), owner: owner, attempts: before))
-            actions.append(.holdSubject(subject, reason: message))
-        case .environment(let message):
-            restore(.pending(notBefore: now + limits.environmentPause, owner: owner, attempts: before))
-            actions.append(.holdSubject(subject, reason: message))
-        case .stopped: restore(.pending(notBefore: now, owner: owner, attempts: before))
-        case .transient(let message), .changed(let message):
-            guard attempts < limits.maximumAttempts else {
-                return reject(subject, "\(attempts) attempts to encode it failed; the last: \(message)", &actions)
-            }
-            subjects[subject] = .pending(notBefore: now + pause(after: attempts), owner: owner, attempts: attempts)
-            actions.append(.holdSubject(subject, reason: message))
-        }
-    }
-
-    mutating func reject(_ subject: String, _ reason: String, _ actions: inout [Action]) {
-        subjects[subject] = nil
-        actions.append(.rejectSubject(subject, reason: reason))
-    }
-
-    private mutating func jobFailed(
-        _ id: JobID, _ step: Step, _ error: RendererError, _ now: Double, _ actions: inout [Action]
-    ) {
-        guard let (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
-        if cancelled.remove(id) != nil {
-            return end(id, .fail(id, reason: Self.cancelReason), &actions)
-        }
-        if step == .grid, error != .stopped { return gridFailed(entry, before, error, now, &actions) }
-        switch error {
-        case .rejected(let field, let message): end(id, .fail(id, reason: Self.sentence(field, message)), &actions)
-        case .unavailable(let message): holdModel(of: entry, message, now, &actions)
-        case .transient(let message):
-            // An attempt that got further counts as the first of its kind.
-            let fruitless = entry.point > entry.attempts.mark ? 1 : entry.attempts.fruitless
-            if fruitless >= limits.maximumAttempts {
-                return end(
-                    id, .quarantine(id, reason: "\(fruitless) attempts without progress; the last: \(message)"),
-                    &actions)
-            }
-            active = nil
-            jobs[id] = (entry, .retrying(until: now + pause(after: fruitless)))
-            actions.append(.postpone(id, reason: message))
-        case .environment(let message): hold(id, message, now, &actions)
-        case .changed(let message): changed(id, message, now, &actions)
-        case .stopped: release(id, now, &actions)
-        }
-    }
-
-    /// A contact sheet is a convenience and never costs a set: what the machine refuses is tried again, twice; then, and
-    /// after any other failure, the set goes without.
-    private mutating func gridFailed(
-        _ entry: Entry, _ before: JobRecord.Attempts, _ error: RendererError, _ now: Double,
-        _ actions: inout [Action]
-    ) {
-        let message: String
-        switch error {
-        case .environment(let reason):
-            if troubles[entry.id, default: 0] < 2 { return hold(entry.id, reason, now, &actions) }
-            message = reason
-        case .rejected(let field, let reason): message = Self.sentence(field, reason)
-        case .unavailable(let reason), .transient(let reason), .changed(let reason): message = reason
-        case .stopped: return
-        }
-        var entry = entry
-        entry.isGridDone = true
-        jobs[entry.id] = (entry, .active(next: .publish, before: before))
-        actions.append(.skipGrid(entry.id, reason: message))
-    }
-
-    /// What the images of a set depend on has changed in its middle: it begins anew, or waits for its owner, as configured.
-    private mutating func changed(_ id: JobID, _ reason: String, _ now: Double, _ actions: inout [Action]) {
-        guard var (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
-        switch limits.onModelChange {
-        case .restart:
-            entry.point = JobRecord.Mark()
-            entry.attempts.mark = JobRecord.Mark()
-            entry.isGridDone = false
-            standing = .active(next: first(entry), before: before)
-            jobs[id] = (entry, standing)
-            actions.append(.restart(id, reason: reason))
-        case .hold:
-            troubles[id] = .max >> 1
-            hold(id, reason, now, &actions)
-        }
-    }
-
-    private static func sentence(_ field: String?, _ message: String) -> String {
-        field.map { "\($0): \(message)" } ?? message
-    }
-
     /// What a cancelled job's reason file says.
     public static let cancelReason = "cancelled"
 
     func pause(after attempts: Int) -> Double {
         min(limits.backoff * Double(1 << min(max(attempts - 1, 0), 20)), limits.maximumBackoff)
-    }
-
-    private func troublePause(after troubles: Int) -> Double {
-        min(limits.environmentPause * Double(1 << min(max(troubles - 1, 0), 20)), limits.maximumBackoff)
     }
 
     // MARK: - Back to the queue
@@ -264,7 +141,7 @@ public struct QueueMachine: Sendable {
     }
 
     /// The machine's trouble is not over at once: the job goes back to the queue, and is left alone for a while.
-    private mutating func hold(_ id: JobID, _ reason: String, _ now: Double, _ actions: inout [Action]) {
+    mutating func hold(_ id: JobID, _ reason: String, _ now: Double, _ actions: inout [Action]) {
         let count = (troubles[id] ?? 0) &+ 1
         troubles[id] = count
         release(id, now, &actions)
@@ -274,7 +151,7 @@ public struct QueueMachine: Sendable {
     }
 
     /// A model cannot be used: every job that names it waits, and one of them looks again after a while.
-    private mutating func holdModel(of entry: Entry, _ reason: String, _ now: Double, _ actions: inout [Action]) {
+    mutating func holdModel(of entry: Entry, _ reason: String, _ now: Double, _ actions: inout [Action]) {
         let previous = heldModels[entry.model]
         let failures = (previous?.failures ?? 0) + 1
         heldModels[entry.model] = Hold(failures: failures, until: now + pause(after: failures), reason: reason)

@@ -33,45 +33,6 @@ public struct SystemCalls: Sendable {
 
     // MARK: - Files
 
-    /// What is known of a file without opening it.
-    public struct FileStatus: Sendable, Equatable {
-        /// What a name stands for.
-        public enum Kind: Sendable, Equatable {
-            case regular, folder, symbolicLink, other
-        }
-        /// What it is.
-        public let kind: Kind
-        /// Its inode and file system.
-        public let inode: UInt64, device: UInt64
-        /// Bytes.
-        public let size: Int
-        /// Nanoseconds since 1970.
-        public let modified: Int64, changed: Int64
-        /// Number of names it has.
-        public let links: Int
-        /// The user it belongs to, and who may do what with it.
-        public let owner: UInt32, permissions: mode_t
-
-        init(_ s: stat) {
-            var s = s
-            kind =
-                switch s.st_mode & S_IFMT {
-                case S_IFREG: .regular
-                case S_IFDIR: .folder
-                case S_IFLNK: .symbolicLink
-                default: .other
-                }
-            inode = UInt64(s.st_ino)
-            device = clinux_device(&s)
-            size = Int(s.st_size)
-            modified = clinux_modified(&s)
-            changed = clinux_changed(&s)
-            links = Int(s.st_nlink)
-            owner = s.st_uid
-            permissions = s.st_mode & 0o7777
-        }
-    }
-
     /// The status of a path itself; a final symbolic link is not followed.
     public func status(_ path: SpoolPath) throws(SpoolError) -> FileStatus {
         try judge(.status(path))
@@ -185,71 +146,6 @@ public struct SystemCalls: Sendable {
             if total > limit { return limit + 1 }
             try body(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
         }
-    }
-
-    /// A file being written, which did not exist before.
-    public final class NewFile {
-        /// -1 once closed.
-        private var descriptor: Int32
-        private let system: SystemCalls
-        /// Where it is.
-        public let path: SpoolPath
-
-        fileprivate init(_ descriptor: Int32, _ path: SpoolPath, _ system: SystemCalls) {
-            self.descriptor = descriptor
-            self.path = path
-            self.system = system
-        }
-
-        /// Appends bytes.
-        public func write(_ bytes: [UInt8]) throws(SpoolError) {
-            let result = bytes.withUnsafeBytes { bytes in
-                Result { () throws(SpoolError) in try write(bytes) }
-            }
-            try result.get()
-        }
-
-        private func write(_ bytes: UnsafeRawBufferPointer) throws(SpoolError) {
-            var rest = bytes
-            while !rest.isEmpty {
-                let piece = rest
-                let allowed = try system.judge(.write(path, bytes: Array(piece))) ?? piece.count
-                let count = try system.call(.write(path, bytes: [])) {
-                    Glibc.write(descriptor, piece.baseAddress, min(allowed, piece.count))
-                }
-                rest = UnsafeRawBufferPointer(rebasing: rest[count...])
-            }
-        }
-
-        /// Makes what was written durable, and closes; both results count.
-        public func syncAndClose() throws(SpoolError) {
-            try system.judge(.sync(path))
-            _ = try system.call(.sync(path)) { fsync(descriptor) }
-            try closeChecked()
-        }
-
-        /// Closes, leaving durability to a later `syncFileSystem`.
-        public func closeChecked() throws(SpoolError) {
-            var refused: SpoolError?
-            do { try system.judge(.close(path)) } catch { refused = error }
-            // The descriptor is gone whatever close says; EINTR on Linux means closed.
-            let result = Glibc.close(descriptor)
-            let errno = Errno.current
-            descriptor = -1
-            if let refused { throw refused }
-            if result != 0, errno != .interrupted {
-                throw SpoolError(.system(errno), operation: "close", path: path.string)
-            }
-        }
-
-        deinit { if descriptor >= 0 { Glibc.close(descriptor) } }
-    }
-
-    /// Makes a new file; `.fileExists` when the name is taken.
-    public func create(_ path: SpoolPath, mode: mode_t = 0o644) throws(SpoolError) -> NewFile {
-        try judge(.create(path))
-        let descriptor = try call(.create(path)) { beneath(path, O_WRONLY | O_CREAT | O_EXCL, mode) }
-        return NewFile(descriptor, path, self)
     }
 
     /// Makes a file somebody else has written durable.
@@ -444,11 +340,11 @@ public struct SystemCalls: Sendable {
             freeInodes: result.total_inodes == 0 ? nil : Int(clamping: result.free_inodes))
     }
 
-    // MARK: - The seam
+    // MARK: - The seam: every call passes here
 
     /// Asks the gate; returns how much of a write it allows.
     @discardableResult
-    private func judge(_ operation: @autoclosure () -> SystemCall) throws(SpoolError) -> Int? {
+    func judge(_ operation: @autoclosure () -> SystemCall) throws(SpoolError) -> Int? {
         guard let gate else { return nil }
         let operation = operation()
         while true {
@@ -464,7 +360,7 @@ public struct SystemCalls: Sendable {
         }
     }
 
-    private func call<Result: BinaryInteger>(
+    func call<Result: BinaryInteger>(
         _ operation: @autoclosure () -> SystemCall, _ body: () -> Result
     ) throws(SpoolError) -> Result {
         while true {
@@ -477,30 +373,8 @@ public struct SystemCalls: Sendable {
         }
     }
 
-    private func beneath(_ path: SpoolPath, _ flags: Int32, _ mode: mode_t) -> Int32 {
+    func beneath(_ path: SpoolPath, _ flags: Int32, _ mode: mode_t) -> Int32 {
         path.withCString { clinux_open_beneath(root.descriptor, $0, flags, mode) }
-    }
-}
-
-extension SpoolError {
-    /// Whether it tells of what a stranger did to his own files, and not of the machine.
-    var isForeign: Bool {
-        guard let errno else { return false }
-        return [
-            .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .permissionDenied, .notPermitted,
-        ].contains(errno)
-    }
-}
-
-extension SpoolError {
-    /// Whether it tells of the machine: no room, no descriptors, no memory, a disk that does not answer. What was tried
-    /// is not to blame, and is tried again.
-    var isMachineTrouble: Bool {
-        guard let errno else { return false }
-        return [
-            .noSpace, .diskQuotaExceeded, .ioError, .readOnlyFileSystem, .tooManyOpenFiles,
-            .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable, .resourceBusy, .staleNFSFileHandle,
-        ].contains(errno)
     }
 }
 

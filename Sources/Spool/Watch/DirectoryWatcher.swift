@@ -8,14 +8,6 @@ public enum WatchEvent: Sendable, Equatable {
     case lost(reason: String)
 }
 
-/// The two folders users drop into.
-public enum DropFolder: String, Sendable, CaseIterable {
-    /// Reference folders and single images.
-    case references
-    /// Manifests, cancellations and retries.
-    case jobs
-}
-
 /// A source of watch events, as a value: inotify in the daemon, nothing on network file systems, a script in tests.
 public struct DirectoryWatcher: Sendable {
     /// Begins to watch the drop folders of a spool; events may be delivered on any thread.

@@ -1,0 +1,16 @@
+/// How far the current piece of work is.
+public struct RenderProgress: Sendable, Equatable {
+    /// What is being done, in a word or two: `loading`, `encoding`, `denoising`, `decoding`.
+    public var phase: String
+    /// Steps done of it.
+    public var step: Int
+    /// Steps in all; 0 when unknown.
+    public var steps: Int
+
+    /// Progress of a phase.
+    public init(phase: String, step: Int, steps: Int) {
+        self.phase = phase
+        self.step = step
+        self.steps = steps
+    }
+}

@@ -1,0 +1,17 @@
+/// What a renderer reports of an image it has written.
+public struct RenderedImage: Sendable, Equatable, Codable {
+    /// Time spent, in seconds, by part (`denoise`, `decode`, `write`), for `result.json`.
+    public var seconds: [String: Double]
+    /// Whatever else belongs into `result.json`: model hash, adapter hash, version.
+    public var metadata: [String: String]
+    /// All that the picture's bytes depend on besides the request: hashes of base, adapter and LoRAs, compute path,
+    /// prediction type, version. Pictures of one set have one identity.
+    public var identity: String?
+
+    /// A report.
+    public init(seconds: [String: Double] = [:], metadata: [String: String] = [:], identity: String? = nil) {
+        self.identity = identity
+        self.seconds = seconds
+        self.metadata = metadata
+    }
+}
