@@ -16,6 +16,11 @@ public enum CutOuts {
         return String(repeating: "0", count: max(0, 4 - digits.count)) + digits + ".png"
     }
 
+    /// The pictures that the list names.
+    static func files(in list: JSON) -> [String] {
+        (list["references"]?.array ?? []).compactMap { $0["file"]?.string }.filter(DropName.isPlain)
+    }
+
     /// What the list says of the references, a sentence each, in order: `photo.jpg: ...`.
     public static func remarks(in list: JSON) -> [String] {
         (list["references"]?.array ?? []).flatMap { reference in
@@ -44,6 +49,11 @@ extension DurableStore {
     func remarks(_ key: String) throws(SpoolError) -> [String] {
         let list = SpoolLayout.cutOuts(key).appending(CutOuts.listFile)
         guard try system.statusIfAny(list) != nil else { return [] }
-        return CutOuts.remarks(in: try readJSON(list))
+        do throws(SpoolError) {
+            return CutOuts.remarks(in: try readJSON(list))
+        } catch  where error.tellsOfDamage {
+            // They only inform; `verify` names the damage.
+            return []
+        }
     }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// The two clocks the spool reads, as values, so that tests can turn them.

@@ -106,6 +106,7 @@ extension Verification {
         var there: Set<String> = []
         try each(in: SpoolLayout.caches) { (check, name, path) throws(SpoolError) in
             let key = ReferenceSet.stem(name.string)
+            if path == SpoolLayout.cutOuts(key), DropName.isPlain(key) { return try check.checkCutOuts(path) }
             guard path == SpoolLayout.cache(key), DropName.isPlain(key) else {
                 return check.error(
                     .stray, path, "found a name that is no cache", .setAside(path, as: "cache~\(DropName.key(name))"))
@@ -128,6 +129,20 @@ extension Verification {
             {
                 note(.cacheMissing, SpoolLayout.cache(key), "found no file; it is made again when job \(id) goes on")
             }
+        }
+    }
+
+    /// What was cut out of a cache's references: only people look at it.
+    private mutating func checkCutOuts(_ folder: SpoolPath) throws(SpoolError) {
+        let list = folder.appending(CutOuts.listFile)
+        var files: [String] = []
+        do throws(SpoolError) {
+            files = CutOuts.files(in: try store.readJSON(list))
+        } catch  where error.tellsOfDamage || error.isForeign {
+            return self.error(.cacheDamaged, folder, "found no list of cut-outs, expected one", .remove(folder))
+        }
+        for file in files where try store.system.statusIfAny(folder.appending(file))?.kind != .regular {
+            note(.cacheDamaged, folder.appending(file), "found no file, expected the cut-out that the list names")
         }
     }
 
