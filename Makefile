@@ -106,7 +106,7 @@ fuzz: setup
 		.build-fuzz/corpus/$(READER) Tests/FuzzCorpus/$(READER) $(SEEDS_$(READER))
 
 # The tests over the C targets, and those of the spool's threads. Each sanitizer builds only what its tests need.
-SANITIZE_address := CheckpointTests,RasterTests,TensorEngineTests
+SANITIZE_address := BytesTests,CheckpointTests,RasterTests,TensorEngineTests
 SANITIZE_thread := SpoolTests
 # UndefinedBehaviorSanitizer is of use in C alone. Its runtime is part of AddressSanitizer's, so one build serves both.
 SANITIZE_FLAGS_address := -Xcc -fsanitize=undefined -Xcc -fno-sanitize=vptr
