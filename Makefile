@@ -8,6 +8,7 @@
 # make campaigns  the spool's fault campaigns in full; an hour. One of them: make campaign-kill and so on, see CAMPAIGNS
 # make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, pickle, image, heic,
 #                                              avif, webp, colour, png, metadata, drop; FUZZ_RUNS=1000000 ends it after so many inputs
+# make sanitize  tests under address, undefined-behaviour and thread sanitizers; CI does not: two more builds take too long
 # make install PREFIX=/usr DESTDIR=   after make build
 
 SHELL := /bin/bash
@@ -18,10 +19,8 @@ PACKAGES := systemd rsync openssh-client python3 libdnnl-dev libopenblas-dev lib
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 SOURCES := Package.swift Sources Tests
 RELEASE := .build/release
-# A module imports what its target declares, and nothing else.
-IMPORT_CHECK := --explicit-target-dependency-import-check error
 
-.PHONY: setup build test lint format demo run bench compare campaigns fuzz install clean
+.PHONY: setup build test lint format demo run bench compare campaigns fuzz sanitize install clean
 
 setup:
 	@missing=; for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; done; \
@@ -32,12 +31,13 @@ build: setup
 
 lint:
 	swift format lint --strict --recursive $(SOURCES)
+	swift package dump-package | python3 Tests/Imports/check.py .
 
 format:
 	swift format --in-place --recursive $(SOURCES)
 
 test: setup lint
-	swift build --build-tests $(IMPORT_CHECK)
+	swift build --build-tests
 	# Apart: a child process that is being started holds a copy of every lock of its parent until it has become itself.
 	swift test --skip-build --skip EndToEndTests
 	swift test --skip-build --filter EndToEndTests
@@ -104,6 +104,27 @@ fuzz: setup
 	FUZZ_READER=$(READER) .build-fuzz/release/Fuzz -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) -max_len=65536 \
 		-rss_limit_mb=4096 -timeout=60 -artifact_prefix=.build-fuzz/ \
 		.build-fuzz/corpus/$(READER) Tests/FuzzCorpus/$(READER) $(SEEDS_$(READER))
+
+# The tests over the C targets, and those of the spool's threads. Each sanitizer builds only what its tests need.
+SANITIZE_address := BytesTests,CheckpointTests,RasterTests,TensorEngineTests
+SANITIZE_thread := SpoolTests
+# UndefinedBehaviorSanitizer is of use in C alone. Its runtime is part of AddressSanitizer's, so one build serves both.
+SANITIZE_FLAGS_address := -Xcc -fsanitize=undefined -Xcc -fno-sanitize=vptr
+SANITIZE_FILTER_address := .
+SANITIZE_FILTER_thread := RunningDaemonTests|LifecycleTests|NeighbourTests
+# Tests ask for more memory than there is, and expect to be told.
+sanitize-address: export ASAN_OPTIONS := allocator_may_return_null=1
+sanitize-address: export UBSAN_OPTIONS := halt_on_error=1:print_stacktrace=1
+
+.PHONY: sanitize-address sanitize-undefined sanitize-thread
+sanitize: sanitize-address sanitize-undefined sanitize-thread
+
+sanitize-undefined: sanitize-address
+
+# No XCTest: it has no tests here, and leaks.
+sanitize-address sanitize-thread: sanitize-%: setup
+	DREAMCACHE_TESTS=$(SANITIZE_$*) swift build --build-tests --scratch-path .build-$* --sanitize $* $(SANITIZE_FLAGS_$*)
+	DREAMCACHE_TESTS=$(SANITIZE_$*) swift test --skip-build --disable-xctest --scratch-path .build-$* --sanitize $* --filter '$(SANITIZE_FILTER_$*)'
 
 # After `make build`, which needs no rights.
 install:

@@ -8,14 +8,13 @@ static bool has_bf16_products(const kernels_attention_shape *s) {
     return s->type == KERNELS_BF16 && kernels_cpu().avx512_bf16 && s->head_size % 2 == 0;
 }
 
+// All but the places in the scratch memory, whose size follows from this.
 static attention_plan plan_of(const kernels_attention_shape *s) {
     attention_plan plan = {.shape = *s};
     plan.element_bytes = has_bf16_products(s) ? 2 : 4;
     plan.padded_keys = (s->keys + PANEL - 1) / PANEL * PANEL;
     plan.padded_width = (s->head_size + 15) / 16 * 16;
     plan.query_blocks = (s->queries + QUERY_BLOCK - 1) / QUERY_BLOCK;
-    plan.packed_k = s->scratch;
-    plan.packed_v = plan.packed_k + (size_t)(s->kv_n * s->heads * plan.padded_keys * s->head_size) * plan.element_bytes;
     return plan;
 }
 
@@ -45,6 +44,9 @@ void kernels_attention(const kernels_attention_shape *s) {
         return;
     }
     attention_work a = {has_bf16_products(s) ? &avx512_bf16_kernels : kernels_chosen(), plan_of(s)};
+    size_t keys = (size_t)(s->kv_n * s->heads * a.plan.padded_keys * s->head_size);
+    a.plan.packed_k = s->scratch;
+    a.plan.packed_v = a.plan.packed_k + keys * a.plan.element_bytes;
     kernels_parallel_for(s->kv_n * s->heads * (a.plan.padded_keys / PANEL), pack_piece, &a);
     kernels_parallel_for(s->n * s->heads * a.plan.query_blocks, block_piece, &a);
 }
