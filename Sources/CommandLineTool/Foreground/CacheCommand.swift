@@ -35,7 +35,7 @@ struct CacheCommand: ParsableCommand {
             let run = ForegroundRun(settings)
             try run.makeCache(
                 references, subject: subject, settings: try cacheOptions.settings(), output: out,
-                progress: RenderCommand.show)
+                progress: Terminal.show)
             Terminal.endProgress()
             let description = try CacheDescription(path: out)
             for remark in description.remarks { Terminal.note(remark) }

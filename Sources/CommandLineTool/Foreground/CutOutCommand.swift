@@ -57,7 +57,7 @@ struct CutOutCommand: ParsableCommand {
             for photo in photos {
                 let result = try ForegroundRun.translated {
                     try cutter.cut(
-                        photo, into: out, progress: { RenderCommand.show(image: 0, images: 1, $0) },
+                        photo, into: out, progress: { Terminal.show(image: 0, images: 1, $0) },
                         shouldStop: { Interruption.isRequested })
                 }
                 Terminal.endProgress()

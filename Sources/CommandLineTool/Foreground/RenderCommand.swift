@@ -79,18 +79,9 @@ struct RenderCommand: ParsableCommand {
                     strength: strength ?? named?.strength ?? InitialImageUse.defaultStrength)
             }
             let result = try run.render(
-                parsed, caches: source, initialImage: initImage, output: out, progress: Self.show)
+                parsed, caches: source, initialImage: initImage, output: out, progress: Terminal.show)
             Terminal.endProgress()
             if json { Terminal.result(result) } else { Terminal.result(out) }
         }
-    }
-
-    /// One line of progress, in place.
-    static func show(image: Int, images: Int, _ progress: RenderProgress) {
-        let place = images > 1 ? "image \(image + 1)/\(images) " : ""
-        let bar =
-            progress.steps > 0
-            ? " \(Terminal.bar(progress.step, of: progress.steps)) \(progress.step)/\(progress.steps)" : ""
-        Terminal.progress(place + progress.phase + bar)
     }
 }

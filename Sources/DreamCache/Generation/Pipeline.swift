@@ -92,9 +92,19 @@ public final class Pipeline {
 
     /// Checks a request against the model before any work: size, sampler, caches, adapter.
     /// - Throws: `DreamCacheError.request` or `.mismatch` naming the field.
-    public func check(_ request: ImageRequest) throws(DreamCacheError) {
-        _ = try plan(request)
-        _ = try groups(request)
+    public func check(_ request: ImageRequest) throws(DreamCacheError) { _ = try checked(request) }
+
+    /// What a request comes to: who steps, over a latent of which size, and the subjects by scale.
+    private struct Plan {
+        var sampler: Sampler
+        let height: Int, width: Int
+        let groups: [(group: SubjectGroup, caches: [FeatureCache])]
+    }
+
+    private func checked(_ request: ImageRequest) throws(DreamCacheError) -> Plan {
+        let (height, width) = (try latentSide("height", request.height), try latentSide("width", request.width))
+        let plan = Plan(
+            sampler: try sampler(request), height: height, width: width, groups: try groups(request))
         if let interval = request.guidance.interval, !(0...1).contains(interval.lowerBound) || interval.upperBound > 1 {
             throw .request(
                 field: "guidance_interval", found: "\(interval.lowerBound) to \(interval.upperBound)",
@@ -106,6 +116,7 @@ public final class Pipeline {
                 field: "subject", found: "a subject, but no adapter is configured for this model",
                 expected: "an adapter")
         }
+        return plan
     }
 
     /// Generates one image.
@@ -157,10 +168,11 @@ public final class Pipeline {
         _ request: ImageRequest, resume: [UInt8]? = nil,
         checkpoint: (_ step: Int, _ state: () -> [UInt8]) -> Void = { _, _ in }, _ monitor: Monitor = .none
     ) throws(DreamCacheError) -> (latent: [Float], height: Int, width: Int) {
-        try check(request)
+        let plan = try checked(request)
         try monitor.begin("preparing")
-        var (sampler, height, width) = try plan(request)
-        let denoiser = try denoiser(for: request, timesteps: sampler.timesteps)
+        var sampler = plan.sampler
+        let (height, width) = (plan.height, plan.width)
+        let denoiser = try denoiser(for: request, plan)
 
         let count = model.configuration.autoencoder.latentChannels * height * width
         var generator: RandomGenerator
@@ -236,29 +248,28 @@ public final class Pipeline {
         return Raster(normalised: pixels, width: width * downscale, height: height * downscale)
     }
 
-    private func plan(_ request: ImageRequest) throws(DreamCacheError) -> (Sampler, height: Int, width: Int) {
+    /// A side of the latent, of a picture's side in pixels.
+    private func latentSide(_ field: String, _ value: Int?) throws(DreamCacheError) -> Int {
         let downscale = model.configuration.autoencoder.downscale
-        func side(_ field: String, _ value: Int?) throws(DreamCacheError) -> Int {
-            let value = value ?? imageSize
-            guard (downscale...4096).contains(value), value % downscale == 0 else {
-                throw .request(
-                    field: field, found: "\(value)", expected: "a multiple of \(downscale) from \(downscale) to 4096")
-            }
-            return value / downscale
+        let value = value ?? imageSize
+        guard (downscale...4096).contains(value), value % downscale == 0 else {
+            throw .request(
+                field: field, found: "\(value)", expected: "a multiple of \(downscale) from \(downscale) to 4096")
         }
-        let (height, width) = (try side("height", request.height), try side("width", request.width))
+        return value / downscale
+    }
+
+    private func sampler(_ request: ImageRequest) throws(DreamCacheError) -> Sampler {
         do {
             var schedule = model.configuration.schedule
             if let name = request.scheduler { schedule = try schedule.selecting(name) }
             let strength = request.initialImage == nil ? 1 : request.strength
-            return (
-                try Sampler(schedule, steps: request.steps, eta: request.eta, strength: strength), height, width
-            )
+            return try Sampler(schedule, steps: request.steps, eta: request.eta, strength: strength)
         } catch { throw .schedule(error) }
     }
 
-    private func denoiser(for request: ImageRequest, timesteps: [Float]) throws(DreamCacheError) -> Denoiser {
-        let groups = try groups(request)
+    private func denoiser(for request: ImageRequest, _ plan: Plan) throws(DreamCacheError) -> Denoiser {
+        let (timesteps, groups) = (plan.sampler.timesteps, plan.groups)
         let key = DenoiserKey(
             prompt: request.prompt, negativePrompt: request.negativePrompt, reading: request.reading,
             guidance: request.guidance, timesteps: timesteps, groups: groups.map(\.group))

@@ -85,8 +85,10 @@ extension Intake {
     }
 
     private func isWhole(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
-        let names = status.kind == .folder ? try listIfAny(path).filter { !ReferenceNames.isIgnored($0) } : []
-        let files = status.kind == .folder ? names.map { path.appending($0) } : [path]
+        // What a file manager leaves is never read, and a hidden file that a copying program writes is waited for.
+        let files =
+            status.kind == .folder
+            ? try listIfAny(path).filter { !ReferenceNames.isLitter($0) }.map { path.appending($0) } : [path]
         for file in files.prefix(configuration.references.files) {
             guard pulse() else { return false }
             guard let status = try system.foreignStatus(file), status.kind == .regular else { continue }

@@ -92,8 +92,13 @@ public struct ReferenceNames: Sendable, Equatable {
         return plain(parts.stem, fallback: "picture") + "-" + Digest.sha256(name.bytes).prefix(6)
     }
 
-    static func isIgnored(_ name: SpoolPath.Name) -> Bool {
-        name.bytes.first == UInt8(ascii: ".") || ["Thumbs.db", "desktop.ini"].contains(name.string)
+    private static func isIgnored(_ name: SpoolPath.Name) -> Bool {
+        name.bytes.first == UInt8(ascii: ".") || isLitter(name)
+    }
+
+    /// Whether it is a file that file managers leave in folders.
+    static func isLitter(_ name: SpoolPath.Name) -> Bool {
+        [".DS_Store", "Thumbs.db", "desktop.ini"].contains(name.string)
     }
 
     // MARK: - Masks
