@@ -168,13 +168,12 @@ extension SpoolLoop {
             try publishCache(key, temporary)
             guard var job = current, job.id == id, job.record.caches[index].cache != key else { return }
             let hasChanged = !job.record.images.isEmpty
-            if hasChanged, configuration.onModelChange == .hold {
-                changes[id] = Self.changeReason
-                throw SpoolError(.changed, operation: "commit", path: id.text)
+            // A job that is held for its old model stays bound to that one's cache.
+            if !hasChanged || configuration.onModelChange == .restart {
+                job.record.caches[index].cache = key
+                try jobs.save(job, .active)
+                current = job
             }
-            job.record.caches[index].cache = key
-            try jobs.save(job, .active)
-            current = job
             if hasChanged {
                 changes[id] = Self.changeReason
                 throw SpoolError(.changed, operation: "commit", path: id.text)
