@@ -16,7 +16,12 @@ import Testing
         return (ends[0], ends[1])
     }
 
-    private func logger(_ sink: LogSink) -> Logger { Logger(label: "test") { StructuredLog(label: $0, sink: sink) } }
+    /// - Parameter level: nil follows the level of all, which another test changes meanwhile.
+    private func logger(_ sink: LogSink, level: Logger.Level? = .info) -> Logger {
+        var log = Logger(label: "test") { StructuredLog(label: $0, sink: sink) }
+        if let level { log.logLevel = level }
+        return log
+    }
 
     /// All that is in a pipe whose writing end is closed.
     private func contents(_ descriptor: Int32) -> [Substring] {
@@ -97,7 +102,7 @@ import Testing
     @Test func theLevelCanBeChangedUnderALogger() {
         let old = StructuredLog.level
         defer { StructuredLog.level = old }
-        let log = logger(LogSink(descriptor: -1))
+        let log = logger(LogSink(descriptor: -1), level: nil)
         StructuredLog.level = .error
         #expect(log.logLevel == .error)
         StructuredLog.level = .debug
