@@ -164,10 +164,13 @@ import Testing
         #expect(try spool.json("status.json")["message"]?.string?.hasPrefix("too little space") == true)
         var roomy = spool.configuration
         roomy.minimumFreeBytes = 0
+        // Another root waits for the next start; what else a reload brings does not wait with it.
+        roomy.root += "-elsewhere"
         spool.daemon.reload(configuration: roomy)
         try spool.settle(turns: 3)
         #expect(try spool.receipt("job.json").state == .waiting)
         #expect(try spool.json("status.json")["state"]?.string == "idle")
+        #expect(spool.exists("out"))
     }
 
     @Test func realSpaceThatComesBackIsNoticedWithinHalfAMinute() throws {

@@ -139,6 +139,24 @@ import Testing
         }
     }
 
+    /// An encoding that the machine or the model keeps from ending is tried after longer and longer pauses, as a job is.
+    @Test(arguments: [(RendererError.unavailable(message: "no model"), 30.0), (.environment(message: "no memory"), 10)])
+    func anEncodingThatIsHeldIsTriedLessAndLessOften(_ error: RendererError, _ first: Double) throws {
+        var machine = Self.machine { $0.maximumBackoff = 100 }
+        _ = machine.handle(.subject("cat", .pending(notBefore: 0)), now: 0)
+        var now = 0.0
+        for pause in [first, 2 * first, 4 * first] {
+            #expect(machine.handle(.tick, now: now).first == .beginEncoding("cat", attempts: 1), "\(now)")
+            _ = machine.handle(.failed(error), now: now)
+            let moment = now + min(pause, 100)
+            switch machine.subjects["cat"] {
+            case .pending(moment, _, attempts: 0), .held(moment, _, attempts: 0): break
+            case let other: Issue.record("\(String(describing: other)), expected \(moment)")
+            }
+            now += 1000
+        }
+    }
+
     @Test func referencesAreEncodedBeforeJobsAndJobsWaitForThem() throws {
         var machine = Self.machine()
         _ = machine.handle(.queued(try Self.entry("j", 1, subjects: ["cat"])), now: 0)

@@ -177,10 +177,10 @@ final class SpoolLoop {
             stopDeadline = now + configuration.stopLimit
             hooks.stopping()
             try feed(.stop)
-        case .reload(let next):
-            guard next.root == configuration.root else {
+        case .reload(var next):
+            if next.root != configuration.root {
                 logger.error("the spool's root cannot be changed while it runs", metadata: ["root": "\(next.root)"])
-                return
+                next.root = configuration.root
             }
             isWatchingAskedAnew = next.polling != configuration.polling
             configuration = next

@@ -26,13 +26,18 @@ extension QueueMachine {
             subjects[subject] = next
             actions.append(.restoreEncoding(subject, attempts: before))
         }
+        func anotherTrouble() -> Int {
+            encodingTroubles[subject, default: 0] += 1
+            return encodingTroubles[subject, default: 0]
+        }
         switch error {
         case .rejected(let field, let message): reject(subject, Self.sentence(field, message), &actions)
         case .unavailable(let message):
-            restore(.held(until: now + pause(after: attempts), owner: owner, attempts: before))
+            restore(.held(until: now + pause(after: anotherTrouble()), owner: owner, attempts: before))
             actions.append(.holdSubject(subject, reason: message))
         case .environment(let message):
-            restore(.pending(notBefore: now + limits.environmentPause, owner: owner, attempts: before))
+            let pause = troublePause(after: anotherTrouble())
+            restore(.pending(notBefore: now + pause, owner: owner, attempts: before))
             actions.append(.holdSubject(subject, reason: message))
         case .stopped: restore(.pending(notBefore: now, owner: owner, attempts: before))
         case .transient(let message), .changed(let message):
@@ -46,6 +51,7 @@ extension QueueMachine {
 
     mutating func reject(_ subject: String, _ reason: String, _ actions: inout [Action]) {
         subjects[subject] = nil
+        encodingTroubles[subject] = nil
         actions.append(.rejectSubject(subject, reason: reason))
     }
 

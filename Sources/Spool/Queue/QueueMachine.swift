@@ -22,8 +22,9 @@ public struct QueueMachine: Sendable {
     var workBegan = (moment: 0.0, owner: UInt32(0))
     /// Models that could not be used, by their names in manifests.
     var heldModels: [String: Hold] = [:]
-    /// The machine's troubles in a row, of one job and of all; whatever succeeds ends them.
+    /// The machine's troubles in a row, of one job, of one subject's encoding, and of all; whatever succeeds ends them.
     var troubles: [JobID: Int] = [:]
+    var encodingTroubles: [String: Int] = [:]
     var troublesInARow = 0
     /// Set when they are so many that it cannot be the jobs.
     var heldMachine: Hold?
@@ -39,7 +40,9 @@ public struct QueueMachine: Sendable {
         case .queued(let entry): jobs[entry.id] = (entry, .queued(since: now))
         case .retrying(let entry):
             jobs[entry.id] = (entry, .retrying(until: now + pause(after: entry.attempts.fruitless)))
-        case .subject(let name, let subject): subjects[name] = subject
+        case .subject(let name, let subject):
+            subjects[name] = subject
+            encodingTroubles[name] = nil
         case .worked: worked(now, &actions)
         case .checkpointed(let step): if let active { jobs[active]?.entry.point.step = step }
         case .failed(let error): failed(error, now, &actions)
@@ -75,6 +78,7 @@ public struct QueueMachine: Sendable {
         case .encode(let subject):
             noteSuccess()
             subjects[subject] = .ready
+            encodingTroubles[subject] = nil
             actions.append(.commit(done))
         case .job(let id, let step):
             guard var (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
@@ -169,6 +173,7 @@ public struct QueueMachine: Sendable {
         heldModels = [:]
         heldMachine = nil
         troublesInARow = 0
+        encodingTroubles = [:]
         for (id, (_, standing)) in jobs {
             if case .held(_, let since, _) = standing {
                 jobs[id]?.standing = .queued(since: since)
