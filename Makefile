@@ -1,19 +1,21 @@
 # make setup   install what the build needs (apt; as root or with sudo)
 # make build   release build
 # make test    everything CI runs: formatter, debug build with warnings as errors, all tests
-# make demo    set everything up and do the main job once
+# make demo    set everything up, and do the main job once
 # make run     the daemon on ./spool with etc/dreamcached.yaml
 # make bench   speed of every part of a model of Stable Diffusion 2.1's size, with random weights
-# make compare  the same beside PyTorch and OpenVINO (Tests/Benchmarks/README.md says what to install)
-# make campaigns  the spool's fault campaigns in full; an hour. One of them: make campaign-kill and so on, see CAMPAIGNS
+# make compare  the same, beside PyTorch and OpenVINO (Tests/Benchmarks/README.md says what to install)
+# make campaigns  the spool's fault campaigns in full, which takes an hour; CAMPAIGNS lists them for make campaign-NAME
 # make fuzz READER=manifest FUZZ_SECONDS=60    libFuzzer on one reader: manifest, dcache, checkpoint, pickle, image, heic,
-#                                              avif, webp, colour, png, metadata, drop; FUZZ_RUNS=1000000 ends it after so many inputs
-# make sanitize  tests under address, undefined-behaviour and thread sanitizers; CI does not: two more builds take too long
+#                                              avif, webp, colour, png, metadata, drop; FUZZ_RUNS=1000000 ends it after that many inputs
+# make sanitize  tests under address, undefined-behaviour and thread sanitizers, in two builds of their own; CI does not run it
 # make install PREFIX=/usr DESTDIR=   after make build
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PREFIX ?= /usr
-# The libraries; systemd for systemd-analyze, with which the tests judge the units; rsync, scp and python3 for recipes they run.
+# The libraries. systemd brings systemd-analyze, with which the tests judge the units; rsync, scp and python3 are in recipes
+# that the tests run, and python3 checks imports and makes the man pages.
 PACKAGES := systemd rsync openssh-client python3 libdnnl-dev libopenblas-dev libpng-dev libjpeg-dev \
 	libheif-dev libde265-dev libavif-dev libwebp-dev liblcms2-dev libinotifytools0-dev zlib1g-dev
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -38,7 +40,7 @@ format:
 
 test: setup lint
 	swift build --build-tests
-	# Apart: a child process that is being started holds a copy of every lock of its parent until it has become itself.
+	# Two runs: from fork(2) to exec(2) a child holds its parent's file locks, and tests of locks would see that.
 	swift test --skip-build --skip EndToEndTests
 	swift test --skip-build --filter EndToEndTests
 
@@ -126,7 +128,9 @@ sanitize-address sanitize-thread: sanitize-%: setup
 	DREAMCACHE_TESTS=$(SANITIZE_$*) swift build --build-tests --scratch-path .build-$* --sanitize $* $(SANITIZE_FLAGS_$*)
 	DREAMCACHE_TESTS=$(SANITIZE_$*) swift test --skip-build --disable-xctest --scratch-path .build-$* --sanitize $* --filter '$(SANITIZE_FILTER_$*)'
 
-# After `make build`, which needs no rights.
+# After `make build`, which needs no rights. Man pages and completions are made of what the programs say of themselves.
+SHARE = $(DESTDIR)$(PREFIX)/share
+MANUAL := Tools/manual/manual.py
 install:
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/dreamcached $(RELEASE)/dreamcache
 	mkdir -p $(DESTDIR)$(PREFIX)/share/dreamcache
@@ -136,6 +140,15 @@ install:
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/dreamcache systemd/dreamcached.service.d/memory.conf.example
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d etc/sysusers.d/dreamcache.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d etc/tmpfiles.d/dreamcache.conf
+	mkdir -p $(SHARE)/man/man1 $(SHARE)/man/man8
+	$(RELEASE)/dreamcache --experimental-dump-help | $(MANUAL) 1 dreamcached.8 > $(SHARE)/man/man1/dreamcache.1
+	$(RELEASE)/dreamcached --experimental-dump-help | $(MANUAL) 8 dreamcache.1 > $(SHARE)/man/man8/dreamcached.8
+	mkdir -p $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions $(SHARE)/fish/vendor_completions.d
+	for program in dreamcache dreamcached; do \
+		$(RELEASE)/$$program --generate-completion-script bash > $(SHARE)/bash-completion/completions/$$program && \
+		$(RELEASE)/$$program --generate-completion-script zsh > $(SHARE)/zsh/vendor-completions/_$$program && \
+		$(RELEASE)/$$program --generate-completion-script fish > $(SHARE)/fish/vendor_completions.d/$$program.fish \
+		|| exit 1; done
 
 clean:
 	rm -rf .build

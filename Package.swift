@@ -16,6 +16,12 @@ let c: [CSetting] = [
     .define("_GNU_SOURCE"),
 ]
 
+/// Undefined behaviour traps in debug builds, and so in every test. The kernels are left out, which would take twice the time
+/// and their scalar twins six times; `make sanitize` has them. There the traps give way to reports.
+let checked: [CSetting] =
+    Context.environment["DREAMCACHE_TESTS"] == nil
+    ? c + [.unsafeFlags(["-fsanitize=undefined", "-fsanitize-trap=undefined"], .when(configuration: .debug))] : c
+
 let package = Package(
     name: "dreamcache",
     products: [
@@ -51,15 +57,17 @@ let package = Package(
 
         // C of our own.
         .target(name: "CKernels", cSettings: c, linkerSettings: [.linkedLibrary("gomp")]),
-        .target(name: "COneDNN", dependencies: ["OneDNN"], cSettings: c, linkerSettings: [.linkedLibrary("dnnl")]),
         .target(
-            name: "CImageCodecs", dependencies: ["PNG", "JPEG", "LCMS", "HEIF", "HEVC", "AVIF", "WebP"], cSettings: c,
+            name: "COneDNN", dependencies: ["OneDNN"], cSettings: checked, linkerSettings: [.linkedLibrary("dnnl")]),
+        .target(
+            name: "CImageCodecs", dependencies: ["PNG", "JPEG", "LCMS", "HEIF", "HEVC", "AVIF", "WebP"],
+            cSettings: checked,
             linkerSettings: ["png", "jpeg", "lcms2", "heif", "de265", "avif", "webp", "webpdemux", "z"].map {
                 .linkedLibrary($0)
             }),
-        .target(name: "CLinux", cSettings: c),
-        .target(name: "CCheckpoint", cSettings: c),
-        .target(name: "CConfinement", cSettings: c),
+        .target(name: "CLinux", cSettings: checked),
+        .target(name: "CCheckpoint", cSettings: checked),
+        .target(name: "CConfinement", cSettings: checked),
 
         // Bytes on their way to a disk: written whole or not at all, and their digests.
         .target(
@@ -71,7 +79,8 @@ let package = Package(
         .target(name: "Checkpoint", dependencies: ["Bytes", "CCheckpoint", "CKernels", "Zlib"], swiftSettings: swift),
         .target(name: "Raster", dependencies: ["CImageCodecs"], swiftSettings: swift),
         .target(
-            name: "Diffusion", dependencies: ["TensorEngine", "Checkpoint", .product(name: "Yams", package: "Yams")],
+            name: "Diffusion",
+            dependencies: ["Bytes", "Checkpoint", "TensorEngine", .product(name: "Yams", package: "Yams")],
             resources: [.copy("Resources")], swiftSettings: swift),
         .target(
             name: "Vision", dependencies: ["Checkpoint", "TensorEngine"], resources: [.copy("Resources")],

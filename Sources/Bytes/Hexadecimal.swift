@@ -11,18 +11,21 @@ public func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
 public func sha256(_ bytes: some Sequence<UInt8>) -> String { hexadecimal(SHA256.hash(data: Array(bytes))) }
 
 /// SHA-256 of a file's bytes, in lower-case hexadecimal. The file is read piece by piece.
-public func sha256(ofFile path: String) throws(FileError) -> String {
+///
+/// - Parameter goesOn: asked before each piece; false ends the reading, and the result is then of no use.
+public func sha256(ofFile path: String, goesOn: () -> Bool = { true }) throws(FileError) -> String {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw .current("open", path) }
     defer { close(descriptor) }
     var hash = SHA256()
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 8 << 20, alignment: 64)
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
     defer { buffer.deallocate() }
-    while true {
+    while goesOn() {
         let count = read(descriptor, buffer.baseAddress, buffer.count)
         if count < 0, errno == EINTR { continue }
         guard count >= 0 else { throw .current("read", path) }
-        if count == 0 { return hexadecimal(hash.finalize()) }
+        if count == 0 { break }
         hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
     }
+    return hexadecimal(hash.finalize())
 }

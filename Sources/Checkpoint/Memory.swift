@@ -3,8 +3,8 @@ import CCheckpoint
 import Glibc
 import Synchronization
 
-/// Bytes that tensors point into: a read-only file mapping, memory of our own, or the mere places of bytes that are made
-/// up each time they are read.
+/// Bytes that tensors point into: a read-only file mapping, memory of our own, or addresses without memory, whose bytes
+/// are made up each time they are read.
 ///
 /// The size is checked once, when the file is opened. Pages that another process cuts off later, or that the disk can no
 /// longer read, read as zeros, and `MappedFiles.check()` then names the file.
@@ -138,8 +138,9 @@ public enum MappedFiles {
         _ = files.withLock { $0.removeValue(forKey: watch) }
     }
 
-    /// Checks that all that was read until now from the mapped files that `isUsed` names was read from them. To be called
-    /// after work that used such a file, before its result counts; costs nothing as long as all is well.
+    /// Checks that everything read so far from the mapped files that `isUsed` names came from these files, and is not
+    /// zeros in place of what could not be read. To be called after work that used such a file, before its result
+    /// counts; costs nothing as long as all is well.
     /// - Throws: `CheckpointError` naming a file of which a part could not be read: `.truncated` where it has become shorter,
     ///   else EIO. It is thrown for as long as the file is mapped.
     public static func check(_ isUsed: (_ path: String) -> Bool = { _ in true }) throws(CheckpointError) {

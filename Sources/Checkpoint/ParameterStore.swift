@@ -40,7 +40,7 @@ public final class ParameterStore: Sendable {
         ///   - checkpoints: its files: one, or the shards.
         ///   - label: how messages name the place of a tensor that is in none of them.
         ///   - labels: how messages name each of the files.
-        ///   - filePrefix: what the names in the files begin with that are taken; others are as if they were not there.
+        ///   - filePrefix: the beginning of the names that are taken from the files; other names are ignored.
         ///   - renaming: from the model's names, prefix included, to the files'.
         /// - Throws: `CheckpointError` when two of the files hold the same key.
         public init(
@@ -125,7 +125,8 @@ public final class ParameterStore: Sendable {
         besides = base.besides
     }
 
-    /// Where the model's `name` is: its part and its name there. Without any part that begins so, the last is as good.
+    /// The part that holds the model's `name`, and its name there. Where no part's prefix fits, the last part stands
+    /// for all: messages name the missing tensor as its file would.
     private static func place(_ name: String, _ parts: [Part]) -> (part: Part, key: String)? {
         guard let part = parts.first(where: { name.hasPrefix($0.prefix) }) ?? parts.last else { return nil }
         return (part, part.renaming(name))

@@ -90,11 +90,7 @@ struct PickleMachine {
 
     private mutating func execute(_ opcode: PickleOpcode) throws(CheckpointError) {
         switch opcode {
-        case .proto:
-            let version = try u8()
-            guard (2...5).contains(version) else {
-                throw error(.unsupported, found: "pickle protocol \(version)", expected: "2 to 5")
-            }
+        case .proto: try checkProtocol()
         case .frame: _ = try take(8)
         case .stop: break
         case .mark: marks.append(stack.count)
@@ -140,12 +136,7 @@ struct PickleMachine {
         case .memoize: memo[UInt32(truncatingIfNeeded: memo.count)] = try top()
 
         case .global: try global(module: try line(), name: try line())
-        case .stackGlobal:
-            let names = try pop(2)
-            guard case .string(let module) = names[0], case .string(let name) = names[1] else {
-                throw error(.malformed, found: "a global without names", expected: "module and name")
-            }
-            try global(module: module, name: name)
+        case .stackGlobal: try stackGlobal()
         case .reduce, .newObject:
             let operands = try pop(2)
             stack.append(try apply(operands[0], to: operands[1]))
@@ -154,6 +145,13 @@ struct PickleMachine {
             _ = try pop()
             _ = try top()
         case .binPersistentId: stack.append(.storage(try storage(try pop())))
+        }
+    }
+
+    private mutating func checkProtocol() throws(CheckpointError) {
+        let version = try u8()
+        guard (2...5).contains(version) else {
+            throw error(.unsupported, found: "pickle protocol \(version)", expected: "2 to 5")
         }
     }
 
@@ -171,6 +169,15 @@ struct PickleMachine {
                 expected: "only the tensors, containers and hyper-parameters of a checkpoint (nothing was executed)")
         }
         stack.append(.global(known))
+    }
+
+    /// A global whose module and name are on the stack.
+    private mutating func stackGlobal() throws(CheckpointError) {
+        let names = try pop(2)
+        guard case .string(let module) = names[0], case .string(let name) = names[1] else {
+            throw error(.malformed, found: "a global without names", expected: "module and name")
+        }
+        try global(module: module, name: name)
     }
 
     /// What calling `function` would have made.
@@ -233,7 +240,8 @@ struct PickleMachine {
         return cells.count - 1
     }
 
-    /// Every element was pushed by an opcode of at least a byte; a file that holds more makes copies of copies.
+    /// Every element was pushed by an opcode of at least one byte. A pickle with more elements than bytes copies
+    /// copies, to use up memory.
     private mutating func count(_ values: [Value]) throws(CheckpointError) {
         elementsHeld += values.count
         guard elementsHeld <= bytes.count else {
@@ -356,117 +364,5 @@ struct PickleMachine {
         else { throw error(.malformed, found: "a global without a line end", expected: "module and name, a line each") }
         position += end + 1
         return line
-    }
-}
-
-/// The opcodes that are read.
-enum PickleOpcode: UInt8 {
-    case proto = 0x80
-    case frame = 0x95
-    case stop = 0x2e
-    case mark = 0x28
-    case pop = 0x30
-    case popMark = 0x31
-    case dup = 0x32
-    case none = 0x4e
-    case newTrue = 0x88
-    case newFalse = 0x89
-    case binInt = 0x4a
-    case binInt1 = 0x4b
-    case binInt2 = 0x4d
-    case long1 = 0x8a
-    case binFloat = 0x47
-    case shortBinUnicode = 0x8c
-    case binUnicode = 0x58
-    case binUnicode8 = 0x8d
-    case shortBinString = 0x55
-    case binString = 0x54
-    case shortBinBytes = 0x43
-    case binBytes = 0x42
-    case binBytes8 = 0x8e
-    case emptyTuple = 0x29
-    case tuple = 0x74
-    case tuple1 = 0x85
-    case tuple2 = 0x86
-    case tuple3 = 0x87
-    case emptyList = 0x5d
-    case list = 0x6c
-    case append = 0x61
-    case appends = 0x65
-    case emptyDict = 0x7d
-    case dict = 0x64
-    case setItem = 0x73
-    case setItems = 0x75
-    case emptySet = 0x8f
-    case addItems = 0x90
-    case frozenSet = 0x91
-    case binGet = 0x68
-    case longBinGet = 0x6a
-    case binPut = 0x71
-    case longBinPut = 0x72
-    case memoize = 0x94
-    case global = 0x63
-    case stackGlobal = 0x93
-    case reduce = 0x52
-    case newObject = 0x81
-    case build = 0x62
-    case binPersistentId = 0x51
-}
-
-/// The globals that are known: what a tensor needs, and what carries hyper-parameters and training state.
-enum PickleGlobal: Equatable {
-    case rebuildTensor
-    case rebuildParameter
-    case orderedDict
-    case storage(StoredElementType)
-    case inert
-
-    private static let storages: [String: StoredElementType] = [
-        "DoubleStorage": .f64, "FloatStorage": .f32, "HalfStorage": .f16, "BFloat16Storage": .bf16,
-        "LongStorage": .i64, "IntStorage": .i32, "ShortStorage": .i16, "CharStorage": .i8, "ByteStorage": .u8,
-        "BoolStorage": .bool,
-    ]
-
-    /// Classes found in checkpoints of Stable Diffusion beside its tensors. Naming one has no effect.
-    private static let harmless: Set<String> = [
-        "torch.Size", "torch.device", "torch.dtype", "torch.float64", "torch.float32", "torch.float16",
-        "torch.bfloat16", "torch.int64", "torch.int32", "torch.int16", "torch.int8", "torch.uint8", "torch.bool",
-        "collections.defaultdict", "collections.Counter", "collections.deque",
-        "numpy.dtype", "numpy.ndarray", "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct",
-        "numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct", "_codecs.encode",
-        "argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath", "typing.Any",
-        "datetime.datetime", "datetime.timedelta",
-    ]
-
-    /// Python's own types, in the module that Python 3 and Python 2 name them from.
-    private static let harmlessTypes: Set<String> = [
-        "set", "frozenset", "int", "long", "float", "complex", "str", "unicode", "bool", "bytes", "bytearray", "dict",
-        "list", "tuple", "slice", "range", "object",
-    ]
-
-    /// Packages whose classes hold callbacks and configuration.
-    private static let harmlessPackages = [
-        "pytorch_lightning.", "lightning.pytorch.", "lightning_fabric.", "omegaconf.",
-    ]
-
-    /// The global `module.name`, or nil when it is not on the list.
-    init?(module: String, name: String) {
-        switch (module, name) {
-        case ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor"): self = .rebuildTensor
-        case ("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state"):
-            self = .rebuildParameter
-        case ("collections", "OrderedDict"): self = .orderedDict
-        default:
-            let full = "\(module).\(name)"
-            if module == "torch" || module == "torch.cuda", let type = Self.storages[name] {
-                self = .storage(type)
-            } else if module == "builtins" || module == "__builtin__", Self.harmlessTypes.contains(name) {
-                self = .inert
-            } else if Self.harmless.contains(full) || Self.harmlessPackages.contains(where: full.hasPrefix) {
-                self = .inert
-            } else {
-                return nil
-            }
-        }
     }
 }

@@ -18,7 +18,7 @@ public struct SafetensorsWriter: Sendable {
 
     /// The strings for `__metadata__`; may be set until the file is written.
     public var metadata: [String: String]
-    /// What the place of the first tensor's bytes in the file is a multiple of: eight, or a greater power of two.
+    /// The alignment of the first tensor's bytes in the file: eight, or a greater power of two.
     public var dataAlignment = 8
     private var entries: [Entry] = []
 
@@ -38,15 +38,12 @@ public struct SafetensorsWriter: Sendable {
         add(tensor.name, type: tensor.elementType, shape: tensor.shape) { try? tensor.withUnsafeBytes($0) }
     }
 
-    /// Adds a tensor converted from floats, to nearest even: F64, F32, F16 or BF16.
+    /// Adds a tensor converted from floats, to nearest even: F64, F32, F16 or BF16. They are converted here, once, however
+    /// often the bytes are needed.
     public mutating func add(_ name: String, type: StoredElementType, shape: [Int], floats: [Float]) {
-        add(name, type: type, shape: shape) { emit in
-            floats.withUnsafeBufferPointer { values in
-                // A type without floats provides nothing, which the check of sizes reports.
-                guard let encoded = type.encoded(values) else { return }
-                encoded.withUnsafeBytes(emit)
-            }
-        }
+        let encoded = floats.withUnsafeBufferPointer { type.encoded($0) }
+        // A type without floats provides nothing, which the check of sizes reports.
+        add(name, type: type, shape: shape) { encoded?.withUnsafeBytes($0) }
     }
 
     /// Calls `body` with the data section, piece by piece in file order, for instance to hash it before the header

@@ -45,8 +45,8 @@ public struct StoredTensor: @unchecked Sendable {
     private let memory: Memory
     /// The bytes from the first element to the last one.
     private let bytes: UnsafeRawBufferPointer
-    /// How the elements lie where they are not row-major without gaps: extents and distances in elements, one a dimension.
-    /// The extents are those of the file, which `shape` may have divided differently.
+    /// How the elements lie where they are not row-major without gaps: extents and distances in elements, one per
+    /// dimension. The extents are those of the file, which `shape` may have divided differently.
     private let layout: (extents: [Int], strides: [Int])?
     /// The tensor this is made of and what is done to its values; `bytes` is then empty.
     private let amended: Amended?

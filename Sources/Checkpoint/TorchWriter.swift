@@ -1,6 +1,7 @@
 import Bytes
 
-/// Writes what `torch.save` writes of a dict of tensors: a zip of stored entries with `data.pkl` and one record a tensor.
+/// Writes what `torch.save` writes of a dict of tensors: a zip of stored entries with `data.pkl` and one record per
+/// tensor.
 ///
 /// The pickle is protocol 2 with `torch._utils._rebuild_tensor_v2`; records begin at multiples of 64 bytes, as torch's own
 /// do. Files beyond 4 GiB, which need zip64, are not written.

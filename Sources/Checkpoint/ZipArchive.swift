@@ -150,7 +150,7 @@ struct ZipArchive {
             throw CheckpointError(
                 path: path, cause: .malformed, place: "zip central directory",
                 found: "\(count) entries in \(size) bytes from byte \(offset)",
-                expected: "at least \(directoryEntrySize) bytes an entry, before byte \(limit)")
+                expected: "at least \(directoryEntrySize) bytes per entry, before byte \(limit)")
         }
         return (Int(count), Int(size), Int(offset))
     }

@@ -5,10 +5,12 @@ import TensorEngine
 
 /// Which configuration, and which spool.
 struct ConfigurationOptions: ParsableArguments {
-    @Option(help: "Configuration file; /etc/dreamcache/dreamcached.yaml or etc/dreamcached.yaml when not given.")
+    @Option(
+        help: "Configuration file. Without it, /etc/dreamcache/dreamcached.yaml is read, or else etc/dreamcached.yaml.",
+        completion: .file(extensions: ["yaml", "yml"]))
     var config: String?
 
-    @Option(help: "Path of the spool, in place of the configured one.")
+    @Option(help: "Path of the spool, in place of the configured one.", completion: .directory)
     var spool: String?
 
     /// The configuration with further values of the command line on top. Ends the program with 78 if it cannot be used.
@@ -23,22 +25,25 @@ struct ConfigurationOptions: ParsableArguments {
 
 /// Which model, and how it is run; for the commands that work in the foreground.
 struct ModelOptions: ParsableArguments {
-    @Option(help: "Name of a configured model, or the path of a checkpoint.")
+    @Option(help: "Name of a configured model, or the path of a checkpoint.", completion: .file())
     var model: String?
 
-    @Option(help: "LDM yaml of the checkpoint given by --model.")
+    @Option(
+        help: "LDM yaml of the checkpoint that --model names.", completion: .file(extensions: ["yaml", "yml"]))
     var yaml: String?
 
-    @Option(help: "Adapter for the checkpoint given by --model.")
+    @Option(help: "Adapter for the checkpoint that --model names.", completion: .file())
     var adapter: String?
 
-    @Option(help: "Autoencoder that takes the place of that of the checkpoint given by --model.")
+    @Option(
+        help: "Autoencoder to use in place of the one in the checkpoint that --model names.", completion: .file())
     var vae: String?
 
-    @Option(help: "Who computes: \(ComputePath.choices.joined(separator: ", ")).")
+    @Option(
+        help: "Compute path: \(ComputePath.choices.joined(separator: ", ")).", completion: .list(ComputePath.choices))
     var compute: String?
 
-    @Option(help: "Threads that compute; one a core when not given.")
+    @Option(help: "Number of threads; one per core when not given.")
     var threads: Int?
 
     /// What these options say, as configuration. A path becomes a model named after its file.

@@ -11,8 +11,8 @@ struct DreamCacheCommand: ParsableCommand {
         commandName: "dreamcache",
         abstract: "Personalised images from a few photos of a subject, on a CPU.",
         discussion: """
-            Jobs run in the daemon, dreamcached, which watches a spool; submit, wait, status and list speak with it \
-            through the spool alone. render and cache do the same work in the foreground, without a daemon.
+            Jobs run in the daemon, dreamcached, which watches a spool. submit, wait, status and list speak with it \
+            through the spool's files alone. render and cache do the same work in the foreground, without a daemon.
 
             Exit codes: 0 done, 1 failed, 3 quarantined, 4 rejected, 5 unknown job, 64 usage, 75 daemon down or timed \
             out, 78 bad configuration.

@@ -2,10 +2,9 @@ import CLinux
 import Glibc
 import Spool
 
-/// Arguments of the command line as bytes, which is what they are: a path need not be UTF-8.
+/// The arguments of the command line. They are bytes, and a path need not be UTF-8.
 ///
-/// Where an argument is not, it is handed on as a path that is: the file is opened, and `/proc/self/fd/N` names it. Messages
-/// show what was given.
+/// Where one is not, the file is opened, and `/proc/self/fd/N` stands for its path. Messages show what was given.
 enum GivenPaths {
     // Set once, before anything else runs.
     private nonisolated(unsafe) static var names: [(alias: String, name: SpoolPath.Name?)] = []
@@ -46,7 +45,7 @@ enum GivenPaths {
         return path.utf8.split(separator: UInt8(ascii: "/")).last.flatMap { SpoolPath.Name(bytes: Array($0)) }
     }
 
-    /// A text with what was given in place of what stands for it.
+    /// A text in which the names that were given replace the paths that stand for them.
     static func shown(_ text: String) -> String {
         names.reversed().reduce(text) { text, given in
             text.replacing(given.alias, with: given.name?.printable ?? "")

@@ -28,7 +28,8 @@ struct Failure: Error, CustomStringConvertible {
 /// Texts of users, of files and of the spool are shown `printable`: whoever puts them into a line says so, because a line end
 /// in them must not look like a line of ours. The rest is escaped here.
 enum Terminal {
-    /// A reader that goes away, such as `head`, ends the program quietly, whatever the program that started it ignores.
+    /// Lets a reader that goes away, such as `head`, end the program quietly, also where the parent process ignores
+    /// SIGPIPE.
     static func obeyClosedPipes() { signal(SIGPIPE, SIG_DFL) }
 
     /// Lines of a result.
@@ -42,7 +43,8 @@ enum Terminal {
 
     private static func shown(_ lines: String) -> String { GivenPaths.shown(lines).printableLines }
 
-    /// JSON with everything a terminal acts upon as `\\u....`, which is the same JSON: outside its strings there is none.
+    /// JSON in which every character that a terminal acts upon is written as `\\u....`. It is the same JSON, since only
+    /// its strings can hold such characters.
     private static func escaped(_ json: String) -> String {
         json.split(separator: "\n", omittingEmptySubsequences: false).map { line in
             line.unicodeScalars.reduce(into: "") { text, scalar in

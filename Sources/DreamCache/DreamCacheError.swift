@@ -70,11 +70,6 @@ func onFile<R>(_ body: () throws(FileError) -> R) throws(DreamCacheError) -> R {
     do { return try body() } catch { throw .diffusion(.checkpoint(CheckpointError(error))) }
 }
 
-/// SHA-256 of a file's bytes, in lower-case hexadecimal.
-func sha256(ofFile path: String) throws(DreamCacheError) -> String {
-    try onFile { () throws(FileError) in try Bytes.sha256(ofFile: path) }
-}
-
 /// Runs a network that looks at pictures inside functions that throw this module's error.
 func onVision<R>(_ body: () throws(VisionError) -> R) throws(DreamCacheError) -> R {
     do { return try body() } catch {

@@ -20,8 +20,8 @@ extension Raster {
 
     /// RGBA: what `mask` keeps as alpha, times the alpha this image already has. White keeps, black removes.
     ///
-    /// What a mask keeps is its luminance (ITU-R 601-2, as Pillow's mode L) times its alpha. Where its alpha alone has the
-    /// shape, as in what cut-out tools write, its colours do not count (`hasShapeInAlpha`).
+    /// What a mask keeps is its luminance (ITU-R 601-2, as Pillow's mode L) times its alpha. The cut-out picture itself will
+    /// do as a mask too: then its alpha alone counts (`hasShapeInAlpha`). A black mask keeps nothing, whatever its alpha is.
     /// - Throws: `RasterError` when the mask has another size, or nothing is kept; `path` is the mask's, for its message.
     public func masked(by mask: Raster, path: String) throws(RasterError) -> Raster {
         guard mask.width == width, mask.height == height else {
@@ -48,10 +48,10 @@ extension Raster {
             initialized = count * 4
         }
         let masked = Raster(width: width, height: height, channels: 4, pixels: result)
-        guard masked.hasForeground else {
+        guard mask.keepsSomething, masked.hasForeground else {
             throw RasterError(
                 path: path, cause: .unsupported, place: "mask", found: "a mask without foreground",
-                expected: "white, or opaque, where the subject is")
+                expected: "white where the subject is, black elsewhere")
         }
         return masked
     }
@@ -67,6 +67,14 @@ extension Raster {
             throw RasterError(
                 path: path, cause: .unsupported, place: "alpha", found: "a picture without foreground",
                 expected: "pixels that are at least half opaque where the subject is")
+        }
+    }
+
+    /// Whether a mask keeps any pixel: whether one is at least half white and half opaque.
+    private var keepsSomething: Bool {
+        stride(from: 0, to: pixels.count, by: channels).contains { i in
+            let alpha = channels == 4 ? UInt32(pixels[i + 3]) : 255
+            return quotient255(luminance(pixels[i], pixels[i + 1], pixels[i + 2]) * alpha) >= 128
         }
     }
 

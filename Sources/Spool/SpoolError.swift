@@ -20,7 +20,7 @@ public struct SpoolError: Error, Sendable, CustomStringConvertible {
         case storageFault
         /// Waited long enough.
         case timedOut
-        /// A test's seam has ended this process-in-miniature.
+        /// A test has ended the simulated process.
         case processStopped
     }
 
@@ -75,7 +75,7 @@ public struct SpoolError: Error, Sendable, CustomStringConvertible {
 }
 
 extension SpoolError {
-    /// Whether it tells of what a stranger did to his own files, and not of the machine.
+    /// Whether the cause is what users did to their own files, and not the machine.
     var isForeign: Bool {
         guard let errno else { return false }
         return [

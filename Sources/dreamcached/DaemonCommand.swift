@@ -17,19 +17,22 @@ struct DaemonCommand: ParsableCommand {
         discussion: """
             Stays in the foreground and logs to standard error, as systemd wants it.
 
-            Signals: SIGTERM and SIGINT stop claiming, checkpoint the image at work and end with 0 within 20 seconds; a \
-            second one ends at once. SIGHUP checks the configuration anew and takes it over; if it is wrong the old one \
-            stays. The log says which settings were taken, and which wait for a restart.
+            Signals: at SIGTERM or SIGINT the daemon takes no more drops, keeps a checkpoint of the image at work, and \
+            ends with 0 within 20 seconds. A second one ends it at once. At SIGHUP it reads the configuration again and \
+            takes it over; a wrong one is refused, and the old one stays. The log says which settings were taken, and \
+            which wait for a restart.
 
             Exit codes: 0 stopped, 64 usage, 74 the storage can no longer be trusted, 75 the spool is locked by another \
             daemon, 78 bad configuration or spool layout.
             """,
         version: Version.current)
 
-    @Option(help: "Configuration file; /etc/dreamcache/dreamcached.yaml or etc/dreamcached.yaml when not given.")
+    @Option(
+        help: "Configuration file. Without it, /etc/dreamcache/dreamcached.yaml is read, or else etc/dreamcached.yaml.",
+        completion: .file(extensions: ["yaml", "yml"]))
     var config: String?
 
-    @Option(help: "Path of the spool, in place of the configured one.")
+    @Option(help: "Path of the spool, in place of the configured one.", completion: .directory)
     var spool: String?
 
     static func main() {

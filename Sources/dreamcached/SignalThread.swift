@@ -1,9 +1,9 @@
 import Foundation
 import Glibc
 
-/// Brings SIGTERM, SIGINT and SIGHUP to a thread of its own, where anything may be done; in a signal handler almost nothing
-/// may. The handler writes the signal's number into a pipe. (Blocking the signals and sigwait(3) would not do: libraries
-/// start threads before `main`, whose masks stay open.)
+/// Brings SIGTERM, SIGINT and SIGHUP to a thread of its own, where anything may be done; in a signal handler almost
+/// nothing may be done. The handler writes the signal's number into a pipe. (Blocking the signals and sigwait(3) would
+/// not do: libraries start threads before `main`, whose masks stay open.)
 enum SignalThread {
     private nonisolated(unsafe) static var pipe: (read: Int32, write: Int32) = (-1, -1)
 

@@ -96,17 +96,15 @@ import Testing
         ]
 
     @Test(arguments: rows) func decidesWhatBecomesOfTheJob(_ row: Row) {
-        let (kind, message): (Kind, String) =
-            switch RendererError(row.error) {
-            case .rejected(_, let message): (.rejected, message)
-            case .unavailable(let message): (.unavailable, message)
-            case .transient(let message): (.transient, message)
-            case .environment(let message): (.environment, message)
-            case .changed(let message): (.transient, message)
-            case .stopped: (.stopped, "")
-            }
-        #expect(kind == row.kind)
-        #expect(row.says.isEmpty || message.contains(row.says), "\(message)")
+        let error = RendererError(row.error)
+        #expect(error.kind == row.kind.rawValue)
+        #expect(row.says.isEmpty || error.description.contains(row.says), "\(error)")
+    }
+
+    /// A field of the manifest is named once.
+    @Test func aFieldIsNamedOnce() {
+        let error = RendererError(DreamCacheError.request(field: "width", found: "7", expected: "a multiple of 8"))
+        #expect(error.description == "$.width: found 7, expected a multiple of 8")
     }
 
     /// A picture is named without the daemon's folders.

@@ -13,7 +13,7 @@ import Testing
     struct Case: Sendable, CustomTestStringConvertible {
         let name: String, family: String
         let lora: Bool
-        let scheduler: String
+        let scheduler: SamplerKind
         let trailing: Bool
         let steps: Int
         let guidance: Double
@@ -24,28 +24,28 @@ import Testing
 
     static let cases = [
         Case(
-            name: "sd-turbo-1", family: "sd2", lora: false, scheduler: "euler", trailing: true, steps: 1, guidance: 0,
+            name: "sd-turbo-1", family: "sd2", lora: false, scheduler: .euler, trailing: true, steps: 1, guidance: 0,
             eta: 0),
         Case(
-            name: "sd-turbo-4", family: "sd2", lora: false, scheduler: "euler", trailing: true, steps: 4, guidance: 0,
+            name: "sd-turbo-4", family: "sd2", lora: false, scheduler: .euler, trailing: true, steps: 4, guidance: 0,
             eta: 0),
         Case(
-            name: "lcm-lora-4", family: "sd1", lora: true, scheduler: "lcm", trailing: false, steps: 4, guidance: 1,
+            name: "lcm-lora-4", family: "sd1", lora: true, scheduler: .lcm, trailing: false, steps: 4, guidance: 1,
             eta: 0),
         Case(
-            name: "lcm-lora-8", family: "sd1", lora: true, scheduler: "lcm", trailing: false, steps: 8, guidance: 1,
+            name: "lcm-lora-8", family: "sd1", lora: true, scheduler: .lcm, trailing: false, steps: 8, guidance: 1,
             eta: 0),
         Case(
-            name: "tcd-lora-4", family: "sd1", lora: true, scheduler: "tcd", trailing: false, steps: 4, guidance: 0,
+            name: "tcd-lora-4", family: "sd1", lora: true, scheduler: .tcd, trailing: false, steps: 4, guidance: 0,
             eta: 0.3),
         Case(
-            name: "hyper-sd-2", family: "sd1", lora: true, scheduler: "ddim", trailing: true, steps: 2, guidance: 0,
+            name: "hyper-sd-2", family: "sd1", lora: true, scheduler: .ddim, trailing: true, steps: 2, guidance: 0,
             eta: 0),
         Case(
-            name: "hyper-sd-1", family: "sd1", lora: true, scheduler: "tcd", trailing: false, steps: 1, guidance: 0,
+            name: "hyper-sd-1", family: "sd1", lora: true, scheduler: .tcd, trailing: false, steps: 1, guidance: 0,
             eta: 1),
         Case(
-            name: "lightning-4", family: "sd1", lora: true, scheduler: "euler", trailing: true, steps: 4, guidance: 1,
+            name: "lightning-4", family: "sd1", lora: true, scheduler: .euler, trailing: true, steps: 4, guidance: 1,
             eta: 0),
     ]
 
@@ -53,7 +53,7 @@ import Testing
         let family = Family(example.family)
         var files = ModelFiles(checkpoint: family.folder)
         if example.lora { files.loras = [LowRankFile(path: family.path("kohya.safetensors"))] }
-        files.schedule.sampler = example.scheduler
+        files.schedule.sampler = SamplerChoice(example.scheduler)
         if example.trailing { files.schedule.timestepSpacing = .trailing }
         return files
     }

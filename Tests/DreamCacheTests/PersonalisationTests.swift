@@ -1,4 +1,5 @@
 import Checkpoint
+import Diffusion
 import Foundation
 import Golden
 import Raster
@@ -85,7 +86,7 @@ import Testing
             var request = ImageRequest(prompt: "a photo of a \(subject.kind), on a wooden floor", seed: UInt64(index))
             request.guidance = Guidance(guidanceScale: 7.5, imageScale: 4)
             request.steps = 12
-            request.scheduler = "DPMSolverMultistepScheduler"
+            request.scheduler = SamplerChoice(.dpmSolverMultistep)
             without += identity(try pipeline.generate(request), index) / Double(Self.subjects.count)
             let file = folder.appendingPathComponent("\(index).dcache").path
             try pipeline.makeCache(of: [references[index]], subject: subject.name, options: CacheOptions())

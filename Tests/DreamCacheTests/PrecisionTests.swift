@@ -1,4 +1,5 @@
 import Checkpoint
+import Diffusion
 import Foundation
 import Raster
 import TensorEngine
@@ -42,7 +43,7 @@ import Testing
             var request = ImageRequest(prompt: "a photo of a toy, \(scene)", seed: 7)
             request.guidance = Guidance(guidanceScale: 7.5, imageScale: 2)
             request.steps = 12
-            request.scheduler = "DPMSolverMultistepScheduler"
+            request.scheduler = SamplerChoice(.dpmSolverMultistep)
             request.caches = [try FeatureCache.open(file)]
             return try pipeline.generate(request)
         }

@@ -165,7 +165,7 @@ import Testing
         var options = CacheOptions()
         options.tokens = .foreground
         let opaque = try #require(throws: DreamCacheError.self) { try cache(try reference(), options) }
-        #expect("\(opaque)".contains("references[0]: found a picture without alpha channel or mask"))
+        #expect("\(opaque)".contains("0: alpha: found a picture without alpha channel or mask"))
         let empty = try #require(throws: DreamCacheError.self) { try cache(try masked(0, opaque: false), options) }
         #expect("\(empty)".contains("a mask without foreground"))
     }

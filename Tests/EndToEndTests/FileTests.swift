@@ -13,11 +13,12 @@ import Testing
         Data(try Raster(width: 64, height: 64, color: (red, 30, 40)).encodedPNG())
     }
 
-    /// Black; its shape, a square, in its alpha, if it has one.
-    private static func mask(withShape: Bool = true) throws -> Data {
+    /// A square, white or black, on nothing.
+    private static func mask(isWhite: Bool = true) throws -> Data {
+        let value: UInt8 = isWhite ? 255 : 0
         let pixels = (0..<64 * 64).flatMap { i -> [UInt8] in
-            let isInside = withShape && (16..<48).contains(i % 64) && (16..<48).contains(i / 64)
-            return [0, 0, 0, isInside ? 255 : 0]
+            let isInside = (16..<48).contains(i % 64) && (16..<48).contains(i / 64)
+            return [value, value, value, isInside ? 255 : 0]
         }
         return Data(try Raster(width: 64, height: 64, channels: 4, pixels: pixels).encodedPNG())
     }
@@ -93,7 +94,7 @@ import Testing
     /// Finding 10: what fails leaves nothing that blocks the next attempt.
     @Test func aCacheThatFailsLeavesNothing() throws {
         let place = try Workplace()
-        let bad = try make(place, "bad", ["a.png": try Self.picture(), "a_mask.png": try Self.mask(withShape: false)])
+        let bad = try make(place, "bad", ["a.png": try Self.picture(), "a_mask.png": try Self.mask(isWhite: false)])
         let good = try make(place, "good", ["a.png": try Self.picture()])
         #expect(try place.dreamcache("cache", bad, "--out", place.path("x.dcache")).status == 4)
         let limited = try Workplace.run(
@@ -179,7 +180,7 @@ import Testing
         #expect(try features(place, "m-long.dcache") == expected)
         #expect(try features(place, "uncut.dcache") != expected)
         let empty = try make(
-            place, "m-empty", ["a b.png": try Self.picture(), "a b_mask.png": try Self.mask(withShape: false)])
+            place, "m-empty", ["a b.png": try Self.picture(), "a b_mask.png": try Self.mask(isWhite: false)])
         let refused = try place.dreamcache("cache", empty, "--out", empty + ".dcache")
         #expect(refused.status == 4 && refused.errors.contains("a mask without foreground"), "\(refused.errors)")
 
@@ -195,7 +196,7 @@ import Testing
             #expect(cache.tensors.mapValues { $0.floats() } == expected)
         }
         try place.eventually("the empty mask is refused") {
-            place.receipt("m-empty").contains("a mask without foreground")
+            place.receipt("m-empty").contains("a b_mask.png: mask: found a mask without foreground")
         }
         #expect(daemon.stop() == 0)
     }

@@ -81,9 +81,12 @@ import Testing
         }
         for file in [
             "usr/bin/dreamcached", "usr/bin/dreamcache", "etc/dreamcache/dreamcached.yaml",
-            "etc/systemd/system/multi-user.target.wants/dreamcached.service",
+            "etc/systemd/system/multi-user.target.wants/dreamcached.service", "usr/share/man/man1/dreamcache.1",
+            "usr/share/man/man8/dreamcached.8", "usr/share/bash-completion/completions/dreamcache",
+            "usr/share/zsh/vendor-completions/_dreamcached", "usr/share/fish/vendor_completions.d/dreamcache.fish",
         ] {
-            #expect((try? FileManager.default.attributesOfItem(atPath: "\(root)/\(file)")) != nil, "\(file)")
+            let attributes = try? FileManager.default.attributesOfItem(atPath: "\(root)/\(file)")
+            #expect((attributes?[.size] as? Int ?? 0) > 0, "\(file)")
         }
         #expect(try String(contentsOfFile: "\(root)/etc/passwd", encoding: .utf8).contains("dreamcache:"))
         let drops = try FileManager.default.attributesOfItem(

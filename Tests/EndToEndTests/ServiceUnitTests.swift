@@ -15,7 +15,7 @@ import Testing
         return try place.write("dreamcached.service", text)
     }
 
-    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool)))
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool), "systemd-analyze is not installed"))
     func verifyIsSilent() throws {
         let place = try Workplace()
         // Exit status 0 says little: systemd 252 only warns of what it ignores.
@@ -29,7 +29,7 @@ import Testing
     }
 
     /// The example of a drop-in is one that systemd understands, beside the unit that it is for.
-    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool)))
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool), "systemd-analyze is not installed"))
     func theMemoryExampleIsADropIn() throws {
         let place = try Workplace()
         let unit = try installed(place)
@@ -47,7 +47,7 @@ import Testing
         #expect(try String(contentsOf: Self.unit, encoding: .utf8).contains("\nTasksMax="))
     }
 
-    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool)))
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: tool), "systemd-analyze is not installed"))
     func exposureIsSmall() throws {
         let place = try Workplace()
         let result = try Workplace.run(

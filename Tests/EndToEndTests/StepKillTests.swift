@@ -17,7 +17,7 @@ extension DaemonTests {
         struct Run: Sendable, CustomStringConvertible {
             let scheduler: String, eta: Double, moment: Moment
             var description: String { "\(scheduler), eta \(eta), \(moment)" }
-            /// Evaluations an image: PNDM evaluates its second timestep twice, as diffusers does.
+            /// Evaluations per image: PNDM evaluates its second timestep twice, as diffusers does.
             var evaluations: Int { scheduler == "PNDMScheduler" ? StepKills.steps + 1 : StepKills.steps }
         }
 

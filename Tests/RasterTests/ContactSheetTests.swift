@@ -54,7 +54,7 @@ import Testing
         let ink = try #require(place(of: 51, in: short))
         let picture = try #require(place(of: 200, in: short))
         #expect(ink.rows.lowerBound > picture.rows.upperBound)
-        // Two letters of 6 pixels; 13 rows a line.
+        // Two letters of 6 pixels; 13 rows per line.
         #expect(ink.columns.count <= 12 && ink.rows.count <= 13)
         #expect(short.height == empty.height + 13 && long.height == empty.height + 3 * 13)
         #expect(try sheet(String(repeating: "word ", count: 100)).height == long.height)

@@ -272,7 +272,8 @@ import Testing
 
     /// A real file system that fills up, in bytes or in inodes, at ever later moments, and then grows. It needs the right
     /// to mount.
-    @Test(.enabled(if: Mount.isAllowed)) func aSmallDiskFillsUpAndGrows() async throws {
+    @Test(.enabled(if: Mount.isAllowed, "it mounts a file system, which needs root"))
+    func aSmallDiskFillsUpAndGrows() async throws {
         let cases = [("size", 4096), ("nr_inodes", 1)].flatMap { option, unit in
             stride(from: 0, to: Self.isFull ? 40 : 24, by: Self.isFull ? 1 : 3).map {
                 SmallDisk(option: option, unit: unit, spare: $0)

@@ -73,10 +73,8 @@ import Testing
         }
     }
 
-    /// A spool with jobs in every state, as a daemon that was killed leaves it.
-    private static func template() throws -> String {
-        let root = Files.temporaryFolder()
-        let death = Death()
+    /// A renderer that does to each prompt what it says.
+    private static func script(_ death: Death) -> StubRenderer.Script {
         let prompt = Mutex("")
         var script = StubRenderer.Script(steps: 2, isEager: true)
         script.onEncode = { request throws(RendererError) in
@@ -94,7 +92,14 @@ import Testing
         script.onStep = { _, step in
             if step == 1, prompt.withLock({ $0 }) == "die" { death.isDead.withLock { $0 = true } }
         }
-        let spool = try TestSpool(root: root, gate: death.gate, script: script) {
+        return script
+    }
+
+    /// A spool with jobs in every state, as a daemon that was killed leaves it.
+    private static func template() throws -> String {
+        let root = Files.temporaryFolder()
+        let death = Death()
+        let spool = try TestSpool(root: root, gate: death.gate, script: script(death)) {
             $0.maximumAttempts = 2
             $0.environmentPause = 1
         }

@@ -253,7 +253,8 @@ import Testing
 
     // MARK: - Permissions; root has them all
 
-    @Test(.enabled(if: getuid() != 0)) func whatTheDaemonMayNotReadIsRefusedAndKept() throws {
+    @Test(.enabled(if: getuid() != 0, "permissions do not hold for root"))
+    func whatTheDaemonMayNotReadIsRefusedAndKept() throws {
         let spool = try TestSpool { $0.rescanInterval = 5 }
         try spool.start()
         try spool.dropManifest(#"{"subject": "dog", "prompt": "x"}"#)
@@ -274,7 +275,8 @@ import Testing
         }
     }
 
-    @Test(.enabled(if: getuid() != 0)) func aFolderTheDaemonMayNotEmptyIsTakenAndSetAside() throws {
+    @Test(.enabled(if: getuid() != 0, "permissions do not hold for root"))
+    func aFolderTheDaemonMayNotEmptyIsTakenAndSetAside() throws {
         let spool = try TestSpool { $0.rescanInterval = 5 }
         try spool.start()
         try spool.dropReferences("dog")

@@ -80,7 +80,7 @@ import Testing
         var done = 0, stubSeconds = 0.0, wallSeconds = 0.0
     }
 
-    /// Fifty jobs, alone or beside the neighbour. Time passes in the stub's work, a second a step, and where there is none.
+    /// Fifty jobs, alone or beside the neighbour. Time passes in the stub's work, a second per step, and where there is none.
     private static func fifty(beside hostility: Hostility?) throws -> Outcome {
         let spool = try TestSpool()
         let clock = spool.clock

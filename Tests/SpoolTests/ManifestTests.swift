@@ -321,21 +321,22 @@ import Testing
 
 /// As much of JSON Schema 2020-12 as the shipped schemas use, written from the specification and not from our parser.
 enum SchemaEvaluator {
+    private static func isOf(_ value: JSON, _ kind: String?) -> Bool {
+        switch value.content {
+        case .null: kind == "null"
+        case .bool: kind == "boolean"
+        case .integer: kind == "integer" || kind == "number"
+        case .number(let number): kind == "number" || kind == "integer" && number == number.rounded()
+        case .string: kind == "string"
+        case .array: kind == "array"
+        case .object: kind == "object"
+        }
+    }
+
     static func accepts(_ value: JSON, _ schema: JSON) -> Bool {
         for keyword in schema.members ?? [] {
             switch keyword.name {
-            case "type":
-                let kind = keyword.value.string
-                switch value.content {
-                case .null: if kind != "null" { return false }
-                case .bool: if kind != "boolean" { return false }
-                case .integer: if kind != "integer", kind != "number" { return false }
-                case .number(let number):
-                    if kind != "number", !(kind == "integer" && number == number.rounded()) { return false }
-                case .string: if kind != "string" { return false }
-                case .array: if kind != "array" { return false }
-                case .object: if kind != "object" { return false }
-                }
+            case "type": if !isOf(value, keyword.value.string) { return false }
             case "enum": if keyword.value.array?.contains(value) != true { return false }
             case "minimum": if let number = value.number, number < keyword.value.number ?? 0 { return false }
             case "maximum": if let number = value.number, number > keyword.value.number ?? 0 { return false }

@@ -169,7 +169,8 @@ import Testing
 
     /// The kernel's queue of events cut to 16, and then no watch allowed at all: drops are found all the same. It changes
     /// the machine's settings for a moment, so only the full campaign does it.
-    @Test(.enabled(if: CampaignTests.isFull && getuid() == 0)) func aFullEventQueueAndNoWatchesLoseNothing() throws {
+    @Test(.enabled(if: CampaignTests.isFull && getuid() == 0, "it changes limits of inotify, in campaigns of root"))
+    func aFullEventQueueAndNoWatchesLoseNothing() throws {
         func setting(_ name: String, _ value: String) throws -> String {
             let path = "/proc/sys/fs/inotify/" + name
             let before = String(decoding: try Files.read(path), as: UTF8.self)
@@ -230,8 +231,13 @@ final class TestThread: Sendable {
     private let isJoined = Mutex(false)
     init(_ body: @escaping @Sendable () -> Void) {
         let done = done
-        Worker.thread(name: "test").run {
-            body()
+        do throws(SpoolError) {
+            try Worker.thread(name: "test").run {
+                body()
+                done.post()
+            }
+        } catch {
+            Issue.record("no thread for a test: \(error)")
             done.post()
         }
     }

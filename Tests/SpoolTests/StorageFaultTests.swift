@@ -110,7 +110,8 @@ import Testing
     }
 
     /// Drops are taken by renaming, which cannot cross file systems.
-    @Test(.enabled(if: Mount.isAllowed)) func aSpoolOverTwoFileSystemsIsRefused() throws {
+    @Test(.enabled(if: Mount.isAllowed, "it mounts a file system, which needs root"))
+    func aSpoolOverTwoFileSystemsIsRefused() throws {
         let spool = try TestSpool()
         try spool.start()
         spool.crash()

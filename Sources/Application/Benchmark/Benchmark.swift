@@ -31,7 +31,7 @@ public final class Benchmark {
     public struct Measurement: Sendable {
         /// The part.
         public let part: Part
-        /// The time: of one repetition, or the least of several, which noise disturbs least.
+        /// The time of one repetition, or the shortest of several, which noise disturbs least.
         public let seconds: Double
         /// Floating-point operations of one repetition, a multiply and an add counted as two.
         public let flops: Double
@@ -42,7 +42,7 @@ public final class Benchmark {
     private let pipeline: Pipeline
     private let engine: Engine
     private let input: BenchmarkInput
-    /// The speed of a large matrix product on this path, in operations a second.
+    /// The speed of a large matrix product on this path, in operations per second.
     public let ceiling: Double
     /// Costs by operation over all timed repetitions.
     public let profile = EngineProfile()
@@ -53,11 +53,11 @@ public final class Benchmark {
     /// Makes the model.
     ///
     /// - Parameters:
-    ///   - threads: how many compute; one a core when 0.
-    ///   - weights: a safetensors file with the denoiser's weights in LDM naming (`model.diffusion_model.`), the adapter's
-    ///     in the authors' (`diffusion_model.`), and inputs as F32: `bench.latent [channels, h, w]`, `bench.timestep [1]`,
-    ///     `bench.prompt` and `bench.negative [tokens, width]`, and one `bench.cache.SITE [tokens, channels]` a site. The
-    ///     other parts of the model are made up, and so is everything without a file.
+    ///   - threads: their number; one per core when 0.
+    ///   - weights: a safetensors file with the denoiser's weights in LDM naming (`model.diffusion_model.`), the
+    ///     adapter's in the authors' (`diffusion_model.`), and inputs as F32: `bench.latent [channels, h, w]`,
+    ///     `bench.timestep [1]`, `bench.prompt` and `bench.negative [tokens, width]`, and one `bench.cache.SITE
+    ///     [tokens, channels]` per site. The other parts of the model are made up, and so is everything without a file.
     /// - Throws: an error that lists what in the file does not fit the geometry.
     public init(_ geometry: RandomModel.Geometry, path: ComputePath, threads: Int, weights: String? = nil) throws {
         Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
@@ -141,7 +141,7 @@ public final class Benchmark {
         return (try prepare(part).work(), [pipeline.model.configuration.unet.outChannels, side, side])
     }
 
-    /// Threads that compute.
+    /// Number of threads.
     public var threads: Int { Engine.threadCount }
 
     /// A part ready to be timed. Its first run makes primitives, lays out weights and fills the pool; the second is counted.

@@ -10,7 +10,7 @@ import TensorEngine
 
 /// The configuration of daemon and command line: command line over environment (`DREAMCACHE_...`) over file over default.
 public struct Settings: Sendable {
-    /// Where the file lies when nobody names one, in the order they are tried.
+    /// Where the file is looked for when nobody names one, in this order.
     public static let defaultFiles = ["/etc/dreamcache/dreamcached.yaml", "etc/dreamcached.yaml"]
 
     /// The file that was read, if any.
@@ -21,11 +21,12 @@ public struct Settings: Sendable {
     public var models: [String: ModelFiles]
     /// The model of a manifest that names none.
     public var defaultModel: String?
-    /// Who does the products; chosen by the CPU where the configuration says `auto`.
+    /// The compute path; the CPU decides where the configuration says `auto`.
     public var compute: ComputePath
-    /// Threads that work; 0 is one a core.
+    /// Number of threads; 0 is one per core.
     public var threads: Int
-    /// The most memory that the process is to hold, in bytes, beside what files can be read into again; nil is no limit.
+    /// The limit of the process's memory in bytes; nil is no limit. Pages of mapped files do not count, since they can
+    /// be read again.
     public var memoryLimit: Int?
     /// The folder where models' weights are kept as the engine reads them, if any.
     public var preparedWeights: String?
@@ -159,7 +160,7 @@ public struct Settings: Sendable {
         cache.prompt = try values.string("cache.prompt")
         cache.fit = try values.string("cache.fit").flatMap(Raster.Fit.init(rawValue:)) ?? cache.fit
         cache.tokens = try values.string("cache.tokens").flatMap(CacheOptions.Tokens.init(rawValue:)) ?? cache.tokens
-        // By the manifest's name for it too.
+        // The manifest's name for it is accepted too.
         let named = try values.string("references.background")
         cache.background = (try values.string("cache.background") ?? named).flatMap(Background.init(rawValue:)) ?? .auto
         cache.elementType =
@@ -197,7 +198,7 @@ public struct Settings: Sendable {
         _ key: String, _ values: LayeredValues
     ) throws(SettingsError) -> ScheduleOverrides {
         var schedule = ScheduleOverrides()
-        schedule.sampler = try values.string("\(key).sampler").flatMap(Scheduler.init(named:))?.rawValue
+        schedule.sampler = try values.string("\(key).sampler").flatMap(Scheduler.init(named:)).map { SamplerChoice($0) }
         schedule.timestepSpacing =
             try values.string("\(key).timestep_spacing").flatMap(TimestepSpacing.init(rawValue:))
         schedule.rescaleBetasZeroSNR = try values.string("\(key).rescale_betas_zero_snr").map { $0 == "true" }

@@ -3,20 +3,19 @@ import Glibc
 import Raster
 import Spool
 
-/// Pictures come from strangers, and the libraries that know their formats are large and written in C and C++: their work
-/// is done in a process of its own that can read the one file and write its pixels, and nothing else (seccomp(2) and
-/// resource limits, `confinement_begin`).
-/// Whatever a picture does to its decoder (crash it, keep it busy, fill its memory, take it over), the picture is refused
-/// by name and the daemon lives on.
+/// Pictures come from strangers, and the libraries that know their formats are large and written in C and C++. So they
+/// work in a process of their own. It can read the one file and write its pixels, and nothing else (seccomp(2) and
+/// resource limits, `confinement_begin`). Whatever a picture does to its decoder (crash it, keep it busy, fill its
+/// memory, take it over), the picture is refused by name and the daemon lives on.
 ///
-/// The process is this program started anew under the name `dreamcache-decoder`: there is no further file to install, and
-/// none that could be of another version. It costs about 20 ms a picture.
+/// The process is this program started anew under the name `dreamcache-decoder`: there is no further file to install,
+/// and none that could be of another version. It costs about 20 ms per picture.
 public enum ConfinedDecoder {
     static let programName = "dreamcache-decoder"
-    /// Processor time for a picture of next to nothing, and for each mebibyte of its file: several times what a slow
+    /// Processor time that is allowed for any picture, and for each mebibyte of its file: several times what a slow
     /// machine needs.
     private static let seconds = 10, secondsPerMebibyte = 1
-    /// Time in all, on a machine that has other things to do; less than a watchdog waits.
+    /// Time that is allowed in all, on a machine that has other work; less than a watchdog waits.
     private static let patience = 120.0
     /// Exit status of a decoder that could not be confined (EX_OSERR).
     static let unconfined: Int32 = 71
@@ -47,8 +46,8 @@ public enum ConfinedDecoder {
         let process = try DecoderProcess(
             file: file, name: programName, argument: request.argument, patience: patience, path: path)
 
-        // Fewer bytes than asked for mean that the process has ended. What it says is not believed: it may be the picture
-        // that speaks.
+        // Fewer bytes than asked for mean that the process has ended. Its own words are not trusted: a picture may have
+        // taken it over.
         func answer(_ count: Int) throws(RendererError) -> [UInt8] {
             let bytes = try process.read(count, shouldStop)
             guard bytes.count == count else { throw failure(process.wait(), budget, path) }
@@ -81,7 +80,7 @@ public enum ConfinedDecoder {
     private static func failure(_ ending: DecoderProcess.Ending, _ budget: Int, _ path: String) -> RendererError {
         switch ending {
         case .signalled(SIGXCPU): rejected("a picture that takes more than \(budget) s of processor time", path)
-        // Only the machine's owner, or its want of memory, sends this.
+        // Only the machine's owner sends this, or the kernel where memory runs out.
         case .signalled(SIGKILL): .environment(message: "the decoder of \(name(path)) was killed")
         case .signalled(SIGSYS): rejected("a picture that makes its decoder ask for what it may not have", path)
         case .signalled(let number): rejected("a picture that ends its decoder by signal \(number)", path)
@@ -93,7 +92,7 @@ public enum ConfinedDecoder {
     /// A path's last part: the folders are the daemon's own.
     private static func name(_ path: String) -> String { URL(fileURLWithPath: path).lastPathComponent }
 
-    /// Why no picture can be decoded so on this machine, or nil where one can.
+    /// Why this machine cannot decode pictures in confinement; nil where it can.
     public static func obstacle() -> String? {
         let path = NSTemporaryDirectory() + "dreamcache-\(getpid()).png"
         defer { unlink(path) }

@@ -8,13 +8,14 @@ extension ConfinedDecoder {
     /// its decoder may hold of it (`Raster.Limits`), with room to spare.
     private static let memory: UInt64 = 1 << 30
 
-    /// Where the program was started as a decoder: decodes what is at standard input to standard output, and ends. To be
-    /// called before anything else; returns at once in every other case.
+    /// If the program was started as a decoder, decodes standard input to standard output and ends the process.
+    /// Otherwise returns at once. To be called before anything else.
     public static func serveIfAsked() {
         let arguments = CommandLine.arguments
         guard arguments.first == programName, arguments.count == 2, let request = DecoderRequest(argument: arguments[1])
         else { return }
-        // These do no harm yet, and ask the kernel for more than decoding does.
+        // The libraries prepare themselves before the confinement: that takes system calls which decoding does not
+        // need, and no byte of the picture has been read yet.
         Raster.prepareDecoders()
         let file = standardInput(limit: request.limits.fileSize)
         let seconds = UInt32(clamping: request.processorSeconds)

@@ -28,7 +28,7 @@ struct DecoderRequest {
     }
 }
 
-/// What comes before the pixels or the words: four numbers of 32 bits.
+/// The head of an answer, before its pixels or its message: four numbers of 32 bits.
 struct DecoderHeader {
     enum Kind {
         case picture(width: Int, height: Int, channels: Int)

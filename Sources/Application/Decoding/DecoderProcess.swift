@@ -41,7 +41,7 @@ final class DecoderProcess {
         var failure: RendererError?
         let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
             while done < count {
-                // Looked at every time: one that is taken over may send a byte now and then.
+                // Checked at every turn, because a decoder that was taken over may send a byte now and then.
                 if shouldStop() { failure = .stopped }
                 if ContinuousClock.now > deadline {
                     failure = ConfinedDecoder.rejected("a picture whose decoder does not come to an end", path)

@@ -7,7 +7,8 @@ struct PhotoReader: Sendable {
     /// What is refused without being decoded.
     let limits: Raster.Limits
 
-    /// As large a square as any model takes; very large photos are read at a size that serves it.
+    /// The side of the largest square that a model takes, in pixels. Very large photos are read at a reduced size that
+    /// still fills it.
     private static let neededSide = 1024
 
     /// A picture as it is.

@@ -9,7 +9,7 @@ import TensorEngine
 public struct FileDescription {
     /// For programs.
     public let json: JSON
-    /// For people: one fact a line.
+    /// For people: one fact per line.
     public let text: String
 
     /// Describes a `.dcache`, a checkpoint, an adapter or an image, told apart by content.
@@ -85,7 +85,7 @@ public struct FileDescription {
                 found: metadata.parameters == nil ? "none" : "no DreamCache entry",
                 expected: "an image made by DreamCache with output.metadata full")
         }
-        // Images from before prompts could be read in chunks were made of what one chunk holds.
+        // Earlier versions did not read prompts in chunks, and used the first chunk alone.
         guard let members = manifest.members, manifest["prompt_mode"] == nil else { return manifest }
         return JSON(.object(members + [JSON.Member("prompt_mode", .string("truncate"))]))
     }
@@ -95,7 +95,7 @@ public struct FileDescription {
 struct CutOutsDescription {
     /// The list as it was written, with the folder's path.
     let json: JSON
-    /// For people: one reference a line.
+    /// For people: one reference per line.
     let lines: [String]
 
     /// Nil where there are none.
@@ -119,8 +119,8 @@ struct CutOutsDescription {
 public struct CacheDescription {
     /// For programs.
     public let json: JSON
-    /// What is to be said of the references, a sentence each.
-    public let remarks: [String]
+    /// What is to be said of the references, a sentence each, with the reference's name.
+    public let remarks: [(reference: String, text: String)]
 
     /// Opens and verifies a `.dcache`.
     public init(path: String) throws {
@@ -131,7 +131,13 @@ public struct CacheDescription {
             "metadata": JSON(
                 .object(cache.metadata.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) })),
         ])
-        remarks = cache[.remarks].map { $0.split(separator: "\n").map(String.init) } ?? []
+        remarks = (cache[.remarks] ?? "").split(separator: "\n").map { line in
+            let end = line.firstRange(of: ": ")
+            return (
+                String(line[..<(end?.lowerBound ?? line.startIndex)]),
+                String(line[(end?.upperBound ?? line.startIndex)...])
+            )
+        }
     }
 }
 

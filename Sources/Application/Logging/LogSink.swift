@@ -9,7 +9,7 @@ public final class LogSink: Sendable {
     private struct State {
         /// Bytes that wait to be written.
         var waiting = 0
-        /// Lines that nobody will see, not yet reported.
+        /// Lines that were dropped and are not yet reported.
         var dropped = 0
         /// Whether the last write ended in the middle of a line.
         var isMidLine = false

@@ -3,7 +3,7 @@ import Logging
 import Spool
 import Synchronization
 
-/// Makes log lines: `level=info msg="set published" job=2026...`, one event a line, values quoted where needed, control
+/// Makes log lines: `level=info msg="set published" job=2026...`, one event per line, values quoted where needed, control
 /// characters escaped. Under systemd each line begins with its priority, `<6>`, which journald takes off (sd-daemon(3)), and
 /// carries no time, which journald adds.
 public struct StructuredLog: LogHandler {

@@ -13,7 +13,8 @@ final class ModelShelf {
     /// What a loaded model was made of; another one is loaded where this differs.
     private struct Key: Equatable {
         let files: ModelFiles
-        /// In the order of ``ModelFiles/allFiles()``: a file put in another's place under the same name is another.
+        /// In the order of ``ModelFiles/allFiles()``: a file that replaces another under the same name counts as
+        /// another.
         let states: [FileIdentity?]
         let compute: ComputePath
         let preparedWeights: String?
@@ -72,7 +73,7 @@ final class ModelShelf {
         }
     }
 
-    /// Prepares the model's next start; where that fails, this one's work is as good as ever, and it is not tried again.
+    /// Prepares the model's next start. A failure does not affect the work at hand, and it is not tried again.
     func keepWeights(of pipeline: Pipeline, progress: Pipeline.Progress, shouldStop: () -> Bool) {
         guard keepsWeights else { return }
         do {
@@ -93,8 +94,8 @@ final class ModelShelf {
         return files
     }
 
-    /// The number of threads belongs to the thread that calls, so it is set here and not at start-up. libgomp ends the process
-    /// where it gets no thread, so that it is only asked for as many as there were a moment before.
+    /// The number of threads belongs to the thread that calls, so it is set here and not at start-up. libgomp ends the
+    /// process where it gets no thread, so it is asked only for as many as could be started a moment before.
     private func setThreads(_ threads: Int) throws(RendererError) {
         let count = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
         if count > provenThreads {
@@ -104,7 +105,7 @@ final class ModelShelf {
         Engine.threadCount = count
     }
 
-    /// What the rest of the process holds at this moment is not the model's to use.
+    /// Memory that the rest of the process holds is not the model's to use.
     private func limitMemory(of pipeline: Pipeline, to limit: Int?) throws(RendererError) {
         let engine = pipeline.model.engine
         guard let limit else {
@@ -162,7 +163,7 @@ enum ThreadProbe {
 
 /// Memory of this process, by proc(5).
 enum ProcessMemory {
-    /// Bytes that are in no file, so that the system can get them back from nobody.
+    /// Bytes that belong to no file: the system cannot drop them and read them again.
     static var anonymous: Int { bytes(of: "RssAnon") }
 
     /// A line of `/proc/self/status`, in bytes; 0 where it cannot be read.

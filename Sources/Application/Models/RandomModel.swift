@@ -14,7 +14,7 @@ public enum RandomModel {
         case sd21
         /// Stable Diffusion 1.5.
         case sd15
-        /// Pictures of 128 x 128 pixels, in no time.
+        /// Pictures of 128 x 128 pixels, within seconds.
         case tiny
 
         var configuration: ModelConfiguration {

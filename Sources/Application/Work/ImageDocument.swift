@@ -48,7 +48,7 @@ public struct ImageDocument {
         return try? JSONReader.read(Array(text.utf8))
     }
 
-    /// What goes into the file at a given level of openness.
+    /// The metadata that a file carries at a level of `output.metadata`.
     func metadata(_ level: OutputSettings.Metadata) -> ImageMetadata {
         let xmp = XMP.generatedImage(creatorTool: "DreamCache for Linux \(Version.current)")
         return switch level {

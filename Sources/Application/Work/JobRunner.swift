@@ -236,7 +236,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         image.reading = PromptReading(manifest)
         image.steps = manifest.inferenceSteps
         image.eta = manifest.eta
-        image.scheduler = manifest.scheduler?.rawValue
+        image.scheduler = manifest.scheduler.map { SamplerChoice($0) }
         image.random = Diffusion.RandomSource(rawValue: manifest.random.rawValue) ?? .torchCPU
         image.noiseSeed = manifest.noiseSeed.map { UInt64(clamping: $0) }
         image.width = manifest.width

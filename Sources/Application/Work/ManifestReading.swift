@@ -3,7 +3,8 @@ import DreamCache
 import Spool
 import Synchronization
 
-// The spool's words for prompts and scales in the method's.
+// The spool's words for prompts, scales and samplers in the method's. Both modules have types of their own for them, since
+// neither knows the other: a manifest's are read and written, the method's are computed with.
 
 extension PromptReading {
     /// As a manifest asks for it.
@@ -17,6 +18,37 @@ extension PromptReading {
 extension ScaleSchedule {
     /// As a manifest has it.
     init(_ scale: ImageScale) { self.init(start: scale.start, end: scale.end, from: scale.from, to: scale.to) }
+}
+
+extension SamplerChoice {
+    /// As a manifest names it.
+    init(_ scheduler: Scheduler) {
+        let sampler: SamplerKind =
+            switch scheduler.method {
+            case .ddim: .ddim
+            case .ddpm: .ddpm
+            case .pndm: .pndm
+            case .euler: .euler
+            case .eulerAncestral: .eulerAncestral
+            case .heun: .heun
+            case .lms: .lms
+            case .dpmSolverMultistep, .dpmSolverMultistepSDE: .dpmSolverMultistep
+            case .dpmSolverSDE: .dpmSolverSDE
+            case .deis: .deis
+            case .unipcMultistep: .uniPC
+            case .lcm: .lcm
+            case .tcd: .tcd
+            }
+        let sigmas: Sigmas? =
+            switch scheduler.sigmas {
+            case .karras: .karras
+            case .exponential: .exponential
+            case nil: nil
+            }
+        self.init(
+            sampler, algorithm: scheduler.method == .dpmSolverMultistepSDE ? .sdeDPMSolverPlusPlus : nil,
+            sigmas: sigmas)
+    }
 }
 
 /// What to know of a manifest's prompts before any model is loaded. The tokenizer that was used last is kept.
@@ -63,9 +95,10 @@ extension Pipeline {
 
 extension RenderRequest {
     /// The request with a sampler in its manifest: the model's configured one, or DDIM, where the manifest names none.
-    func naming(_ configured: String?) -> RenderRequest {
+    func naming(_ configured: SamplerChoice?) -> RenderRequest {
         var manifest = manifest
-        manifest.scheduler = manifest.scheduler ?? configured.flatMap(Scheduler.init(rawValue:)) ?? .ddim
+        let named = Scheduler.allCases.first { SamplerChoice($0) == configured }
+        manifest.scheduler = manifest.scheduler ?? named ?? .ddim
         return RenderRequest(
             job: job, manifest: manifest, image: image, caches: caches, initialImage: initialImage, output: output,
             identity: identity)

@@ -11,7 +11,7 @@ public final class PhotoCutter {
     private let photos: PhotoReader
 
     /// - Parameters:
-    ///   - settings: who computes, and on how many threads.
+    ///   - settings: the compute path and the number of threads are taken from them.
     ///   - background: `remove`, or `auto`, which leaves alone what needs no cutting out.
     public init(_ settings: Settings, background: CacheSettings.Background) {
         Engine.threadCount = settings.threads > 0 ? settings.threads : ProcessInfo.processInfo.activeProcessorCount

@@ -9,7 +9,7 @@ import TensorEngine
 
 /// Whose fault an error is, which decides what becomes of the job. This is the one place that says it.
 extension RendererError {
-    /// The case that an error of any module belongs to; one that is none of ours is tried again.
+    /// The case that an error of any module belongs to. An error of no module of ours counts as transient.
     init(_ error: any Error) {
         switch error {
         case let error as RendererError: self = error
@@ -43,8 +43,9 @@ extension RendererError {
         case .diffusion(let error): self.init(model: error)
         case .raster(let error): self.init(picture: error)
         case .vision: self = .unavailable(message: "\(error)")
-        case .schedule(let schedule): self = .rejected(field: "$.\(schedule.field)", message: "\(error)")
-        case .request(let field, _, _): self = .rejected(field: "$.\(field)", message: "\(error)")
+        case .schedule(let schedule): self = .rejected(field: "$.\(schedule.field)", message: schedule.problem)
+        case .request(let field, let found, let expected):
+            self = .rejected(field: "$.\(field)", message: "found \(found), expected \(expected)")
         // The same request on the same weights gives the same again.
         case .notFinite: self = .rejected(field: nil, message: "\(error)")
         // Both are made anew by the next try.

@@ -11,11 +11,11 @@ struct CacheCommand: ParsableCommand {
 
     @Argument(
         help:
-            "Folder of photos (\(ImageFormat.supported)), or one photo. NAME_mask.png beside NAME.* cuts the subject out."
-    )
+            "Folder of photos (\(ImageFormat.supported)), or one photo. NAME_mask.png beside NAME.* cuts the subject out.",
+        completion: .file())
     var references: String
 
-    @Option(help: "The .dcache to write; it must not exist yet.")
+    @Option(help: "The .dcache to write; it must not exist yet.", completion: .file(extensions: ["dcache"]))
     var out: String
 
     @Option(help: "Name of the subject; the folder's name when not given.")
@@ -33,38 +33,43 @@ struct CacheCommand: ParsableCommand {
             Interruption.listen()
             let settings = try configuration.settings(try modelOptions.overrides())
             let run = ForegroundRun(settings)
-            try run.makeCache(
+            let remarks = try run.makeCache(
                 references, subject: subject, settings: try cacheOptions.settings(), output: out,
                 progress: Terminal.show)
             Terminal.endProgress()
-            let description = try CacheDescription(path: out)
-            for remark in description.remarks { Terminal.note(remark) }
-            if json { Terminal.result(description.json) } else { Terminal.result(out) }
+            for remark in remarks { Terminal.note(remark) }
+            if json { Terminal.result(try CacheDescription(path: out).json) } else { Terminal.result(out) }
         }
     }
 }
 
 /// How references become a cache, as options.
 struct CacheOptionGroup: ParsableArguments {
-    @Option(help: "Seed of the noise each reference is given.")
+    @Option(help: "Seed of the noise that each reference is given.")
     var cacheSeed: Int?
 
-    @Option(help: "paper (mean of the posterior, empty prompt) or official (as the authors' script).")
+    @Option(
+        help: "paper (the posterior's mean, an empty prompt) or official (as the authors' script does it).",
+        completion: .list(CacheSettings.Mode.allCases.map(\.rawValue)))
     var cacheMode: String?
 
     @Option(help: "Prompt of the reference pass, in place of the mode's own.")
     var cachePrompt: String?
 
-    @Option(help: "Which tokens are kept: all, or foreground (by alpha or mask).")
+    @Option(
+        help: "Which tokens are kept: all, or foreground (those that alpha or mask shows).",
+        completion: .list(CacheSettings.Tokens.allCases.map(\.rawValue)))
     var tokens: String?
 
     @Option(
         help: """
-            Whether backgrounds are removed: auto (where a photo has neither alpha, mask nor plain border), keep or remove.
-            """)
+            Whether backgrounds are removed: auto (where a photo has no alpha, no mask and no plain border), keep or remove.
+            """, completion: .list(CacheSettings.Background.allCases.map(\.rawValue)))
     var background: String?
 
-    @Option(help: "How a picture becomes square: pad (white) or squash.")
+    @Option(
+        help: "How a picture becomes square: pad (with white) or squash.",
+        completion: .list(CacheSettings.Fit.allCases.map(\.rawValue)))
     var fit: String?
 
     func settings() throws -> CacheSettings {

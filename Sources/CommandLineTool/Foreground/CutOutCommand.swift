@@ -2,30 +2,34 @@ import Application
 import ArgumentParser
 import Foundation
 import Spool
+import TensorEngine
 
 /// Photos to cut-outs, in the foreground.
 struct CutOutCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "cutout", abstract: "Cut the subject out of photos, as it is done before they are encoded.",
+        commandName: "cutout", abstract: "Cut the subject out of photos, as is done before they are encoded.",
         discussion: """
-            Of each photo it writes NAME.png, the subject in a square with alpha, and NAME_white.png, the same on white, \
-            which is what the model sees. NAME.png, dropped as a reference in place of the photo, is used as it is. A \
-            mask NAME_mask.png beside a photo is used in place of the program's own. What looks doubtful is said.
+            The command writes two files per photo: NAME.png, the subject in a square with alpha, and NAME_white.png, the \
+            same on white, which is what the model sees. NAME.png can be dropped as a reference in place of the photo and \
+            is then used as it is. A mask NAME_mask.png beside a photo is used in place of the program's own. The command \
+            says where a cut-out looks doubtful.
             """)
 
-    @Argument(help: "Photos.")
+    @Argument(help: "Photos.", completion: .file())
     var photos: [String]
 
-    @Option(help: "Folder for the cut-outs; it is made if it does not exist.")
+    @Option(help: "Folder for the cut-outs; it is made if it does not exist.", completion: .directory)
     var out: String
 
-    @Option(help: "remove (all photos), or auto (only those that need it).")
+    @Option(
+        help: "remove (from all photos), or auto (only where it is needed).", completion: .list(["auto", "remove"]))
     var background: String = "remove"
 
-    @Option(help: "Who computes; see render.")
+    @Option(
+        help: "Compute path: \(ComputePath.choices.joined(separator: ", ")).", completion: .list(ComputePath.choices))
     var compute: String?
 
-    @Option(help: "Threads that compute; one a core when not given.")
+    @Option(help: "Number of threads; one per core when not given.")
     var threads: Int?
 
     @OptionGroup var configuration: ConfigurationOptions

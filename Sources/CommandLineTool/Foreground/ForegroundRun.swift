@@ -5,8 +5,7 @@ import Application
 import Raster
 import Spool
 
-/// The renderer's work without a spool: what `render` and `cache` do. The daemon's runner does it; only the files come and
-/// go elsewhere.
+/// The work of `render` and `cache`: what the daemon's runner does, with the caller's files in place of the spool's.
 struct ForegroundRun {
     /// Where the caches of a manifest come from.
     enum CacheSource {
@@ -23,7 +22,7 @@ struct ForegroundRun {
     init(_ settings: Settings) {
         self.settings = settings
         var logger = Logger(label: "renderer")
-        // That the daemon's folder of prepared weights is not this user's to write is no news.
+        // Users often may not write to the daemon's folder of prepared weights. That deserves no warning.
         logger.logLevel = .error
         runner = JobRunner(settings, logger: logger)
     }
@@ -35,16 +34,18 @@ struct ForegroundRun {
     }
 
     /// Encodes references into a file that must not exist yet.
+    /// - Returns: what is to be said of the references, a sentence each, by the names that the person gave them.
     func makeCache(
         _ references: String, subject: String?, settings: CacheSettings, output: String, progress: @escaping Progress
-    ) throws {
+    ) throws -> [String] {
         try refuseExisting(output)
         try refuseExisting(CutOuts.folder(beside: output))
         let name = GivenPaths.name(of: references).map { URL(fileURLWithPath: $0.printable) }
+        let photos = try photos(at: references)
         try makeCache(
-            try photos(at: references),
-            subject: subject ?? name?.deletingPathExtension().lastPathComponent ?? "subject",
+            photos, subject: subject ?? name?.deletingPathExtension().lastPathComponent ?? "subject",
             settings: settings, output: output, progress: progress)
+        return try CacheDescription(path: output).remarks.map { "\(photos.original(of: $0.reference)): \($0.text)" }
     }
 
     private func makeCache(
@@ -202,15 +203,13 @@ struct ForegroundRun {
         try onFiles { () throws(FileError) in try sha256(ofFile: path) }
     }
 
-    /// The renderer's errors as the program's; `names` says what a reference was called by the person.
+    /// The renderer's errors as the program's; `names` gives the name that a person gave to a reference.
     static func translated<R>(names: (String) -> String = { $0 }, _ work: () throws -> R) throws -> R {
         do { return try work() } catch let error as RendererError {
             switch error {
             case .rejected(let field, let message):
-                let field = field.map(names)
-                throw Failure(
-                    code: .rejected,
-                    message: field.map { message.hasPrefix($0) ? message : "\($0): \(message)" } ?? message)
+                let named = RendererError.rejected(field: field.map(names), message: message)
+                throw Failure(code: .rejected, message: named.description)
             case .unavailable(let message): throw Failure(code: .configuration, message: message)
             case .transient(let message), .changed(let message), .environment(let message):
                 throw Failure(code: .failed, message: message)

@@ -8,28 +8,30 @@ struct RenderCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "render", abstract: "Run one manifest in the foreground, without a daemon.",
         discussion: """
-            The subject's cache comes from --cache, is made from --references, or is the spool's own of the manifest's \
-            subject. A manifest without a subject, with neither, is run on the plain model. A picture to begin with comes \
-            from --init-image, or is the spool's own of the manifest's init_image.
+            The subject's cache comes from --cache, or is made from --references. With neither, the spool's cache of the \
+            manifest's subject is used; a manifest without a subject is run on the plain model. A picture to begin with \
+            comes from --init-image, or else from the spool, by the name in the manifest's init_image.
             """)
 
-    @Argument(help: "The manifest, a JSON file; - reads standard input.")
+    @Argument(help: "The manifest, a JSON file; - reads standard input.", completion: .file(extensions: ["json"]))
     var manifest: String
 
-    @Option(help: "Folder for the set of images; it must not exist yet.")
+    @Option(help: "Folder for the set of images; it must not exist yet.", completion: .directory)
     var out: String
 
-    @Option(help: "Folder of photos of the subject, or one photo.")
+    @Option(help: "Folder of photos of the subject, or one photo.", completion: .file())
     var references: String?
 
-    @Option(help: "A .dcache of the subject.")
+    @Option(help: "A .dcache of the subject.", completion: .file(extensions: ["dcache"]))
     var cache: String?
 
-    @Option(help: "The picture to begin with instead of noise; what the manifest's init_image stands for.")
+    @Option(
+        help: "The picture to begin with instead of noise. It takes the place of the manifest's init_image.",
+        completion: .file())
     var initImage: String?
 
     @Option(
-        help: "How much of --init-image is replaced, above 0 to 1; the manifest's strength, or 0.8, when not given.")
+        help: "How much of --init-image is replaced, above 0 to 1. Without it: the manifest's strength, or 0.8.")
     var strength: Double?
 
     @OptionGroup var cacheOptions: CacheOptionGroup

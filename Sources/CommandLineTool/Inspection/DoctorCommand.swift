@@ -9,11 +9,11 @@ import TensorEngine
 /// Looks at everything a working installation needs, and says of each thing whether it is well.
 struct DoctorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "doctor", abstract: "Check configuration, models, spool, permissions and CPU.")
+        commandName: "doctor", abstract: "Check the configuration, the models, the spool, its permissions and the CPU.")
 
     @OptionGroup var configuration: ConfigurationOptions
 
-    @Flag(help: "Load the models too, not only look for their files.")
+    @Flag(help: "Load the models; otherwise only their files are looked for.")
     var load = false
 
     @Flag(help: "Print JSON.")

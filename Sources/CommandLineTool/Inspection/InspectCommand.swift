@@ -8,7 +8,7 @@ struct InspectCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "inspect", abstract: "Describe a .dcache, a checkpoint, an adapter or a generated image.")
 
-    @Argument(help: "The file; its kind is told by its content.")
+    @Argument(help: "The file; its kind is told by its content.", completion: .file())
     var file: String
 
     @Flag(help: "Print JSON.")
@@ -29,10 +29,12 @@ struct ReplayCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "replay", abstract: "Print the manifest that makes a generated image again.")
 
-    @Argument(help: "A PNG or JPEG made by DreamCache with full metadata.")
+    @Argument(
+        help: "A PNG or JPEG that DreamCache made with full metadata.",
+        completion: .file(extensions: ["png", "jpg", "jpeg"]))
     var image: String
 
-    @Flag(help: "Accepted for uniformity: the output is JSON in any case.")
+    @Flag(help: "Print JSON, as this command always does.")
     var json = false
 
     func run() throws {

@@ -13,20 +13,21 @@ struct BenchCommand: ParsableCommand {
         discussion: """
             Parts: \(Benchmark.Part.allCases.map { "\($0.rawValue) (\($0.title))" }.joined(separator: ", ")).
 
-            With --interactive the names of parts are read from standard input, one a line. Each is run once, and a line of \
-            JSON on standard output says what it took, so that another program can be measured in turn with this one.
+            With --interactive the names of parts are read from standard input, one per line. Each part is run once. A line \
+            of JSON on standard output says how long it took, so that two programs can be measured in turn.
             """)
 
-    @Option(help: "Geometry: sd21, sd15 or tiny.")
+    @Option(help: "Geometry: sd21, sd15 or tiny.", completion: .list(RandomModel.Geometry.allCases.map(\.rawValue)))
     var geometry = "sd21"
 
-    @Option(help: "Who computes: \(ComputePath.choices.joined(separator: ", ")).")
+    @Option(
+        help: "Compute path: \(ComputePath.choices.joined(separator: ", ")).", completion: .list(ComputePath.choices))
     var compute = "auto"
 
-    @Option(help: "Threads that compute; one a core when 0.")
+    @Option(help: "Number of threads; one per core when 0.")
     var threads = 0
 
-    @Option(help: "Repetitions of each part; the least time counts.")
+    @Option(help: "Repetitions of each part; the shortest time counts.")
     var repetitions = 3
 
     @Option(help: "Parts to measure, separated by commas; all when empty.")
@@ -35,17 +36,19 @@ struct BenchCommand: ParsableCommand {
     @Option(
         help: ArgumentHelp(
             "safetensors with the weights of U-Net and adapter, and inputs to run them on; see Tests/Benchmarks.",
-            valueName: "file"))
+            valueName: "file"), completion: .file(extensions: ["safetensors"]))
     var weights: String?
 
     @Option(
-        help: ArgumentHelp("safetensors to write what the parts unet, personal and step predict.", valueName: "file"))
+        help: ArgumentHelp(
+            "safetensors to write the predictions of the parts unet, personal and step to.", valueName: "file"),
+        completion: .file(extensions: ["safetensors"]))
     var outputs: String?
 
-    @Flag(help: "Measure on request: see below.")
+    @Flag(help: "Measure the parts that standard input names.")
     var interactive = false
 
-    @Flag(help: "Add the costs by operation and shape.")
+    @Flag(help: "Add the costs per operation and shape.")
     var profile = false
 
     @Flag(help: "Print JSON.")

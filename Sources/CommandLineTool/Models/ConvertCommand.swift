@@ -9,20 +9,28 @@ struct ConvertCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "convert", abstract: "Convert a checkpoint or an adapter to another format or precision.",
         discussion: """
-            An adapter goes between the authors' .pt and safetensors with ModelSpec metadata; the output's extension says \
-            which. A checkpoint, file or diffusers folder, becomes safetensors in the precision of --type.
+            An adapter is converted between the authors' .pt and safetensors with ModelSpec metadata; the output's \
+            extension says which. A checkpoint, be it a file or a diffusers folder, becomes safetensors in the precision \
+            of --type.
             """)
 
-    @Argument(help: "The checkpoint or adapter; its kind is told by its content.")
+    @Argument(help: "The checkpoint or adapter; its kind is told by its content.", completion: .file())
     var input: String
 
-    @Argument(help: "The file (for a diffusers folder, the folder) to write.")
+    @Argument(help: "The file to write; for a diffusers folder, the folder.", completion: .file())
     var output: String
 
-    @Option(help: "F16, BF16 or F32; an adapter keeps its own when not given, a checkpoint becomes F16.")
+    @Option(
+        help: "F16, BF16 or F32. When not given, an adapter keeps its own, and a checkpoint becomes F16.",
+        completion: .list(["F16", "BF16", "F32"]))
     var type: String?
 
-    @Option(help: "For an adapter that does not say it: stable-diffusion-v1, stable-diffusion-v2-512 or -v2-768-v.")
+    @Option(
+        help: """
+            Base of an adapter whose file does not name it: \
+            \(BaseArchitecture.allCases.map(\.rawValue).joined(separator: ", ")).
+            """,
+        completion: .list(BaseArchitecture.allCases.map(\.rawValue)))
     var architecture: String?
 
     @Option(help: "Title of an adapter.")

@@ -7,10 +7,12 @@ struct RandomModelCommand: ParsableCommand {
         commandName: "random-model",
         abstract: "Write a model of random weights to try the program with; its pictures are noise.")
 
-    @Argument(help: "Folder to write into; it is made.")
+    @Argument(help: "Folder to write into; it is made.", completion: .directory)
     var folder: String
 
-    @Option(help: "Geometry: sd21, sd15 (5 GB each) or tiny.")
+    @Option(
+        help: "Geometry: sd21, sd15 (5 GB each) or tiny.",
+        completion: .list(RandomModel.Geometry.allCases.map(\.rawValue)))
     var geometry = "tiny"
 
     func validate() throws { _ = try RandomModel.Geometry(option: geometry) }

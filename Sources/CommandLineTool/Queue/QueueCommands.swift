@@ -41,7 +41,7 @@ struct WaitCommand: ParsableCommand {
     @Argument(help: "A job's id, or the name something was dropped under.")
     var name: String
 
-    @Option(help: "Seconds to wait at most; without end when not given.")
+    @Option(help: "Seconds to wait at most; without limit when not given.")
     var timeout: Double?
 
     @OptionGroup var configuration: ConfigurationOptions
@@ -68,10 +68,10 @@ struct WaitCommand: ParsableCommand {
     }
 }
 
-/// How things stand.
+/// Shows the state of the daemon, or of one job or drop.
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "Show how the daemon, or one job or drop, stands.")
+        commandName: "status", abstract: "Show the state of the daemon, or of one job or drop.")
 
     @Argument(help: "A job's id, or the name something was dropped under; the daemon itself when not given.")
     var name: String?
@@ -117,7 +117,8 @@ struct ListCommand: ParsableCommand {
 
     @Option(
         name: .customLong("state"),
-        help: "Only jobs in this state: \(JobState.allCases.map(\.rawValue).joined(separator: ", ")).")
+        help: "Only jobs in this state: \(JobState.allCases.map(\.rawValue).joined(separator: ", ")).",
+        completion: .list(JobState.allCases.map(\.rawValue)))
     var states: [String] = []
 
     @OptionGroup var configuration: ConfigurationOptions
@@ -150,7 +151,7 @@ struct ListCommand: ParsableCommand {
 /// Ends a job.
 struct CancelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "cancel", abstract: "Ask for a job to be ended; what it has made so far is kept with it.")
+        commandName: "cancel", abstract: "Ask the daemon to end a job; what the job has made so far is kept with it.")
 
     @Argument(help: "The job's id, or the name it was dropped under.")
     var job: String
@@ -165,7 +166,7 @@ struct CancelCommand: ParsableCommand {
 /// Queues a job again.
 struct RetryCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "retry", abstract: "Ask for a failed or quarantined job to be queued again.")
+        commandName: "retry", abstract: "Ask the daemon to queue a failed or quarantined job again.")
 
     @Argument(help: "The job's id, or the name it was dropped under.")
     var job: String

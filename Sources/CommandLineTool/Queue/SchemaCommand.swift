@@ -4,7 +4,7 @@ import Spool
 /// The JSON Schemas of what users write and of what the daemon writes for them.
 struct SchemaCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "schema", abstract: "Print a JSON Schema (2020-12): that of a job manifest, when none is named.")
+        commandName: "schema", abstract: "Print the JSON Schema (2020-12) of a job manifest, or of another document.")
 
     /// The documents that have one.
     enum Document: String, ExpressibleByArgument, CaseIterable {
@@ -14,7 +14,7 @@ struct SchemaCommand: ParsableCommand {
     @Argument(help: "manifest, receipt (receipts/*.json), status (status.json) or progress (a job's progress.json).")
     var document = Document.manifest
 
-    @Flag(help: "Accepted for uniformity: the output is JSON in any case.")
+    @Flag(help: "Print JSON, as this command always does.")
     var json = false
 
     func run() {

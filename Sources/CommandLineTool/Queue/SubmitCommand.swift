@@ -3,20 +3,20 @@ import Foundation
 import Application
 import Spool
 
-/// A manifest, and if wished its references, into the spool.
+/// Drops a manifest, and its references where they are given.
 struct SubmitCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "submit", abstract: "Drop a manifest into the spool, and print the name it was dropped under.",
-        discussion:
-            "With --wait the command goes on as `dreamcache wait` does. The daemon need not be running to submit.")
+        discussion: "With --wait the command goes on as `dreamcache wait` does. Without it, no daemon needs to run.")
 
-    @Argument(help: "The manifest, a JSON file; - reads standard input.")
+    @Argument(help: "The manifest, a JSON file; - reads standard input.", completion: .file(extensions: ["json"]))
     var manifest: String
 
-    @Option(help: "Name of the drop; made up when not given.")
+    @Option(help: "Name of the drop; chosen by the command when not given.")
     var name: String?
 
-    @Option(help: "Folder of photos, or one photo, to drop first; --subject names the subject.")
+    @Option(
+        help: "Folder of photos, or one photo, to drop first; --subject names the subject.", completion: .file())
     var references: String?
 
     @Option(help: "Name of the subject of --references; the folder's name when not given.")
@@ -25,7 +25,7 @@ struct SubmitCommand: ParsableCommand {
     @Flag(help: "Wait until the job has ended.")
     var wait = false
 
-    @Option(help: "With --wait: seconds to wait at most.")
+    @Option(help: "Seconds that --wait waits at most; without limit when not given.")
     var timeout: Double?
 
     @OptionGroup var configuration: ConfigurationOptions

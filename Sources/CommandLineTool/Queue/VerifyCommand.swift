@@ -3,14 +3,16 @@ import Application
 import DreamCache
 import Spool
 
-/// The oracle.
+/// Checks the spool, and repairs it where asked.
 struct VerifyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "verify", abstract: "Check that the spool is whole: states, sets, hashes, caches, keys, receipts.",
+        commandName: "verify",
+        abstract: "Check that the spool is whole: its states, sets, hashes, caches, keys and receipts.",
         discussion: """
-            Everything that is wrong is listed, whatever else is wrong. With --repair, what can be made again is made \
-            again or prepared for it, as the daemon does when it starts and when it comes upon damage; what is \
-            somebody's goes to lib/rejected. That needs the daemon to be stopped.
+            The command lists everything that is wrong. With --repair, which needs the daemon to be stopped, it makes \
+            again what can be made again, or leaves that to the daemon's next start. What belongs to a user is never \
+            deleted; it goes to lib/rejected.
+
             Exit codes: 0 whole, 1 errors are left, 75 a daemon is running.
             """)
 

@@ -7,8 +7,8 @@ import Spool
 struct WatchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "watch",
-        abstract: "Watch the queue: what is at work, with progress and time left, and what waits.",
-        discussion: "Ends with Control-C. Where the output is no terminal, one view is printed.")
+        abstract: "Watch the queue: the job at work, with progress and time left, and the jobs that wait.",
+        discussion: "Control-C ends it. Where the output is no terminal, the view is printed once.")
 
     @Option(help: "Seconds between two views.")
     var interval = 0.5
@@ -23,7 +23,7 @@ struct WatchCommand: ParsableCommand {
             repeat {
                 let view = try Self.view(client)
                 if isLive {
-                    // Home, each line cleared to its end, then whatever was below.
+                    // The cursor goes home; each line is cleared to its end, then everything below.
                     let lines = view.map { $0.printable + "\u{1B}[K" }.joined(separator: "\n")
                     print("\u{1B}[H" + lines + "\n\u{1B}[J", terminator: "")
                     fflush(nil)

@@ -8,7 +8,7 @@ public struct AutoencoderConfiguration: Sendable, Equatable {
     public var channels = 128
     /// Channels of each level, as multiples of ``channels``.
     public var channelMultipliers = [1, 2, 4, 4]
-    /// Residual blocks a level in the encoder; the decoder has one more.
+    /// Residual blocks per level in the encoder; the decoder has one more.
     public var residualBlocks = 2
     /// Groups of the group normalisations.
     public var normGroups = 32
@@ -18,7 +18,7 @@ public struct AutoencoderConfiguration: Sendable, Equatable {
     /// Stable Diffusion's geometry.
     public static let stableDiffusion = AutoencoderConfiguration()
 
-    /// Pixels along each side of an image for one along a latent's.
+    /// Pixels of an image per pixel of its latent, along each side.
     public var downscale: Int { 1 << max(0, channelMultipliers.count - 1) }
 }
 
@@ -82,21 +82,25 @@ public final class Autoencoder {
         let groups = configuration.normGroups
         let levelChannels = configuration.channelMultipliers.map { $0 * configuration.channels }
         let top = levelChannels.last ?? configuration.channels
-
-        let encoder = scope["encoder"]
-        encoderIn = try layers.convolution(encoder["conv_in"], inputs: 3, outputs: configuration.channels)
         var channels = configuration.channels
-        var levels: [Level] = []
-        for (index, outputs) in levelChannels.enumerated() {
-            let scope = encoder["down"][index]
+        func level(_ scope: ParameterScope, blocks: Int, outputs: Int) throws(EngineError) -> Level {
             var level = Level(blocks: [])
-            for block in 0..<configuration.residualBlocks {
+            for block in 0..<blocks {
                 level.blocks.append(
                     try ResidualBlock(
                         scope["block"][block], .autoencoder, inputs: channels, outputs: outputs,
                         groups: groups, engine: engine))
                 channels = outputs
             }
+            return level
+        }
+
+        let encoder = scope["encoder"]
+        encoderIn = try layers.convolution(encoder["conv_in"], inputs: 3, outputs: configuration.channels)
+        var levels: [Level] = []
+        for (index, outputs) in levelChannels.enumerated() {
+            let scope = encoder["down"][index]
+            var level = try level(scope, blocks: configuration.residualBlocks, outputs: outputs)
             if index + 1 < levelChannels.count {
                 // Zeros below and right only.
                 level.resample = try layers.convolution(
@@ -118,14 +122,7 @@ public final class Autoencoder {
         levels = []
         for (index, outputs) in levelChannels.enumerated().reversed() {
             let scope = decoder["up"][index]
-            var level = Level(blocks: [])
-            for block in 0...configuration.residualBlocks {
-                level.blocks.append(
-                    try ResidualBlock(
-                        scope["block"][block], .autoencoder, inputs: channels, outputs: outputs,
-                        groups: groups, engine: engine))
-                channels = outputs
-            }
+            var level = try level(scope, blocks: configuration.residualBlocks + 1, outputs: outputs)
             if index > 0 {
                 level.resample = try layers.convolution(scope["upsample.conv"], inputs: channels, outputs: channels)
             }

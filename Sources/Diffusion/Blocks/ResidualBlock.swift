@@ -52,8 +52,9 @@ struct ResidualBlock {
         conv1Bias = timeMap == nil ? [] : scope[naming.conv1].take("bias", shape: [outputs]).floats()
     }
 
-    /// The time embedding as this block sees it, for a whole schedule at once: `[timesteps, timeChannels]` (after SiLU) to
-    /// one bias of the first convolution a timestep. An added embedding that does not depend on the place is a bias.
+    /// The time embedding as this block sees it, for a whole schedule at once: `[timesteps, timeChannels]` (after SiLU)
+    /// to one bias of the first convolution per timestep. An added embedding that does not depend on the place is a
+    /// bias.
     func timeBiases(_ embedding: Tensor) throws(EngineError) -> [Tensor] {
         guard let timeMap else { return [] }
         let mapped = engine.floats(try engine.product(embedding, timeMap))

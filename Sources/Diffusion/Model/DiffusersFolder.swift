@@ -1,7 +1,7 @@
 import Checkpoint
 import Foundation
 
-/// A Stable Diffusion model in diffusers' folder layout: `model_index.json` and one folder a part.
+/// A Stable Diffusion model in diffusers' folder layout: `model_index.json` and one folder per part.
 ///
 /// Source: diffusers `DiffusionPipeline.from_pretrained` (names of files, variants, shards). Proved by
 /// `Tests/Fixtures/families`.

@@ -1,6 +1,6 @@
 import Checkpoint
 
-/// How diffusers names what LDM names otherwise: one table a network, made from its geometry.
+/// How diffusers names what LDM names otherwise: one table per network, made from its geometry.
 ///
 /// Source: the block order of LDM `openaimodel.py` and `model.py` beside diffusers' `UNet2DConditionModel` and
 /// `AutoencoderKL`. The inside of transformer blocks is named alike in both. Proved by `Tests/Fixtures/families`.

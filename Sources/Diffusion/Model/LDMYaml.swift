@@ -66,9 +66,7 @@ extension ModelConfiguration {
     /// Takes what an LDM yaml says over what was recognised from the weights.
     /// - Throws: `DiffusionError.configuration` naming the file and the field.
     mutating func apply(ldmYaml path: String) throws(DiffusionError) {
-        func failure(_ field: String, _ found: String, _ expected: String) -> DiffusionError {
-            .configuration(path: path, field: field, found: found, expected: expected)
-        }
+        let failure: Failure = { .configuration(path: path, field: $0, found: $1, expected: $2) }
         let yaml: LDMYaml
         do {
             let text = try String(contentsOfFile: path, encoding: .utf8)
@@ -80,7 +78,16 @@ extension ModelConfiguration {
         }
 
         let parameters = yaml.model.params
-        let unetYaml = parameters.unetConfig.params
+        try apply(parameters.unetConfig.params, failure)
+        try apply(parameters.firstStageConfig.params.ddconfig, failure)
+        try applySchedule(parameters, failure)
+    }
+
+    private typealias Failure = (_ field: String, _ found: String, _ expected: String) -> DiffusionError
+
+    private mutating func apply(
+        _ unetYaml: LDMYaml.UNet, _ failure: Failure
+    ) throws(DiffusionError) {
         guard !unetYaml.channelMult.isEmpty, unetYaml.channelMult.allSatisfy((1...64).contains),
             (1...4096).contains(unetYaml.modelChannels), (1...16).contains(unetYaml.numResBlocks),
             (1...64).contains(unetYaml.transformerDepth ?? 1), (1...65536).contains(unetYaml.contextDim),
@@ -108,8 +115,11 @@ extension ModelConfiguration {
         default:
             throw failure("model.params.unet_config.params", "neither", "num_heads or num_head_channels above 0")
         }
+    }
 
-        let first = parameters.firstStageConfig.params.ddconfig
+    private mutating func apply(
+        _ first: LDMYaml.FirstStage.Configuration, _ failure: Failure
+    ) throws(DiffusionError) {
         guard (1...4096).contains(first.ch), !first.chMult.isEmpty, first.chMult.count <= 8,
             first.chMult.allSatisfy((1...64).contains), (1...16).contains(first.numResBlocks),
             (1...4096).contains(first.zChannels)
@@ -122,7 +132,11 @@ extension ModelConfiguration {
         autoencoder.channelMultipliers = first.chMult
         autoencoder.residualBlocks = first.numResBlocks
         autoencoder.latentChannels = first.zChannels
+    }
 
+    private mutating func applySchedule(
+        _ parameters: LDMYaml.Parameters, _ failure: Failure
+    ) throws(DiffusionError) {
         schedule.betaStart = parameters.linearStart ?? schedule.betaStart
         schedule.betaEnd = parameters.linearEnd ?? schedule.betaEnd
         schedule.numTrainTimesteps = parameters.timesteps ?? schedule.numTrainTimesteps

@@ -26,7 +26,7 @@ extension ModelConfiguration {
     /// Reads the geometry off the shapes of an LDM checkpoint.
     ///
     /// What shapes do not show follows the family: Stable Diffusion 2 (linear projections in its transformers) has 64
-    /// channels a head, Stable Diffusion 1 has 8 heads. The native size and v-prediction cannot be seen: 512 pixels and
+    /// channels per head, Stable Diffusion 1 has 8 heads. The native size and v-prediction cannot be seen: 512 pixels and
     /// epsilon are assumed, and a yaml beside the checkpoint says otherwise.
     /// - Parameter separate: the geometry of an autoencoder that takes the place of the checkpoint's own, if any.
     /// - Throws: `DiffusionError.checkpoint` naming the first key without which nothing can be told.
@@ -47,44 +47,7 @@ extension ModelConfiguration {
             return shape
         }
 
-        let first = try shape(LDMNames.unet + "input_blocks.0.0.weight", rank: 4)
-        unet.modelChannels = first[0]
-        unet.inChannels = first[1]
-        unet.outChannels = try shape(LDMNames.unet + "out.2.weight", rank: 4)[0]
-        let blocks = LDMNames.unet + "input_blocks."
-        unet.channelMultipliers = []
-        unet.attentionLevels = []
-        unet.residualBlocks = 0
-        var level = 0
-        var residuals = 0
-        var index = 1
-        while index < 100 {
-            if let conv = store.shape(of: "\(blocks)\(index).0.in_layers.2.weight"), conv.count == 4 {
-                residuals += 1
-                if unet.channelMultipliers.count == level {
-                    unet.channelMultipliers.append(conv[0] / unet.modelChannels)
-                }
-                let transformer = "\(blocks)\(index).1."
-                if let projection = store.shape(of: transformer + "proj_in.weight") {
-                    unet.attentionLevels.insert(level)
-                    unet.heads = projection.count == 2 ? .channels(64) : .count(8)
-                    let keys = try shape(transformer + "transformer_blocks.0.attn2.to_k.weight", rank: 2)
-                    unet.contextSize = keys[1]
-                    var depth = 0
-                    while store.contains("\(transformer)transformer_blocks.\(depth).norm1.weight") { depth += 1 }
-                    unet.transformerDepth = max(1, depth)
-                }
-            } else if store.contains("\(blocks)\(index).0.op.weight") {
-                unet.residualBlocks = max(unet.residualBlocks, residuals)
-                level += 1
-                residuals = 0
-            } else {
-                break
-            }
-            index += 1
-        }
-        unet.residualBlocks = max(unet.residualBlocks, residuals, 1)
-
+        try recogniseUNet(store, shape)
         if let separate {
             autoencoder = separate
         } else {
@@ -102,6 +65,48 @@ extension ModelConfiguration {
         }
         try recogniseText(store, shape)
         try checkRecognised(path)
+    }
+
+    private mutating func recogniseUNet(
+        _ store: ParameterStore, _ shape: (String, Int) throws(DiffusionError) -> [Int]
+    ) throws(DiffusionError) {
+        let first = try shape(LDMNames.unet + "input_blocks.0.0.weight", 4)
+        unet.modelChannels = first[0]
+        unet.inChannels = first[1]
+        unet.outChannels = try shape(LDMNames.unet + "out.2.weight", 4)[0]
+        let blocks = LDMNames.unet + "input_blocks."
+        unet.channelMultipliers = []
+        unet.attentionLevels = []
+        unet.residualBlocks = 0
+        var level = 0
+        var residuals = 0
+        var index = 1
+        while index < 100 {
+            if let conv = store.shape(of: "\(blocks)\(index).0.in_layers.2.weight"), conv.count == 4 {
+                residuals += 1
+                if unet.channelMultipliers.count == level {
+                    unet.channelMultipliers.append(conv[0] / unet.modelChannels)
+                }
+                let transformer = "\(blocks)\(index).1."
+                if let projection = store.shape(of: transformer + "proj_in.weight") {
+                    unet.attentionLevels.insert(level)
+                    unet.heads = projection.count == 2 ? .channels(64) : .count(8)
+                    let keys = try shape(transformer + "transformer_blocks.0.attn2.to_k.weight", 2)
+                    unet.contextSize = keys[1]
+                    var depth = 0
+                    while store.contains("\(transformer)transformer_blocks.\(depth).norm1.weight") { depth += 1 }
+                    unet.transformerDepth = max(1, depth)
+                }
+            } else if store.contains("\(blocks)\(index).0.op.weight") {
+                unet.residualBlocks = max(unet.residualBlocks, residuals)
+                level += 1
+                residuals = 0
+            } else {
+                break
+            }
+            index += 1
+        }
+        unet.residualBlocks = max(unet.residualBlocks, residuals, 1)
     }
 
     /// Refuses sizes that no model of this family has. Later arithmetic on them then neither overflows nor divides by zero.

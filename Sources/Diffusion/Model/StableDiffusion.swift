@@ -290,6 +290,10 @@ public final class StableDiffusion {
         try encode(prompt: prompt, reading: PromptReading(), chunks: 1)
     }
 
+    // Latents are in files' order outside the model: torch draws noise in it, and samplers, checkpoints and golden data are
+    // defined over it. The engine wants channels last. A latent has some ten thousand numbers, so that reordering it at each
+    // step costs microseconds beside an evaluation of a second.
+
     /// A latent in files' order, `[channels, h, w]`, as the U-Net takes it: a batch of one.
     public func latentTensor(_ latent: [Float], height: Int, width: Int) throws(EngineError) -> Tensor {
         let channels = configuration.unet.inChannels

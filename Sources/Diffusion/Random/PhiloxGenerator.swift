@@ -1,3 +1,4 @@
+import Bytes
 import Foundation
 
 /// PyTorch's random number generator on CUDA devices, and `torch.randn(device: "cuda")` for float32.
@@ -56,7 +57,7 @@ public struct PhiloxGenerator: Sendable, Equatable {
     }
 
     /// The low half of the 128-bit counter is the place in the sequence (in blocks of four words), the high half the
-    /// subsequence, one a thread.
+    /// subsequence, one per thread.
     private func counter(thread: UInt64, round: UInt64) -> SIMD4<UInt32> {
         let place = offset / 4 &+ round
         return SIMD4(

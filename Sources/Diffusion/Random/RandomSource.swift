@@ -62,11 +62,6 @@ public enum RandomGenerator: Sendable, Equatable {
 }
 
 extension [UInt8] {
-    /// Appends the bytes of an integer, least significant first.
-    mutating func append(littleEndian value: some FixedWidthInteger) {
-        Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
-    }
-
     /// The integer whose bytes begin at `offset`, least significant first; the caller has checked the length.
     func littleEndian<Integer: FixedWidthInteger>(at offset: Int) -> Integer {
         self[offset..<(offset + MemoryLayout<Integer>.size)].reversed().reduce(0) { $0 << 8 | Integer($1) }

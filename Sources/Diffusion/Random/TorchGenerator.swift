@@ -1,3 +1,4 @@
+import Bytes
 import Foundation
 
 /// PyTorch's CPU random number generator and `torch.randn` for float32.

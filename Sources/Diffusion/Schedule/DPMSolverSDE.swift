@@ -7,7 +7,7 @@ import Foundation
 /// made of the first, which is what the sample in the middle has more than its mean, and one draw. Proved by
 /// `Tests/Fixtures/schedule`.
 extension SamplingPlan {
-    /// Two evaluations a step, the second in its middle; the last step, to no noise, has one.
+    /// Two evaluations per step, the second in its middle. The last step, to no noise, has one.
     static func dpmSolverSDE(_ table: Timetable, skipping skipped: Int) -> SamplingPlan {
         var evaluations: [Evaluation] = []
         for place in skipped..<table.steps {

@@ -30,7 +30,7 @@ extension SamplingPlan {
         return varianceExploding(table, evaluations, historyLength: 0, skipping: skipped)
     }
 
-    /// Two evaluations a step, the second at its end; the last step, to no noise, has one.
+    /// Two evaluations per step, the second at its end. The last step, to no noise, has one.
     static func heun(_ table: Timetable, skipping skipped: Int) -> SamplingPlan {
         var evaluations: [Evaluation] = []
         for place in skipped..<table.steps {

@@ -1,3 +1,4 @@
+import Bytes
 import Foundation
 
 /// A run of denoising steps: which timesteps to evaluate the model at, and how each output moves the sample.

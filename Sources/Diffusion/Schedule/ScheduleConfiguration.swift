@@ -33,7 +33,7 @@ public enum SamplerKind: String, Sendable, CaseIterable, Codable {
     case uniPC = "UniPCMultistepScheduler"
     /// Luo et al. 2023, latent consistency models.
     case lcm = "LCMScheduler"
-    /// Karras et al. 2022, Algorithm 1 without churn: two evaluations a step.
+    /// Karras et al. 2022, Algorithm 1 without churn: two evaluations per step.
     case heun = "HeunDiscreteScheduler"
     /// k-diffusion's linear multistep, of order 4.
     case lms = "LMSDiscreteScheduler"
@@ -43,7 +43,7 @@ public enum SamplerKind: String, Sendable, CaseIterable, Codable {
     case tcd = "TCDScheduler"
     /// Zhang and Chen 2022, of order 1 to 3.
     case deis = "DEISMultistepScheduler"
-    /// k-diffusion's DPM++ SDE: two evaluations a step.
+    /// k-diffusion's DPM++ SDE: two evaluations per step.
     case dpmSolverSDE = "DPMSolverSDEScheduler"
 }
 

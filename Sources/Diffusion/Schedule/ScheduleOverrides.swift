@@ -1,8 +1,8 @@
 /// What a configuration says of a model's schedule over what its files say. Properties are those of
 /// ``ScheduleConfiguration``; nil leaves the files' value.
 public struct ScheduleOverrides: Sendable, Hashable {
-    /// The sampler of requests that name none, by any of its names.
-    public var sampler: String?
+    /// The sampler of requests that name none.
+    public var sampler: SamplerChoice?
     /// See ``ScheduleConfiguration/timestepSpacing``.
     public var timestepSpacing: TimestepSpacing?
     /// See ``ScheduleConfiguration/rescaleBetasZeroSNR``.
@@ -37,9 +37,9 @@ public struct ScheduleOverrides: Sendable, Hashable {
 
 extension ScheduleConfiguration {
     /// Takes what is said over what is there.
-    /// - Throws: ``ScheduleError`` for an unknown sampler, or values no schedule can be made from.
+    /// - Throws: ``ScheduleError`` for values no schedule can be made from.
     mutating func apply(_ overrides: ScheduleOverrides) throws(ScheduleError) {
-        if let sampler = overrides.sampler { self = try selecting(sampler) }
+        if let sampler = overrides.sampler { self = selecting(sampler) }
         timestepSpacing = overrides.timestepSpacing ?? timestepSpacing
         rescaleBetasZeroSNR = overrides.rescaleBetasZeroSNR ?? rescaleBetasZeroSNR
         betaStart = overrides.betaStart ?? betaStart

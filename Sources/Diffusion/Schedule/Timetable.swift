@@ -18,22 +18,7 @@ struct Timetable: Sendable {
         self.configuration = configuration
         self.training = training
         self.steps = steps
-        let most = Self.mostSteps(configuration)
-        guard (1...max(1, most)).contains(steps), most >= 1 else {
-            throw ScheduleError(
-                field: "num_inference_steps",
-                problem: "is \(steps); \(configuration.sampler.rawValue) with this configuration runs 1 to \(most)")
-        }
-        // Betas may be such that abar is 0 or 1 in single precision; no sampler can step from there by sigmas.
-        if ![.ddim, .ddpm, .pndm, .lcm, .tcd].contains(configuration.sampler),
-            let broken = training.sigmas.firstIndex(where: { $0 == 0 || !$0.isFinite })
-        {
-            throw ScheduleError(
-                field: configuration.trainedBetas == nil ? "beta_schedule" : "trained_betas",
-                problem:
-                    "gives abar \(training.alphasCumprod[broken]) at timestep \(broken); expected a number between 0 and 1"
-            )
-        }
+        try Self.check(configuration, training, steps: steps)
         switch configuration.sampler {
         case .ddim, .ddpm, .pndm:
             timesteps = Self.spread(configuration, steps: steps).map { $0.rounded(.toNearestOrEven) }
@@ -78,6 +63,28 @@ struct Timetable: Sendable {
                 field: "steps_offset",
                 problem: "\(configuration.stepsOffset) with \(steps) steps gives timestep \(outside); "
                     + "the model knows 0 to \(Int(range.upperBound))")
+        }
+    }
+
+    /// Refuses counts of steps and noise that this sampler cannot run with.
+    private static func check(
+        _ configuration: ScheduleConfiguration, _ training: TrainingSchedule, steps: Int
+    ) throws(ScheduleError) {
+        let most = mostSteps(configuration)
+        guard (1...max(1, most)).contains(steps), most >= 1 else {
+            throw ScheduleError(
+                field: "num_inference_steps",
+                problem: "is \(steps); \(configuration.sampler.rawValue) with this configuration runs 1 to \(most)")
+        }
+        // Betas may be such that abar is 0 or 1 in single precision; no sampler can step from there by sigmas.
+        if ![.ddim, .ddpm, .pndm, .lcm, .tcd].contains(configuration.sampler),
+            let broken = training.sigmas.firstIndex(where: { $0 == 0 || !$0.isFinite })
+        {
+            throw ScheduleError(
+                field: configuration.trainedBetas == nil ? "beta_schedule" : "trained_betas",
+                problem:
+                    "gives abar \(training.alphasCumprod[broken]) at timestep \(broken); expected a number between 0 and 1"
+            )
         }
     }
 

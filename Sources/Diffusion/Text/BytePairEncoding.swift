@@ -91,7 +91,7 @@ struct BytePairEncoding: Sendable {
 
     private static func text(_ symbol: Symbol) -> String { String(decoding: symbol.spelling, as: UTF8.self) }
 
-    /// The merges of a file: one a line, two symbols separated by a space; a first line `#version...` is skipped.
+    /// The merges of a file: one per line, two symbols separated by a space; a first line `#version...` is skipped.
     static func parse(merges bytes: [UInt8], source: String) throws(TokenizerError) -> [(left: Symbol, right: Symbol)] {
         var merges: [(left: Symbol, right: Symbol)] = []
         merges.reserveCapacity(bytes.count / 10)

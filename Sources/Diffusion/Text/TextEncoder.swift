@@ -27,7 +27,7 @@ public struct TextEncoderConfiguration: Sendable, Equatable {
     public var width = 1024
     /// Channels inside the blocks' feed-forward part.
     public var hiddenSize = 4096
-    /// Attention heads; both families have 64 channels a head.
+    /// Attention heads; both families have 64 channels per head.
     public var heads = 16
     /// Transformer blocks in the checkpoint.
     public var layers = 24

@@ -69,7 +69,7 @@ public struct Tokenizer: Sendable {
     /// A tokenizer whose vocabulary follows from its merges: 256 bytes, 256 final bytes, the merges, start, end.
     ///
     /// - Parameters:
-    ///   - merges: a merges file, UTF-8: one merge a line, two symbols separated by a space.
+    ///   - merges: a merges file, UTF-8: one merge per line, two symbols separated by a space.
     ///   - source: the file's name, for errors.
     public init(
         merges: [UInt8], source: String, cleaning: Cleaning = .openCLIP, padding: Padding = .zero

@@ -60,7 +60,7 @@ extension Pipeline {
             remarks += facts.remarks.map { "\(source.name): \($0)" }
             model.engine.beginPhase()
             let picture = reference.fitted(toSquare: imageSize, mode: options.fit)
-            let foreground = try foreground(of: reference, index, options)
+            let foreground = try foreground(of: reference, name: source.name, options)
             hashes.append(picture.pixelHash + (foreground.map { "+" + $0.mask.pixelHash } ?? ""))
             var tokens = try pass(
                 pixels: picture.normalised, side: imageSize, text: text, time: time, options: options
@@ -89,18 +89,21 @@ extension Pipeline {
 
     /// The mask by which tokens are dropped; nil where all are kept.
     private func foreground(
-        of reference: Raster, _ index: Int, _ options: CacheOptions
+        of reference: Raster, name: String, _ options: CacheOptions
     ) throws(DreamCacheError) -> Foreground? {
         guard options.tokens == .foreground else { return nil }
         guard let foreground = Foreground(reference, side: imageSize, fit: options.fit) else {
-            throw .request(
-                field: "references[\(index)]", found: "a picture without alpha channel or mask",
-                expected: "one with, since cache.tokens is foreground")
+            throw .raster(
+                RasterError(
+                    path: name, cause: .unsupported, place: "alpha",
+                    found: "a picture without alpha channel or mask",
+                    expected: "one with either, since cache.tokens is foreground"))
         }
         if foreground.isEmpty {
-            throw .request(
-                field: "references[\(index)]", found: "a mask without foreground",
-                expected: "some pixels that show the subject")
+            throw .raster(
+                RasterError(
+                    path: name, cause: .unsupported, place: "mask", found: "a mask without foreground",
+                    expected: "some pixels that show the subject"))
         }
         return foreground
     }

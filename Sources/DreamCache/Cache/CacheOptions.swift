@@ -31,7 +31,7 @@ public struct CacheOptions: Sendable, Equatable {
     public var tokens = Tokens.all
     /// What becomes of the photos' backgrounds.
     public var background = Background.keep
-    /// Element type of the file: F16, or F32 where half a megabyte a site does not matter.
+    /// Element type of the file: F16, or F32 where half a megabyte per site does not matter.
     public var elementType = StoredElementType.f16
 
     /// The paper's way with seed 0.
@@ -51,7 +51,7 @@ public struct CacheOptions: Sendable, Equatable {
             + "\(background == .keep ? "" : "\(backgroundText)|")\(effectivePrompt)"
     }
 
-    /// What becomes of backgrounds, and by which version of whom.
+    /// What becomes of backgrounds, with the version of what cuts them out.
     var backgroundText: String {
         background == .keep ? background.rawValue : "\(background.rawValue), \(CutOutMaker.version)"
     }

@@ -6,7 +6,7 @@ import Glibc
 
 /// The features of a subject's references: what a `.dcache` file holds.
 ///
-/// A `.dcache` is a safetensors file. One tensor a site and reference, `sites.<site>.<reference>` as
+/// A `.dcache` is a safetensors file. One tensor per site and reference, `sites.<site>.<reference>` as
 /// `[tokens, channels]`; all else is string metadata, whose keys are in ``Key``.
 public struct FeatureCache: Sendable {
     /// Metadata keys of a `.dcache`.
@@ -29,9 +29,9 @@ public struct FeatureCache: Sendable {
         case preprocessing = "dreamcache.preprocessing"
         /// Which tokens were kept, `all` or `foreground`.
         case tokens = "dreamcache.tokens"
-        /// What became of the photos' backgrounds: `auto`, `keep` or `remove`, and by whom.
+        /// What became of the photos' backgrounds: `auto`, `keep` or `remove`, with the version of what cut them out.
         case background = "dreamcache.background"
-        /// What is to be said of the references, one a line: `photo.jpg: ...`. Not there where nothing is.
+        /// What is to be said of the references, one per line: `photo.jpg: ...`. The key is left out where there is nothing to say.
         case remarks = "dreamcache.remarks"
         /// SHA-256 of each reference's pixels as they were encoded, separated by commas; where tokens were dropped, with `+`
         /// and the SHA-256 of the mask behind.
@@ -61,7 +61,7 @@ public struct FeatureCache: Sendable {
     public static func open(_ path: String) throws(DreamCacheError) -> FeatureCache {
         let file: Checkpoint
         do { file = try Checkpoint.open(path) } catch {
-            // One that is gone, or no such file at all, is made again; for the machine's own trouble it is kept.
+            // A cache that is gone or damaged is made again. Where the machine could not read it, it is kept.
             if case .system(let code) = error.cause, code != ENOENT { throw .diffusion(.checkpoint(error)) }
             throw .cache(path: path, field: error.place, found: error.found, expected: error.expected)
         }
@@ -113,7 +113,7 @@ public struct FeatureCache: Sendable {
     /// A `.dcache` of features just computed.
     ///
     /// - Parameters:
-    ///   - features: one dictionary a reference: the tokens `[tokens, channels]` at each site.
+    ///   - features: one dictionary per reference: the tokens `[tokens, channels]` at each site.
     ///   - metadata: all keys but the data's hash, which is added here.
     ///   - type: element type in the file.
     /// - Returns: what `write(to:path:)` puts into a file.

@@ -4,7 +4,7 @@ import Raster
 /// Which cells of a reference show the subject: what `cache.tokens: foreground` keeps.
 ///
 /// A cell is the square of pixels that one token of a site stands for: 8 pixels at the first level of Stable Diffusion,
-/// twice as many at each level further. It is kept when any of its pixels is at least half opaque, so that thin parts
+/// twice as many at each further level. It is kept when any of its pixels is at least half opaque, so that thin parts
 /// remain at the coarse levels, and a subject that is not empty has a token at every site.
 struct Foreground {
     /// Alpha of the reference, fitted as its pixels are.
@@ -13,7 +13,7 @@ struct Foreground {
     /// Nil for a picture without alpha.
     init?(_ reference: Raster, side: Int, fit: Raster.Fit) {
         guard reference.channels == 4 else { return nil }
-        // What fitting adds is white: of the inverted alpha that is the background.
+        // Fitting adds white, which in the inverted alpha means background.
         let inverted = stride(from: 3, to: reference.pixels.count, by: 4).flatMap {
             repeatElement(255 - reference.pixels[$0], count: 3)
         }

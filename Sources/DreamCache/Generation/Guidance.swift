@@ -69,8 +69,8 @@ public struct Guidance: Sendable, Equatable {
     func branches(scales: [Double], textScale: Double? = nil) -> [Branch] {
         let all = scales.count
         let textScale = textScale ?? max(1, guidanceScale)
-        // What a branch under the negative prompt adds is its group's scale less the next group's; the last one gives up
-        // what the prompt's branch takes its place for, and without a cache the scale is 1.
+        // The weight of a branch under the negative prompt is its group's scale less that of the next group. The branch
+        // without a cache has scale 1. After the last group comes the prompt's branch, whose scale is that of the text.
         let steps = [1] + scales + [textScale]
         let branches =
             [Branch(isPrompted: true, groups: all, weight: textScale)]

@@ -17,8 +17,8 @@ public struct ImageRequest: Sendable {
     public var steps = 50
     /// DDIM's share of fresh noise, 0 to 1.
     public var eta = 0.0
-    /// The sampler, by diffusers' class name or a short one; nil is the model's own.
-    public var scheduler: String?
+    /// The sampler; nil is the model's own.
+    public var scheduler: SamplerChoice?
     /// Seed of the generator that draws the initial latent and, after it, the step noise.
     public var seed: UInt64
     /// Seed of a generator of its own for the step noise.

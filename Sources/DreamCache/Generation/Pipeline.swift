@@ -262,7 +262,7 @@ public final class Pipeline {
     private func sampler(_ request: ImageRequest) throws(DreamCacheError) -> Sampler {
         do {
             var schedule = model.configuration.schedule
-            if let name = request.scheduler { schedule = try schedule.selecting(name) }
+            if let choice = request.scheduler { schedule = schedule.selecting(choice) }
             let strength = request.initialImage == nil ? 1 : request.strength
             return try Sampler(schedule, steps: request.steps, eta: request.eta, strength: strength)
         } catch { throw .schedule(error) }

@@ -1,5 +1,5 @@
+import Bytes
 import Checkpoint
-import Crypto
 import Diffusion
 import Foundation
 import Glibc
@@ -34,7 +34,7 @@ public final class KnownFiles {
     private var hashes: [FileIdentity: String] = [:]
     private var checks: Set<Check> = []
     private let file: URL?
-    /// Beyond so many the oldest knowledge is worth no file of megabytes.
+    /// The number of files that are remembered; older entries are dropped, so that the file stays small.
     private static let capacity = 1000
 
     /// - Parameter folder: where they are remembered beyond this process, if anywhere.
@@ -53,7 +53,7 @@ public final class KnownFiles {
         let identity = FileIdentity(path: path)
         if let identity, let known = hashes[identity] { return known }
         let hash = try DreamCache.sha256(ofFile: path, monitor)
-        // One that changed meanwhile has neither content.
+        // A file that changed while it was read has no hash that could be remembered.
         if let identity, FileIdentity(path: path) == identity {
             hashes[identity] = hash
             save()
@@ -84,30 +84,17 @@ public final class KnownFiles {
     }
 }
 
-/// Lower-case hexadecimal digits of a digest.
-package func hexadecimal(_ digest: some Sequence<UInt8>) -> String {
-    digest.map { byte in
-        let digits = String(byte, radix: 16)
-        return byte < 16 ? "0" + digits : digits
-    }.joined()
-}
-
-/// SHA-256 of a file's bytes, in lower-case hexadecimal; read a piece at a time.
-func sha256(ofFile path: String, _ monitor: Monitor = .none) throws(DreamCacheError) -> String {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .diffusion(.checkpoint(.system("open", path))) }
-    defer { close(descriptor) }
-    var hash = SHA256()
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
-    defer { buffer.deallocate() }
-    while true {
-        try monitor.check()
-        let count = read(descriptor, buffer.baseAddress, buffer.count)
-        if count < 0, errno == EINTR { continue }
-        guard count >= 0 else { throw .diffusion(.checkpoint(.system("read", path))) }
-        if count == 0 { return hexadecimal(hash.finalize()) }
-        hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+/// SHA-256 of a file's bytes, in lower-case hexadecimal; the monitor hears of every piece.
+private func sha256(ofFile path: String, _ monitor: Monitor) throws(DreamCacheError) -> String {
+    var isInterrupted = false
+    let hash = try onFile { () throws(FileError) in
+        try Bytes.sha256(ofFile: path) {
+            isInterrupted = monitor.isInterrupted()
+            return !isInterrupted
+        }
     }
+    if isInterrupted { throw .stopped }
+    return hash
 }
 
 /// Room on a disk.

@@ -1,5 +1,5 @@
-/// How long work says that it goes on, and hears that it is to stop: a watchdog waits some minutes, and who stops a program
-/// some seconds, whatever is hashed, converted or computed at that moment.
+/// Reports that work goes on, and asks whether it is to stop. A watchdog waits some minutes for a report, and a person
+/// who stops a program some seconds, whatever is hashed, converted or computed at that moment.
 final class Monitor {
     private let progress: Pipeline.Progress
     private let shouldStop: () -> Bool

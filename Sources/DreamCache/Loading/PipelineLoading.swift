@@ -8,7 +8,7 @@ extension Pipeline {
     ///
     /// - Parameters:
     ///   - files: where it is.
-    ///   - path: who computes.
+    ///   - path: the compute path.
     ///   - known: what is known of the files already, and what is added to it.
     ///   - weightsFolder: where ``keepWeights(progress:shouldStop:)`` keeps the weights as the engine reads them, and where
     ///     they are looked for.

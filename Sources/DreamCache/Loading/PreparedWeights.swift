@@ -9,8 +9,8 @@ import TensorEngine
 /// A model's weights as its engine reads them, in a file of their own: the next start maps them, and neither reads nor converts
 /// the checkpoint's. The file may be deleted at any time.
 ///
-/// It is a safetensors file of bytes, one tensor a packed form, named after parameters and layout. What the values depend on is
-/// in the file's name: a hash over the model's files, the adapter and the compute path.
+/// It is a safetensors file of bytes, one tensor per packed form, named after parameters and layout. What the values
+/// depend on is in the file's name: a hash over the model's files, the adapter and the compute path.
 final class PreparedWeights {
     /// Where the file is, or will be.
     let path: String
@@ -112,7 +112,7 @@ final class PreparedWeights {
         var names: Set<String> = []
         engine.forEachPackedWeights { name, bytes, _ in
             guard names.insert(name).inserted else { return }
-            // So that the next one is aligned too.
+            // The gap aligns the next tensor.
             let gap = -bytes.count & (Engine.packedWeightsAlignment - 1)
             size += bytes.count + gap
             // The engine's memory, which nobody touches before the file is written.
@@ -180,7 +180,7 @@ final class PreparedWeights {
                     throw .system("fdatasync", part)
                 }
             }
-            // Zeros in place of what a damaged file held are not kept.
+            // Zeros that stand for what a damaged file held are not kept.
             try check()
             guard fsync(descriptor) == 0 else { throw .system("fsync", part) }
             guard rename(part, path) == 0 else { throw .system("rename", part) }

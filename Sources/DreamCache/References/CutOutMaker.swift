@@ -15,7 +15,7 @@ public final class CutOutMaker {
     private let path: ComputePath
     private var segmenter: Segmenter?
 
-    /// - Parameter path: who computes; the segmenter is loaded when a photo first needs it.
+    /// - Parameter path: the compute path; the segmenter is loaded when a photo first needs it.
     public init(path: ComputePath = .best) { self.path = path }
 
     /// What is used of a photo, and what is to be said of it.
@@ -40,8 +40,8 @@ public final class CutOutMaker {
         let opaque = working.opaque
         let (mask, facts) = try mask(of: opaque, progress, shouldStop)
         if facts.isEmpty { return whole(facts.doubts.map { "kept whole: \($0)" }) }
-        // Most of a photo that is soft at 320 pixels is neither: values between are pulled to one side before its edges are
-        // sought, or they would show as fog on white.
+        // Most values of the mask between 0 and 1 come from its 320 pixels and not from the photo. They are pulled to
+        // one side before the edges are refined, or they would show as fog on white.
         let alpha = opaque.alpha(refining: mask.mapped { Self.ramp($0, from: 0.2, to: 0.6) }.withoutSpecks)
             .mapped { Self.ramp($0, from: 0.05, to: 0.95) }
         guard let place = alpha.subjectSquare(margin: Self.margin) else {
@@ -89,7 +89,7 @@ public final class CutOutMaker {
             let part = photo.cropped(columns: columns, rows: rows)
         else { return (mask, facts) }
         let second = try look(part, 1)
-        // Both looks count alike where both have looked; around the second there is nothing of the subject.
+        // Where both looks have looked they count alike. Around the second look there is nothing of the subject.
         let size = (width: min(photo.width, 640), height: min(photo.height, 640))
         func placed(_ range: Range<Int>, _ from: Int, _ to: Int) -> Range<Int> {
             let start = range.lowerBound * to / from
@@ -120,7 +120,7 @@ public final class CutOutMaker {
 }
 
 extension Plane {
-    /// Without the parts that are small beside the greatest, which are no object of their own.
+    /// Without the parts that are small beside the largest one: they are no objects of their own.
     fileprivate var withoutSpecks: Plane {
         let parts = MaskParts(values, width: width, above: 0.05)
         let greatest = Double(parts.sizes.max() ?? 0)

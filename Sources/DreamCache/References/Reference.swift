@@ -33,8 +33,8 @@ public struct ReferenceReport: Sendable {
     public let cutOut: Raster?
     /// What a person should know of it, a sentence each.
     public let remarks: [String]
-    /// Share of the photo that shows the subject, 0 to 1; nil where nobody looked for it.
+    /// Share of the photo that shows the subject, 0 to 1; nil where the segmenter did not run.
     public let share: Double?
-    /// How sure the mask is of itself, 0 to 1; nil where it is the person's own.
+    /// The mask's mean confidence, 0 to 1; nil where the mask is the person's own.
     public let confidence: Double?
 }

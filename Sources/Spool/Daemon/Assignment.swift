@@ -37,7 +37,9 @@ enum Assignment: Sendable {
                 return .cache(key: key, temporary: nil)
             }
             for file in order.files {
-                try expectIntact(SpoolLayout.referenceSet(order.set).appending(file.name), file.sha256, nil, system)
+                try expectIntact(
+                    SpoolLayout.referenceSet(order.set).appending(file.name), file.sha256, field: file.name,
+                    "the file", system)
             }
             let request = EncodeRequest(
                 subject: order.subject, references: order.references, digests: order.imageDigests, model: order.model,
@@ -48,7 +50,8 @@ enum Assignment: Sendable {
         case .image(let request, let checkpoint, let initial, let temporary):
             if let initial {
                 let path = SpoolLayout.referenceSet(initial.references).appending(initial.file)
-                try expectIntact(path, initial.sha256, "$.init_image", system)
+                try expectIntact(
+                    path, initial.sha256, field: "$.init_image", "the picture of '\(initial.subject)'", system)
             }
             let report = try renderer.render(
                 request, checkpoint: checkpoint, progress: progress, shouldStop: shouldStop)
@@ -61,22 +64,21 @@ enum Assignment: Sendable {
         }
     }
 
-    /// A picture that was dropped must still be that, or one of something else comes out.
+    /// Checks that a file is still the one that was dropped. Otherwise pictures of something else would be made.
     private func expectIntact(
-        _ path: SpoolPath, _ sha256: String, _ field: String?, _ system: SystemCalls
+        _ path: SpoolPath, _ sha256: String, field: String, _ what: String, _ system: SystemCalls
     ) throws(RendererError) {
         do throws(SpoolError) {
             if try system.status(path).kind == .regular, try system.digest(of: path).sha256 == sha256 { return }
         } catch  where error.errno == .permissionDenied || error.errno == .notPermitted {
-            // Whoever reads it next says so.
+            // The renderer reads it next, and its error says so.
             return
         } catch  where !error.tellsOfDamage {
             throw .environment(message: "\(error)")
         } catch {
-            // It is as lost as one with other bytes.
+            // A file that is gone counts like one whose bytes have changed.
         }
-        throw .rejected(
-            field: field, message: "\(path.lastName?.string ?? ""): the file was damaged in the spool; drop it again")
+        throw .rejected(field: field, message: "\(what) was damaged in the spool; drop it again")
     }
 
     private func expect(_ path: SpoolPath, _ system: SystemCalls) throws(RendererError) {
@@ -88,6 +90,15 @@ enum Assignment: Sendable {
         }
         guard let status, status.kind == .regular, status.size > 0 else {
             throw .transient(message: "the renderer left no file at \(path)")
+        }
+    }
+
+    /// The digest of the set of references that is read; nil where none is.
+    var references: String? {
+        switch self {
+        case .cache(let order): order.set
+        case .image(_, _, let initial, _): initial?.references
+        case .grid: nil
         }
     }
 
@@ -126,7 +137,7 @@ final class WorkerState: Sendable {
 
     var shouldStop: Bool { state.withLock { $0.shouldStop } }
     var progress: RenderProgress? { state.withLock { $0.progress } }
-    /// Grows with each report: a worker that lives makes it grow.
+    /// Grows with each report, so that a worker that hangs can be told.
     var ticks: Int { state.withLock { $0.ticks } }
 
     func begin() {

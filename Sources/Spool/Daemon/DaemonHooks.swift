@@ -5,7 +5,7 @@ public struct DaemonHooks: Sendable {
     /// Recovery is complete and drops are being taken. Once.
     public var ready: @Sendable () -> Void
     /// The daemon is alive and, if it is working, its work has progressed since the last call. At least every
-    /// `SpoolConfiguration.aliveInterval` as long as that is so, and seldom more than once a second.
+    /// `SpoolConfiguration.aliveInterval` as long as that is so, and seldom more than once per second.
     public var alive: @Sendable () -> Void
     /// One line for `systemctl status`, when it changes.
     public var status: @Sendable (String) -> Void

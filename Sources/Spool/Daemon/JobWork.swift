@@ -18,11 +18,11 @@ extension SpoolLoop {
         assignmentNumber += 1
         workerState.begin()
         let (number, mailbox, renderer, store, state) = (assignmentNumber, mailbox, renderer, store, workerState)
-        worker.submit {
+        try worker.run {
             let result = Result { () throws(RendererError) in
                 try assignment.perform(
                     renderer, store.system, progress: { state.report($0) }, shouldStop: { state.shouldStop })
-            }
+            }.mapError { store.naming($0, inSet: assignment.references) }
             if case .failure = result {
                 store.discard(assignment.temporary)
                 if case .cache(let order) = assignment {
@@ -192,7 +192,7 @@ extension SpoolLoop {
         }
     }
 
-    /// The model behind a name is another than the one the first images of a set were made with: a set is of one piece.
+    /// The model behind a name has changed since the first images of a set were made. A set is made with one model.
     private static let changeReason = "the model is not the one its first pictures were made with"
 
     func publishCache(_ key: String, _ temporary: SpoolPath?) throws(SpoolError) {
@@ -200,7 +200,7 @@ extension SpoolLoop {
         defer { store.discard(temporary) }
         try store.publishCutOuts(key, madeWith: temporary)
         try store.syncFile(temporary)
-        // Whoever made it first made the same.
+        // A cache that is there already is the same: equal keys mean equal caches.
         try store.move(temporary, to: SpoolLayout.cache(key), replacing: true)
     }
 
@@ -211,7 +211,7 @@ extension SpoolLoop {
         else { return }
         // The record comes last: while it says "pending", a crash has all of this done again.
         try store.link(subject, toCache: key)
-        let remarks = try store.remarks(key)
+        let remarks = try store.remarks(key, ofSet: done.references)
         try answer(subject, record.generations[index]) { receipt in
             receipt.state = .accepted
             receipt.message = "encoded as \(SpoolLayout.cacheLink(subject))"

@@ -1,7 +1,8 @@
 import Logging
 
-/// Removes what the configuration says is old enough, each thing as a whole. It decides by file times and the wall clock,
-/// and so runs only when the daemon has been up for an hour, when a clock that was wrong at boot has been set.
+/// Removes what the configuration says is old enough, each thing as a whole. It decides by file times and the wall
+/// clock. So it runs only after the daemon has been up for an hour, by when a clock that was wrong at boot has been
+/// set.
 struct Retention {
     let store: DurableStore
     let jobs: JobStore
@@ -36,7 +37,7 @@ struct Retention {
         if let age = limits.unreferenced { removeUnreferenced(age, subjects, unfinished) }
     }
 
-    /// Does something with each of a list; what one of them does not allow is its own affair.
+    /// Does something with each item of a list. An item that fails does not keep the others from it.
     private func each<Item: CustomStringConvertible>(
         _ what: String, _ list: () throws(SpoolError) -> [Item], _ body: (Item) throws(SpoolError) -> Void
     ) {
@@ -88,7 +89,7 @@ struct Retention {
             if case .ready(let cache) = current.state { caches.insert(cache) }
         }
         for id in unfinished {
-            // What a job needs that cannot be read is not known: nothing is removed then.
+            // Nobody knows what a job needs whose record cannot be read, so nothing is removed.
             guard let state = try? jobs.locate(id), !state.isFinal else { continue }
             guard let record = try? jobs.load(id, state).record else { return }
             if let initial = record.initialImage { references.insert(initial.references) }

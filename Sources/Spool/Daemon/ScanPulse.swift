@@ -1,5 +1,5 @@
-/// Keeps a scan of the drop folders short and its supervisor informed: a scan takes turns with the queue, hears of a stop
-/// between two drops, and tells meanwhile that the daemon lives.
+/// Keeps scans of the drop folders short. A scan takes turns with the queue, looks for a stop between two drops, and
+/// tells the supervisor meanwhile that the daemon lives.
 final class ScanPulse {
     private let clock: SpoolClock
     private let mailbox: Mailbox<SpoolLoop.Message>

@@ -1,7 +1,7 @@
 import Logging
 import SystemPackage
 
-/// The daemon's one thread: what the machine decides, this does.
+/// The daemon's one thread. It carries out what the queue machine decides.
 ///
 /// Every change of the spool is made here, except that the worker writes its temporary files and checkpoints.
 final class SpoolLoop {
@@ -35,7 +35,7 @@ final class SpoolLoop {
     var attemptsBefore = JobRecord.Attempts()
     /// The generation that was last given to the worker.
     var encoding: (subject: String, generation: SubjectRecord.Generation)?
-    /// Jobs whose model turned out to be another, until the machine hears of it.
+    /// Jobs whose model turned out to have changed, until the machine is told.
     var changes: [JobID: String] = [:]
     let workerState = WorkerState()
     /// Tells reports of the work at hand from those of work given up.
@@ -117,7 +117,7 @@ final class SpoolLoop {
         if now >= nextSweep { sweep() }
         try feed(.tick)
         if let stopDeadline, now >= stopDeadline, !hasExited {
-            // The renderer has not heard; its job goes back to the queue without it.
+            // The renderer has not stopped in time; its job goes back to the queue without it.
             assignmentNumber += 1
             try feed(.failed(.stopped))
         }
@@ -197,11 +197,12 @@ final class SpoolLoop {
 
     private func workFailed(_ error: RendererError) throws(SpoolError) {
         var error = error
-        // Absolute paths lead nowhere any more; whatever failed is not to blame.
+        // The spool was moved, so absolute paths lead nowhere. Whatever failed is not to blame.
         if error != .stopped, !store.system.isInPlace { error = .environment(message: Self.movedReason) }
         if error != .stopped {
             let job = current.map { "\($0.id)" } ?? encoding.map { "encoding \($0.generation.drop)" } ?? ""
-            logger.warning("work failed", metadata: ["job": "\(job)", "error": "\(error)"])
+            logger.warning(
+                "work failed", metadata: ["job": "\(job)", "kind": "\(error.kind)", "error": "\(error)"])
         }
         if case .job(let id, _) = machine.work, current?.id == id, case .transient(let message) = error {
             current?.record.lastError = message
@@ -266,7 +267,7 @@ final class SpoolLoop {
             admit(result)
             for request in result.requests where pulse.beat() { try perform(request, &result) }
         } catch {
-            // What was taken before an error was taken.
+            // Drops that were taken before the error stay taken.
             admit(result)
             throw error
         }
@@ -325,7 +326,7 @@ final class SpoolLoop {
         case .ready: subject = .ready
         case .pending:
             let (owner, attempts) = record.current.map { ($0.owner, $0.attempts) } ?? (0, 0)
-            // What may have ended the daemon does not come first.
+            // References whose encoding may have ended the daemon wait before they are tried again.
             let pause = attempts == 0 ? 0 : machine.pause(after: attempts)
             subject = .pending(notBefore: now + pause, owner: owner, attempts: attempts)
         case .rejected, nil: subject = nil

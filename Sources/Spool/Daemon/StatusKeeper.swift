@@ -1,6 +1,6 @@
 import Glibc
 
-/// Keeps `status.json`, the `progress.json` of the job at work, and the supervisor, informed.
+/// Writes `status.json` and the `progress.json` of the job at work, and tells the supervisor that the daemon lives.
 struct StatusKeeper {
     private var nextWrite = 0.0
     private var nextAlive = 0.0

@@ -1,7 +1,7 @@
 import Logging
 import SystemPackage
 
-/// What the machine decides, carried out: each action a durable transition, or put off when the storage refuses it.
+/// Carries out what the machine decides. Each action is a durable transition; one that the storage refuses is put off.
 extension SpoolLoop {
     /// Gives the machine an event and carries out what it answers.
     func feed(_ event: QueueMachine.Event) throws(SpoolError) {
@@ -45,7 +45,8 @@ extension SpoolLoop {
             .ripen(let id), .settle(let id, _), .work(.job(let id, _)), .commit(.job(let id, _)):
             if current?.id == id { current = nil }
             try feed(.storageFailed(id))
-            // The machine may have counted on this to succeed and let the job go, as to its publication.
+            // The machine lets a job go as soon as it asks for its publication. Where that fails, the job is brought
+            // back.
             if machine.jobs[id] == nil {
                 deferred.append(.settle(id, attemptsBefore))
                 nextDeferred = now + configuration.environmentPause
@@ -150,7 +151,6 @@ extension SpoolLoop {
         if receipt == nil || receipt?.id == id && receipt?.state == .waiting {
             try receipts.write(self.receipt(of: job, .accepted, "started"))
         }
-        job.record.isAnnouncedAsWaiting = false
         try jobs.save(job, .queued)
         try jobs.move(id, from: .queued, to: .active)
         current = job
@@ -248,7 +248,7 @@ extension QueueMachine.Action {
         }
     }
 
-    /// What an action is about: when one fails, those after it that are about the same make no sense.
+    /// What an action is about. When one fails, later ones about the same thing are left out.
     var concern: String {
         switch self {
         case .beginEncoding(let subject, _), .restoreEncoding(let subject, _), .work(.encode(let subject)),

@@ -5,7 +5,7 @@ extension Intake {
     mutating func isComplete(_ name: SpoolPath.Name, in folder: DropFolder) throws(SpoolError) -> Bool {
         let path = SpoolLayout.drop(folder).appending(name)
         guard let status = try system.foreignStatus(path) else { return false }
-        // Links, pipes and devices never become anything else.
+        // There is nothing to wait for: links, pipes and devices stay what they are.
         guard status.kind == .regular || status.kind == .folder else { return true }
         if trackers[folder]?.isExplicit(name, status) == true { return true }
         switch folder {
@@ -66,7 +66,7 @@ extension Intake {
         }
     }
 
-    /// Whether more bytes could not make a manifest any better: it is whole, or wrong before its end.
+    /// Whether more bytes cannot make a manifest valid any more: it is whole, or wrong before its end.
     private func isFinal(manifest path: SpoolPath) throws(SpoolError) -> Bool {
         var bytes: [UInt8] = []
         let refusal = try system.readForeign(path, limit: JSONReader.maximumSize) { bytes.append(contentsOf: $0) }
@@ -85,7 +85,8 @@ extension Intake {
     }
 
     private func isWhole(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> Bool {
-        // What a file manager leaves is never read, and a hidden file that a copying program writes is waited for.
+        // The files that file managers leave are not looked at. Other hidden files are, since copying programs write
+        // under such names.
         let files =
             status.kind == .folder
             ? try listIfAny(path).filter { !ReferenceNames.isLitter($0) }.map { path.appending($0) } : [path]
@@ -101,6 +102,10 @@ extension Intake {
     }
 
     /// Reads and examines an image; a file that cannot be read counts as refused.
+    ///
+    /// An image is read three times on its way, and each reading answers for itself. Before the claim it tells whether the
+    /// drop is whole; its owner can still change it, so nothing read then is relied upon. At ingest the bytes that are judged
+    /// are the bytes that are copied. The renderer's decoder reads the copy, perhaps days later and in another process.
     func examine(_ path: SpoolPath) throws(SpoolError) -> Result<(ImageFile, [UInt8]), ImageFile.Fault> {
         var bytes: [UInt8] = []
         let refusal = try system.readForeign(path, limit: configuration.references.fileBytes) {

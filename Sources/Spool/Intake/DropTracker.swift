@@ -1,4 +1,5 @@
-/// Tells when a drop has come to rest, pure: looks at it go in, the time it has not changed for comes out.
+/// Tells when a drop has come to rest, as a pure value: it is given every look at the drop, and says for how long the
+/// drop has looked the same.
 struct DropTracker: Sendable {
     private struct Sighting: Sendable {
         var fingerprint: String

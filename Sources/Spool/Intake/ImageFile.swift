@@ -11,7 +11,7 @@ package struct ImageFile: Sendable, Equatable {
         case changing
         /// It is of no format that is read; what it looks like instead.
         case notAnImage(found: String)
-        /// It is one, but will never do.
+        /// It is an image, but one that is refused.
         case refused(found: String, expected: String)
     }
 

@@ -6,7 +6,7 @@ struct Leftover: Sendable, Equatable {
     let id: JobID
     let folder: DropFolder
     let name: SpoolPath.Name
-    /// What it looked like when it was taken (`DropLook.fingerprint`); another look is another drop.
+    /// What it looked like when it was taken (`Intake.fingerprint`); another look is another drop.
     let fingerprint: String
     /// Whether its receipt is written.
     var isAnswered = false

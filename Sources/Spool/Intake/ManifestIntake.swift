@@ -24,9 +24,8 @@ extension Intake {
                 break
             }
             switch try judge(claim, beside: accepted, &result, check: check) {
-            case .accept(var job, let bytes):
+            case .accept(let job, let bytes):
                 let reason = waiting(job.manifest)
-                job.record.isAnnouncedAsWaiting = reason != nil
                 var draft = try store.draft()
                 try store.add(JobStore.manifestFile, bytes, to: &draft)
                 try store.add(JobStore.recordFile, Array(job.record.json.text().utf8), to: &draft)

@@ -1,4 +1,5 @@
-/// Who dropped what, so that owners take turns: whoever drops ten thousand does not delay whoever drops one.
+/// Puts drops into an order in which owners take turns: ten thousand drops of one owner do not delay one drop of
+/// another.
 struct OwnerTurns: Sendable {
     /// The owners already looked up; a name that changes hands in between only changes its place in a line.
     private var owners: [SpoolPath.Name: UInt32] = [:]

@@ -65,7 +65,7 @@ package struct ReferenceCollection {
             return .leave
         case .failure(.changing): return .later
         case .failure(.incomplete(let found)):
-            // A few bytes may begin a picture, or a note.
+            // A few bytes may be the beginning of a picture, or a short note.
             guard isFolder, !ImageFormat.isPictureName(entry.original.string) else {
                 return refusal(found, "a whole image")
             }

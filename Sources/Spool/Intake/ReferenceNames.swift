@@ -14,7 +14,7 @@ public struct ReferenceNames: Sendable, Equatable {
         case picture
         /// The mask of the picture that is stored under this name.
         case mask(of: String)
-        /// It is called like a mask, and is none that could be used.
+        /// It is named like a mask, but cannot be used as one.
         case misfit(found: String, expected: String)
     }
 

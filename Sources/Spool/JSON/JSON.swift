@@ -111,7 +111,7 @@ public struct JSON: Sendable, Equatable {
 extension JSON {
     /// The value as JSON text in UTF-8: the same value always gives the same bytes.
     ///
-    /// - Parameter pretty: two spaces a level and a final newline, for files people read; otherwise one line.
+    /// - Parameter pretty: two spaces per level and a final newline, for files people read; otherwise one line.
     public func text(pretty: Bool = true) -> String {
         var out = ""
         write(to: &out, indentation: pretty ? 0 : nil)

@@ -14,7 +14,7 @@ public indirect enum Schema: Sendable {
     case array(of: Schema, count: ClosedRange<Int>)
     /// An object of these members and no others; of each group in `oneOf` exactly one member is there.
     case object([Field], oneOf: [[String]] = [])
-    /// The first of these whose kind of value it is.
+    /// One of several: the first that takes this kind of value.
     case either(Schema, Schema)
 
     /// A pattern strings follow, in the two notations needed.
@@ -102,7 +102,7 @@ extension Schema {
         case .string(let length, let pattern):
             guard let string = value.string else { return fault(expectation) }
             if let pattern, !pattern.matches(string) { return fault(expectation) }
-            // What no text of an image can carry is refused before the image is made.
+            // Characters that the metadata of an image cannot carry are refused before the image is made.
             if let control = string.unicodeScalars.first(where: Self.isForbidden) {
                 faults.append(
                     SchemaFault(

@@ -9,7 +9,7 @@ public struct JobManifest: Sendable, Equatable, Codable {
     public var subjects: [SubjectUse]
     /// The picture the images begin with; nil means noise.
     public var initialImage: InitialImageUse?
-    /// One set of images a prompt.
+    /// One set of images per prompt.
     public var prompts: [String]
     /// What to steer away from.
     public var negativePrompt: String
@@ -23,9 +23,9 @@ public struct JobManifest: Sendable, Equatable, Codable {
     public var guidanceInterval: ClosedRange<Double>?
     /// Weight of the image guidance for subjects that have none of their own.
     public var imageScale: ImageScale
-    /// Denoising steps an image.
+    /// Denoising steps per image.
     public var inferenceSteps: Int
-    /// Images a prompt.
+    /// Images per prompt.
     public var imagesPerPrompt: Int
     /// Seed of the first image; nil lets the spool choose one when it accepts the job.
     public var seed: Int?
@@ -33,7 +33,7 @@ public struct JobManifest: Sendable, Equatable, Codable {
     public var noiseSeed: Int?
     /// Whose random numbers the seeds give.
     public var random: RandomSource
-    /// Share of fresh noise a step (DDIM's eta), 0 to 1.
+    /// Share of fresh noise in each step (DDIM's eta), 0 to 1.
     public var eta: Double
     /// The sampler; nil means the model's configured one, or DDIM.
     public var scheduler: Scheduler?

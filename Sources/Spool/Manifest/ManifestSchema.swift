@@ -33,10 +33,10 @@ extension JobManifest {
     private static let guidanceFields: [Schema.Field] = [
         .init(
             "guidance_scale", aliases: ["cfg_scale"], scale, default: .number(7.5),
-            "Weight of the text; 1 and less is none, at one evaluation a step."),
+            "Weight of the text; 1 or less means none, at one evaluation per step."),
         .init(
             "guidance_interval", .array(of: .number(0...1), count: 2...2),
-            "Where guidance_scale holds, from and to as fractions of the run; it is 1 outside."),
+            "Where guidance_scale holds, from and to as fractions of the run; outside it is 1."),
         .init(
             "image_scale", ImageScale.schema, default: .number(0.4),
             "Weight of the subject's references: a number, or a start and an end over the steps."),
@@ -53,7 +53,7 @@ extension JobManifest {
     private static let runFields: [Schema.Field] = [
         .init(
             "num_inference_steps", aliases: ["steps"], .integer(1...1000), default: .integer(50),
-            "Denoising steps an image."),
+            "Denoising steps per image."),
         .init(
             "num_images_per_prompt", aliases: ["batch_size"], .integer(1...10_000), default: .integer(1),
             "Images per prompt."),
@@ -68,7 +68,7 @@ extension JobManifest {
             "random", .choice(RandomSource.allCases.map(\.rawValue)),
             default: .string(RandomSource.torchCPU.rawValue),
             "Whose random numbers the seeds give: torch's on a CPU or on a GPU."),
-        .init("eta", .number(0...1), default: .number(0), "Share of fresh noise a step."),
+        .init("eta", .number(0...1), default: .number(0), "Share of fresh noise in each step."),
         .init(
             "scheduler", aliases: ["sampler_name", "sampler_index"], Scheduler.schema,
             "The sampler, by diffusers', AUTOMATIC1111's or ComfyUI's name; the model's configured one, or DDIM, "

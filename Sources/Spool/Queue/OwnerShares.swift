@@ -1,7 +1,8 @@
-/// How much of the worker's time each owner of drops has had, so that turns go round: of those who have something to do, the
-/// one who has had least is next.
+/// The worker's time that each owner of drops has had. Among the owners who have something to do, the one with the
+/// least time is next.
 ///
-/// This is start-time fair queueing: whoever comes back after a pause begins level with the others, and has saved up nothing.
+/// This is start-time fair queueing: an owner who comes back after a pause begins level with the others and has saved
+/// up nothing.
 struct OwnerShares: Sendable, Equatable {
     private var used: [UInt32: Double] = [:]
     private var present: Set<UInt32> = []
@@ -17,6 +18,6 @@ struct OwnerShares: Sendable, Equatable {
     /// Counts time, in seconds.
     mutating func add(_ seconds: Double, to owner: UInt32) { used[owner, default: 0] += max(0, seconds) }
 
-    /// The time of an owner, in seconds from where the one who had least began.
+    /// The time of an owner in seconds, counted from the level at which the owner with the least began.
     func used(by owner: UInt32) -> Double { used[owner] ?? 0 }
 }

@@ -7,7 +7,7 @@ extension QueueMachine {
         var subject: String?
         var job: (entry: Entry, urgency: Double)?
 
-        /// Whether another owner's candidate is more pressing, where both have had the same.
+        /// Whether another owner's candidate is more pressing, given that both owners have had the same time.
         func isBehind(_ other: Candidate) -> Bool {
             guard (subject != nil) == (other.subject != nil) else { return subject == nil }
             guard let mine = job, let theirs = other.job else { return false }
@@ -43,8 +43,8 @@ extension QueueMachine {
         }?.key
     }
 
-    /// The job at hand goes on, unless somebody else has waited for a turn, or its author has something more urgent. Age
-    /// alone never takes over, or two old jobs would take turns for ever.
+    /// The job at hand goes on, unless another owner has waited for a turn, or its own author has something more
+    /// urgent. Age alone never interrupts a job; otherwise two old jobs would take turns for ever.
     private mutating func goOn(
         _ entry: Entry, _ candidates: [UInt32: Candidate], _ now: Double, _ actions: inout [Action]
     ) {
@@ -76,7 +76,8 @@ extension QueueMachine {
         }
     }
 
-    /// References whose encoding was begun too often without coming to an end are refused: it is they who end the daemon.
+    /// References whose encoding was begun too often without coming to an end are refused: they are what ends the
+    /// daemon.
     private mutating func refuseExhausted(_ now: Double, _ actions: inout [Action]) {
         for (name, subject) in subjects {
             guard let (moment, _, attempts) = subject.order, moment <= now, attempts >= limits.maximumAttempts else {

@@ -31,7 +31,7 @@ extension QueueMachine {
             return encodingTroubles[subject, default: 0]
         }
         switch error {
-        case .rejected(let field, let message): reject(subject, Self.sentence(field, message), &actions)
+        case .rejected: reject(subject, error.description, &actions)
         case .unavailable(let message):
             restore(.held(until: now + pause(after: anotherTrouble()), owner: owner, attempts: before))
             actions.append(.holdSubject(subject, reason: message))
@@ -64,10 +64,10 @@ extension QueueMachine {
         }
         if step == .grid, error != .stopped { return gridFailed(entry, before, error, now, &actions) }
         switch error {
-        case .rejected(let field, let message): end(id, .fail(id, reason: Self.sentence(field, message)), &actions)
+        case .rejected: end(id, .fail(id, reason: error.description), &actions)
         case .unavailable(let message): holdModel(of: entry, message, now, &actions)
         case .transient(let message):
-            // An attempt that got further counts as the first of its kind.
+            // An attempt that got further counts as the first without progress.
             let fruitless = entry.point > entry.attempts.mark ? 1 : entry.attempts.fruitless
             if fruitless >= limits.maximumAttempts {
                 return end(
@@ -89,22 +89,20 @@ extension QueueMachine {
         _ entry: Entry, _ before: JobRecord.Attempts, _ error: RendererError, _ now: Double,
         _ actions: inout [Action]
     ) {
-        let message: String
         switch error {
-        case .environment(let reason):
-            if troubles[entry.id, default: 0] < 2 { return hold(entry.id, reason, now, &actions) }
-            message = reason
-        case .rejected(let field, let reason): message = Self.sentence(field, reason)
-        case .unavailable(let reason), .transient(let reason), .changed(let reason): message = reason
+        case .environment(let reason) where troubles[entry.id, default: 0] < 2:
+            return hold(entry.id, reason, now, &actions)
+        case .environment, .rejected, .unavailable, .transient, .changed: break
         case .stopped: return
         }
         var entry = entry
         entry.isGridDone = true
         jobs[entry.id] = (entry, .active(next: .publish, before: before))
-        actions.append(.skipGrid(entry.id, reason: message))
+        actions.append(.skipGrid(entry.id, reason: error.description))
     }
 
-    /// What the images of a set depend on has changed in its middle: it begins anew, or waits for its owner, as configured.
+    /// Something that the images of a set depend on has changed before the set was done. The set begins anew, or waits
+    /// for its owner, as configured.
     mutating func changed(_ id: JobID, _ reason: String, _ now: Double, _ actions: inout [Action]) {
         guard var (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
         switch limits.onModelChange {
@@ -119,10 +117,6 @@ extension QueueMachine {
             troubles[id] = .max >> 1
             hold(id, reason, now, &actions)
         }
-    }
-
-    private static func sentence(_ field: String?, _ message: String) -> String {
-        field.map { "\($0): \(message)" } ?? message
     }
 
     func troublePause(after troubles: Int) -> Double {

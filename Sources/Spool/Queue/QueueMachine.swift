@@ -1,7 +1,7 @@
-/// The queue, pure: what happened goes in, what to do comes out. It knows no file, no thread and no clock.
+/// The queue as a pure state machine: events go in, actions come out. It knows no file, no thread and no clock.
 ///
-/// One piece of work is out at a time. At each pause between two pieces, which is also between two images of a job, the
-/// machine chooses anew (`choose`).
+/// The worker has one piece of work at a time. After each piece, and so also between two images of a job, the machine
+/// chooses what comes next (`choose`).
 public struct QueueMachine: Sendable {
     /// The configured numbers.
     public var limits: Limits
@@ -26,7 +26,7 @@ public struct QueueMachine: Sendable {
     var troubles: [JobID: Int] = [:]
     var encodingTroubles: [String: Int] = [:]
     var troublesInARow = 0
-    /// Set when they are so many that it cannot be the jobs.
+    /// Set when there are so many that the jobs cannot be the cause.
     var heldMachine: Hold?
 
     /// An empty queue.
@@ -62,7 +62,7 @@ public struct QueueMachine: Sendable {
             if !isStopping, work != nil { actions.append(.interrupt) }
             isStopping = true
         }
-        // Arrivals come by the ten thousand; the tick that follows them chooses once for all.
+        // Arrivals come by the ten thousand; the tick that follows them chooses once for all of them.
         switch event {
         case .queued, .retrying, .subject, .checkpointed, .mayStart: break
         default: choose(now, &actions)
@@ -84,7 +84,7 @@ public struct QueueMachine: Sendable {
             guard var (entry, standing) = jobs[id], case .active(_, let before) = standing else { return }
             actions.append(.commit(done))
             switch step {
-            // That a cache is there says nothing of the machine.
+            // A cache that is there already does not show that the machine works.
             case .cache, .publish: break
             case .image(let index):
                 noteSuccess()

@@ -13,7 +13,7 @@ extension QueueMachine {
         public let model: String
         /// Subjects it needs.
         public let subjects: [String]
-        /// How many of them, from the first, it needs the cache of; of the rest the pictures will do.
+        /// Of how many of them, counted from the first, it needs the cache. Of the others it needs the pictures alone.
         public let caches: Int
         /// Images in its set.
         public let images: Int
@@ -47,7 +47,7 @@ extension QueueMachine {
         }
     }
 
-    /// Where a job stands; each case owns what is true in it alone.
+    /// Where a job stands. Each case holds what is valid in that case alone.
     public enum Standing: Sendable, Equatable {
         /// In `queued`, since a moment.
         case queued(since: Double)
@@ -55,7 +55,7 @@ extension QueueMachine {
         case held(until: Double, since: Double, reason: String)
         /// In `retry`, until a moment.
         case retrying(until: Double)
-        /// In `active`, with what comes next and the attempts to go back to if this one is not to count.
+        /// In `active`, with the step that comes next, and the attempts to go back to if this one does not count.
         case active(next: Step, before: JobRecord.Attempts)
         /// Its folder could not be brought to where it belongs; tried again at a moment.
         case unsettled(until: Double)
@@ -75,9 +75,11 @@ extension QueueMachine {
 
     /// What is known of a subject.
     public enum Subject: Sendable, Equatable {
-        /// To be encoded, not before a moment, for the user who dropped it; begun that often without an end.
+        /// To be encoded, not before a moment, for the user who dropped it. `attempts` counts encodings that were begun
+        /// and did not end.
         case pending(notBefore: Double, owner: UInt32 = 0, attempts: Int = 0)
-        /// It could not be encoded for want of a usable model; tried again at a moment. Jobs may find out for themselves.
+        /// It could not be encoded because its model cannot be used; tried again at a moment. Its jobs do not wait for
+        /// that.
         case held(until: Double, owner: UInt32 = 0, attempts: Int = 0)
         /// Encoded.
         case ready
@@ -112,7 +114,7 @@ extension QueueMachine {
         case checkpointed(step: Int)
         /// The worker could not.
         case failed(RendererError)
-        /// What the images of the job in `active` were made with is not what the next would be made with.
+        /// The next image of the job in `active` would be made with another model than those before it.
         case changed(JobID, reason: String)
         /// The spool could not carry out a transition of that job.
         case storageFailed(JobID)
@@ -122,13 +124,13 @@ extension QueueMachine {
         case settled(JobID, Entry?)
         /// Somebody wants a job ended.
         case cancel(JobID)
-        /// What is held may be possible now: the configuration is another.
+        /// The configuration has changed: what is held may be possible now.
         case retryHeld
         /// Time has passed.
         case tick
         /// Whether new work may begin: not while the disk is full.
         case mayStart(Bool)
-        /// Come to an end.
+        /// The daemon is to stop.
         case stop
     }
 

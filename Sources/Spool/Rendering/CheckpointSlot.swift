@@ -1,4 +1,5 @@
-/// A place for one image's unfinished state: a capability that is given beside a request. The bytes are the renderer's own; the spool adds their identity and CRC.
+/// A place for one image's unfinished state: a capability that is given beside a request. The bytes are the renderer's
+/// own; the spool adds their identity and their digest.
 public struct CheckpointSlot: Sendable {
     /// The last state saved for this very image, or nil; one that is damaged or of another image counts as none.
     public let load: @Sendable () -> [UInt8]?

@@ -1,5 +1,5 @@
 /// Why a renderer could not do what was asked. The case decides what becomes of the job.
-public enum RendererError: Error, Sendable, Equatable {
+public enum RendererError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The request itself is at fault and would fail again: a damaged image, an unknown model, settings that drive the model
     /// to results that are no numbers. `field` is a JSON path of the manifest or a file's name. The job fails, or the
     /// references are rejected.
@@ -18,4 +18,27 @@ public enum RendererError: Error, Sendable, Equatable {
     case environment(message: String)
     /// `shouldStop` said so. Consumes no attempt.
     case stopped
+
+    /// What a person reads: the message, behind the field or file where one is named.
+    public var description: String {
+        switch self {
+        case .rejected(let field?, let message): "\(field): \(message)"
+        case .rejected(nil, let message), .unavailable(let message), .changed(let message), .transient(let message),
+            .environment(let message):
+            message
+        case .stopped: "stopped"
+        }
+    }
+
+    /// The case's name, for logs.
+    public var kind: String {
+        switch self {
+        case .rejected: "rejected"
+        case .unavailable: "unavailable"
+        case .changed: "changed"
+        case .transient: "transient"
+        case .environment: "environment"
+        case .stopped: "stopped"
+        }
+    }
 }

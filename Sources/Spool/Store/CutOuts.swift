@@ -22,11 +22,12 @@ public enum CutOuts {
     }
 
     /// What the list says of the references, a sentence each, in order: `photo.jpg: ...`.
-    public static func remarks(in list: JSON) -> [String] {
+    ///
+    /// - Parameter original: the name that the person gave to a stored file.
+    static func remarks(in list: JSON, original: (String) -> String) -> [String] {
         (list["references"]?.array ?? []).flatMap { reference in
-            (reference["remarks"]?.array ?? []).compactMap(\.string).map {
-                "\(reference["name"]?.string ?? "a reference"): \($0)"
-            }
+            let name = reference["name"]?.string.map(original) ?? "a reference"
+            return (reference["remarks"]?.array ?? []).compactMap(\.string).map { "\(name): \($0)" }
         }
     }
 }
@@ -45,12 +46,15 @@ extension DurableStore {
         try move(made, to: SpoolLayout.cutOuts(key))
     }
 
-    /// What is to be said of the references of the cache of that key.
-    func remarks(_ key: String) throws(SpoolError) -> [String] {
+    /// What is to be said of the references of the cache of that key. The cache may serve several sets whose pictures are
+    /// equal; each person reads the names of their own set.
+    func remarks(_ key: String, ofSet digest: String) throws(SpoolError) -> [String] {
         let list = SpoolLayout.cutOuts(key).appending(CutOuts.listFile)
         guard try system.statusIfAny(list) != nil else { return [] }
         do throws(SpoolError) {
-            return CutOuts.remarks(in: try readJSON(list))
+            let list = try readJSON(list)
+            let set = try referenceSet(digest)
+            return CutOuts.remarks(in: list, original: set.original)
         } catch  where error.tellsOfDamage {
             // They only inform; `verify` names the damage.
             return []

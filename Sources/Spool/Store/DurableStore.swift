@@ -146,7 +146,7 @@ public final class DurableStore: Sendable {
         if source != to.parent { try syncDirectory(source) }
     }
 
-    /// Renames. A folder where a file belongs is none of the daemon's and gives way.
+    /// Renames. A folder that stands where a file belongs is not the daemon's, and is set aside.
     private func put(_ from: SpoolPath, at to: SpoolPath, replacing: Bool) throws(SpoolError) {
         do throws(SpoolError) {
             try system.rename(from, to: to, replacing: replacing)
@@ -174,7 +174,8 @@ public final class DurableStore: Sendable {
     /// Whether the last sync failed. Until one succeeds nothing new should be taken on.
     var isSuspect: Bool { syncFailures.load(ordering: .relaxed) > 0 }
 
-    /// False when a sync failed for the first time in a row; a full disk or quota, which it may report too, is thrown.
+    /// Runs a sync; false after a first failure. A second failure in a row throws `.storageFault`. A full disk or
+    /// quota, which a sync may report too, is thrown as it is.
     private func isSynced(_ sync: () throws(SpoolError) -> Void) throws(SpoolError) -> Bool {
         do throws(SpoolError) {
             try sync()

@@ -7,7 +7,7 @@ struct ImagePages {
     let folder: SpoolPath
 
     static let folderName = "images"
-    /// Images a page.
+    /// Images per page.
     static let pageSize = 64
 
     init(_ store: DurableStore, of job: SpoolPath) {

@@ -37,7 +37,7 @@ extension JobStore {
         if var known = try? load(id, .done, withImages: false),
             let bytes = try? store.system.read(path, limit: JSONReader.maximumSize)
         {
-            // A set that was taken away, and what it was, are its owner's affair.
+            // The set may have been taken away by its owner. Then the record has no images.
             known.record.images = publishedImages(id) ?? []
             return result == nil && (try? store.system.statusIfAny(SpoolLayout.published(id))) != nil
                 ? nil : (known, bytes)
@@ -55,7 +55,6 @@ extension JobStore {
             "accepted": result["accepted"], "seed": result["seed"], "manifest_sha256": .string(Digest.sha256(bytes)),
             "attempts": attempts, "caches": result["caches"], "init_image": result["init_image"],
             "restarts": result["restarts"], "grid": result["grid"], "grid_error": result["grid_error"],
-            "announced_as_waiting": .bool(false),
         ])
         guard var rebuilt = JobRecord(record) else { return nil }
         rebuilt.images = images

@@ -30,8 +30,6 @@ public struct JobRecord: Sendable, Equatable {
     public var grid: Image?
     /// Why there is no contact sheet although one was asked for.
     public var gridError: String?
-    /// Whether its receipt says that it waits.
-    public var isAnnouncedAsWaiting = false
     /// Why it last failed.
     public var lastError: String?
 
@@ -136,7 +134,6 @@ extension JobRecord {
             "owner": .integer(Int(owner)), "identity": identity.map { .string($0) },
             "restarts": restarts.isEmpty ? nil : .array(restarts.map { .string($0) }),
             "grid": grid?.json, "grid_error": gridError.map { .string($0) },
-            "announced_as_waiting": .bool(isAnnouncedAsWaiting),
             "last_error": lastError.map { .string($0) },
         ]).sealed
     }
@@ -149,8 +146,7 @@ extension JobRecord {
             (0...JobManifest.maximumSeed).contains(seed), let digest = json["manifest_sha256"]?.string,
             let attempts = json["attempts"], let total = attempts["total"]?.integer,
             let fruitless = attempts["fruitless"]?.integer, let images = attempts["images"]?.integer,
-            let step = attempts["step"]?.integer, let caches = json["caches"]?.array,
-            let waiting = json["announced_as_waiting"]?.bool
+            let step = attempts["step"]?.integer, let caches = json["caches"]?.array
         else { return nil }
         self.init(
             id: id, sequence: sequence, drop: drop, accepted: accepted, seed: seed, manifestDigest: digest)
@@ -161,7 +157,6 @@ extension JobRecord {
         self.attempts.total = total
         self.attempts.fruitless = fruitless
         self.attempts.mark = Mark(images: images, step: step)
-        isAnnouncedAsWaiting = waiting
         lastError = json["last_error"]?.string
         owner = json["owner"]?.integer.flatMap(UInt32.init(exactly:)) ?? 0
         identity = json["identity"]?.string

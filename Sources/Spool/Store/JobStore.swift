@@ -279,7 +279,7 @@ struct JobStore: Sendable {
         return file
     }
 
-    /// Forgets every image, since what they were made with is no longer this.
+    /// Forgets every image, since the model has changed since they were made.
     func restart(_ job: inout Job, because reason: String) throws(SpoolError) {
         let folder = SpoolLayout.job(job.id, .active)
         job.record.images = []

@@ -27,7 +27,7 @@ struct Recovery {
         for folder in SpoolLayout.folders where try system.statusIfAny(folder) == nil {
             try store.ensureDirectory(folder)
         }
-        // Never a file: somebody might hold it.
+        // Only a folder is removed. A file might be the lock that another daemon holds.
         if try system.statusIfAny(SpoolLayout.lock)?.kind == .folder { try system.removeDirectory(SpoolLayout.lock) }
         guard let lock = try system.lock(SpoolLayout.lock) else {
             throw SpoolError(.locked, operation: "lock", path: SpoolLayout.lock.string)

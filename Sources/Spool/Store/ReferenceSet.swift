@@ -30,8 +30,8 @@ struct ReferenceSet: Sendable, Equatable {
     /// The references, without their masks.
     var images: [File] { files.filter { $0.maskOf == nil } }
 
-    /// The name the person gave to a stored file.
-    func original(of name: String) -> String { files.first { $0.name == name }?.original ?? name }
+    /// The name that the person gave to a stored file, harmless to show; any other text stays as it is.
+    func original(of name: String) -> String { files.first { $0.name == name }?.original.printable ?? name }
 
     /// What a job that begins with this set's first picture is bound to.
     func initialImage(subject: String) -> JobRecord.InitialImage? {
@@ -126,6 +126,14 @@ extension DurableStore {
             files.append(.init(name: name.string, sha256: digest.sha256, bytes: digest.bytes))
         }
         return ReferenceSet(findingMasksIn: files)
+    }
+
+    /// An error of the renderer, in which a file is named as the person named it. The renderer knows stored names alone.
+    func naming(_ error: RendererError, inSet digest: String?) -> RendererError {
+        guard case .rejected(let field?, let message) = error, let digest, let set = try? referenceSet(digest) else {
+            return error
+        }
+        return .rejected(field: set.original(of: field), message: message)
     }
 
     /// Whether the picture a job begins with is still what was dropped.

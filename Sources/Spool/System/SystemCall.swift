@@ -66,7 +66,7 @@ public struct SystemGate: Sendable {
         case proceed
         /// It is not made and fails so.
         case fail(Errno)
-        /// It is not made and the process-in-miniature has ended: this call and all later ones throw `.processStopped`.
+        /// It is not made and the simulated process has ended: this call and all later ones throw `.processStopped`.
         case stop
         /// A write is made of so many bytes only.
         case short(Int)

@@ -45,7 +45,9 @@ extension Verification {
         }
         for (name, record) in subjects {
             guard let current = record.current, !there.contains(current.references) else { continue }
-            missing(SpoolLayout.referenceSet(current.references), of: current.references, "subject '\(name)' names")
+            missing(
+                SpoolLayout.referenceSet(current.references), of: current.references, "subject '\(name)' names",
+                lost: "the references were")
         }
     }
 
@@ -63,7 +65,8 @@ extension Verification {
             let path = folder.appending(file.name)
             try attempt(path) { (check) throws(SpoolError) in
                 guard try check.store.system.statusIfAny(path) != nil else {
-                    return check.missing(path, of: digest, "its set lists")
+                    return check.missing(
+                        path, of: digest, "its set lists", lost: "\(set.original(of: file.name)): the file was")
                 }
                 if try check.digest(path)?.sha256 != file.sha256 {
                     check.error(
@@ -82,7 +85,9 @@ extension Verification {
     }
 
     /// References that are gone keep their subject from being encoded; one that is encoded already is not harmed.
-    private mutating func missing(_ path: SpoolPath, of digest: String, _ who: String) {
+    ///
+    /// - Parameter lost: what was damaged, for the receipt: "NAME: the file was".
+    private mutating func missing(_ path: SpoolPath, of digest: String, _ who: String, lost: String) {
         guard let (subject, generation) = pending(digest) else {
             return note(
                 .referenceMissing, path, "found nothing, expected the reference \(who); it cannot be encoded anew")
@@ -91,7 +96,7 @@ extension Verification {
             .referenceMissing, path, "found nothing, expected the reference \(who)",
             .reject(
                 subject: subject, generation: generation.number,
-                reason: "\(path.lastName?.string ?? ""): the file was damaged in the spool; drop the references again"))
+                reason: "\(lost) damaged in the spool; drop the references again"))
     }
 
     // MARK: - Caches

@@ -7,7 +7,7 @@ extension DirectoryWatcher {
     /// inotify, through libinotifytools on a thread of its own.
     ///
     /// What the library asks of its users, as read in its source (inotify-tools 3.22): its state is global, so one watcher
-    /// a process and one thread; the event it returns is a static buffer, so names are copied at once; a timeout of 0
+    /// per process and one thread; the event it returns is a static buffer, so names are copied at once; a timeout of 0
     /// blocks for ever and its grain is a second; its descriptor is inherited unless marked; its recursive watch aborts on
     /// a vanishing file, so the two folders are added one by one.
     public static let inotify = DirectoryWatcher(
@@ -17,12 +17,14 @@ extension DirectoryWatcher {
                 return current.generation
             }
             let started = Mailbox<String?>()
-            startThread(stackSize: 1 << 20) {
-                clinux_name_thread("inotify")
-                InotifyThread.running.withLock { _ in
-                    InotifyThread(root: root, generation: mine, deliver: deliver).run { started.post($0) }
+            do throws(SpoolError) {
+                try startThread(stackSize: 1 << 20) {
+                    clinux_name_thread("inotify")
+                    InotifyThread.running.withLock { _ in
+                        InotifyThread(root: root, generation: mine, deliver: deliver).run { started.post($0) }
+                    }
                 }
-            }
+            } catch { return "inotify has no thread: \(error)" }
             return started.receive(timeout: 10).first ?? "inotify did not start within 10 s"
         },
         stop: { InotifyThread.current.withLock { $0.generation += 1 } })

@@ -146,7 +146,7 @@ def names():
         both |= {f"{kohya}.lora_down.weight": down.clone(), f"{kohya}.lora_up.weight": up.clone()}
     result["old-text.text"] = changed(ids).last_hidden_state
     maps = dict(model.named_modules())
-    # Of two residual blocks a level, LDM's output block 3 is the first of the second level.
+    # Of two residual blocks per level, LDM's output block 3 is the first of the second level.
     for last in ("attn1.to_q", "attn2.to_v"):
         down, up, change = pair(maps[f"{BLOCK}.{last}"], generator)
         maps[f"{BLOCK}.{last}"].weight += WEIGHT * change
