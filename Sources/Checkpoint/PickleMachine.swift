@@ -21,6 +21,8 @@ struct PickleMachine {
         case storage(Int)
         /// An index into `tensors`.
         case tensor(Int)
+        /// A module of a TorchScript archive; names and values of its attributes alternate in the cell.
+        case object(Int)
         /// Something that is known to be harmless and of no interest.
         case inert
     }
@@ -150,9 +152,13 @@ struct PickleMachine {
             let operands = try pop(2)
             stack.append(try apply(operands[0], to: operands[1]))
         case .build:
-            // An object's state: the `_metadata` of a state dict, attributes of hyper-parameters. Never tensors.
-            _ = try pop()
-            _ = try top()
+            // An object's state: the attributes of a script's module, which hold its tensors; the `_metadata` of a state
+            // dict or attributes of hyper-parameters, which hold none.
+            let state = try pop()
+            if case .object(let index) = try top(), case .dict(let attributes) = state {
+                try count(cells[attributes])
+                cells[index] += cells[attributes]
+            }
         case .binPersistentId: stack.append(.storage(try storage(try pop())))
         }
     }
@@ -207,6 +213,7 @@ struct PickleMachine {
                 }
             }
             return .dict(try cell(items))
+        case .global(.scriptClass): return .object(try cell([]))
         case .global(.inert), .inert: return .inert
         default: throw error(.refused, found: "a call of something that is no function", expected: "a known function")
         }
@@ -419,6 +426,8 @@ enum PickleGlobal: Equatable {
     case rebuildParameter
     case orderedDict
     case storage(StoredElementType)
+    /// A class that a TorchScript archive defines: its code lies in the archive and is never read.
+    case scriptClass
     case inert
 
     private static let storages: [String: StoredElementType] = [
@@ -444,9 +453,9 @@ enum PickleGlobal: Equatable {
         "list", "tuple", "slice", "range", "object",
     ]
 
-    /// Packages whose classes hold callbacks and configuration.
+    /// Packages whose classes hold callbacks and configuration; and TorchScript's lists of numbers.
     private static let harmlessPackages = [
-        "pytorch_lightning.", "lightning.pytorch.", "lightning_fabric.", "omegaconf.",
+        "torch.jit._pickle.", "pytorch_lightning.", "lightning.pytorch.", "lightning_fabric.", "omegaconf.",
     ]
 
     /// The global `module.name`, or nil when it is not on the list.
@@ -462,6 +471,8 @@ enum PickleGlobal: Equatable {
                 self = .storage(type)
             } else if module == "builtins" || module == "__builtin__", Self.harmlessTypes.contains(name) {
                 self = .inert
+            } else if module == "__torch__" || module.hasPrefix("__torch__.") {
+                self = .scriptClass
             } else if Self.harmless.contains(full) || Self.harmlessPackages.contains(where: full.hasPrefix) {
                 self = .inert
             } else {
