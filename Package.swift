@@ -83,8 +83,8 @@ let package = Package(
             dependencies: ["Bytes", "Checkpoint", "TensorEngine", .product(name: "Yams", package: "Yams")],
             resources: [.copy("Resources")], swiftSettings: swift),
         .target(
-            name: "Vision", dependencies: ["Checkpoint", "TensorEngine"], resources: [.copy("Resources")],
-            swiftSettings: swift),
+            name: "Vision", dependencies: ["Checkpoint", "Diffusion", "Raster", "TensorEngine"],
+            resources: [.copy("Resources")], swiftSettings: swift),
         .target(
             name: "DreamCache",
             dependencies: [

@@ -4,6 +4,8 @@ enum PickleGlobal: Equatable {
     case rebuildParameter
     case orderedDict
     case storage(StoredElementType)
+    /// A class that a TorchScript archive defines: its code lies in the archive and is never read.
+    case scriptClass
     case inert
 
     private static let storages: [String: StoredElementType] = [
@@ -29,9 +31,9 @@ enum PickleGlobal: Equatable {
         "list", "tuple", "slice", "range", "object",
     ]
 
-    /// Packages whose classes hold callbacks and configuration.
+    /// Packages whose classes hold callbacks and configuration; and TorchScript's lists of numbers.
     private static let harmlessPackages = [
-        "pytorch_lightning.", "lightning.pytorch.", "lightning_fabric.", "omegaconf.",
+        "torch.jit._pickle.", "pytorch_lightning.", "lightning.pytorch.", "lightning_fabric.", "omegaconf.",
     ]
 
     /// The global `module.name`, or nil when it is not on the list.
@@ -47,6 +49,8 @@ enum PickleGlobal: Equatable {
                 self = .storage(type)
             } else if module == "builtins" || module == "__builtin__", Self.harmlessTypes.contains(name) {
                 self = .inert
+            } else if module == "__torch__" || module.hasPrefix("__torch__.") {
+                self = .scriptClass
             } else if Self.harmless.contains(full) || Self.harmlessPackages.contains(where: full.hasPrefix) {
                 self = .inert
             } else {

@@ -21,6 +21,8 @@ struct PickleMachine {
         case storage(Int)
         /// An index into `tensors`.
         case tensor(Int)
+        /// A module of a TorchScript archive; names and values of its attributes alternate in the cell.
+        case object(Int)
         /// Something that is known to be harmless and of no interest.
         case inert
     }
@@ -141,9 +143,13 @@ struct PickleMachine {
             let operands = try pop(2)
             stack.append(try apply(operands[0], to: operands[1]))
         case .build:
-            // An object's state: the `_metadata` of a state dict, attributes of hyper-parameters. Never tensors.
-            _ = try pop()
-            _ = try top()
+            // An object's state: the attributes of a script's module, which hold its tensors; the `_metadata` of a state
+            // dict or attributes of hyper-parameters, which hold none.
+            let state = try pop()
+            if case .object(let index) = try top(), case .dict(let attributes) = state {
+                try count(cells[attributes])
+                cells[index] += cells[attributes]
+            }
         case .binPersistentId: stack.append(.storage(try storage(try pop())))
         }
     }
@@ -214,6 +220,7 @@ struct PickleMachine {
                 }
             }
             return .dict(try cell(items))
+        case .global(.scriptClass): return .object(try cell([]))
         case .global(.inert), .inert: return .inert
         default: throw error(.refused, found: "a call of something that is no function", expected: "a known function")
         }

@@ -1,4 +1,5 @@
 /// Reads what `torch.save` writes since torch 1.6: a zip of stored entries, `<root>/data.pkl` and `<root>/data/<key>`.
+/// `torch.jit.save` writes the same, with modules in place of the dict, and code, which is not looked at.
 struct TorchReader {
     let memory: Memory
     let path: String
@@ -15,12 +16,16 @@ struct TorchReader {
         else {
             throw error(.malformed, "zip entry \(root)/data.pkl", "another checksum", "the one in the zip's directory")
         }
-        guard case .dict(let index) = try machine.run() else {
-            throw error(.unsupported, "data.pkl", "something else at the top", "a dict, such as a state_dict")
+        let index: Int
+        let members: [(String, PickleMachine.Value)]
+        switch try machine.run() {
+        case .dict(let top): (index, members) = (top, stateDict(machine, top: top))
+        case .object(let top): (index, members) = (top, try attributes(machine, top: top))
+        default: throw error(.unsupported, "data.pkl", "something else at the top", "a dict, such as a state_dict")
         }
         var ranges: [String: Range<Int>] = [:]
         var tensors: [String: StoredTensor] = [:]
-        for (name, value) in stateDict(machine, top: index) {
+        for (name, value) in members {
             guard case .tensor(let tensor) = value else { continue }
             tensors[name] = try stored(name, machine.tensors[tensor], machine, archive, root, &ranges)
         }
@@ -63,6 +68,32 @@ struct TorchReader {
         guard case .dict(let inner)? = members.last(where: { $0.0 == "state_dict" })?.1 else { return members }
         return self.members(machine, inner)
     }
+
+    /// Names and values of a TorchScript module's attributes and those of the modules in it, named as `state_dict()` names
+    /// them. A module that several hold is taken once.
+    private func attributes(
+        _ machine: PickleMachine, top: Int
+    ) throws(CheckpointError) -> [(String, PickleMachine.Value)] {
+        var result: [(String, PickleMachine.Value)] = []
+        var waiting = [(prefix: "", depth: 0, cell: top)]
+        var seen: Set<Int> = [top]
+        while let (prefix, depth, cell) = waiting.popLast() {
+            guard depth <= Self.maximumDepth else {
+                throw error(.malformed, "data.pkl", "modules nested deeper than \(Self.maximumDepth)", "fewer levels")
+            }
+            for (name, value) in members(machine, cell) {
+                if case .object(let inner) = value {
+                    if seen.insert(inner).inserted { waiting.append((prefix + name + ".", depth + 1, inner)) }
+                } else {
+                    result.append((prefix + name, value))
+                }
+            }
+        }
+        return result
+    }
+
+    /// More than any model nests its modules; names get longer with every level.
+    private static let maximumDepth = 64
 
     private func members(_ machine: PickleMachine, _ index: Int) -> [(String, PickleMachine.Value)] {
         let cell = machine.cells[index]

@@ -28,11 +28,13 @@ extension Raster {
     public enum Filter: Sendable {
         /// A triangle.
         case bilinear
+        /// Keys' cubic convolution with a = -1/2 (Pillow's `BICUBIC`).
+        case bicubic
         /// A windowed sinc of three lobes on each side (Pillow's `LANCZOS`).
         case lanczos
     }
 
-    /// Antialiased resizing, bit-equal to `Image.resize(size, BILINEAR)` or `LANCZOS` of Pillow 11: a filter whose width
+    /// Antialiased resizing, bit-equal to `Image.resize(size, BILINEAR)`, `BICUBIC` or `LANCZOS` of Pillow 11: a filter whose width
     /// grows with the reduction, weights in 22-bit fixed point, along rows first, rounded to 8 bits between the passes.
     /// (Pillow 13 takes the passes in the other order for some sizes, which moves values by one level at most.)
     /// RGBA is premultiplied for the passes, also as Pillow does. `width` and `height` must be positive.
@@ -126,12 +128,22 @@ extension Raster {
 
 extension Raster.Filter {
     /// Pixels on each side that have a weight, where nothing is reduced.
-    fileprivate var support: Double { self == .bilinear ? 1 : 3 }
+    fileprivate var support: Double {
+        switch self {
+        case .bilinear: 1
+        case .bicubic: 2
+        case .lanczos: 3
+        }
+    }
 
     /// The weight at a distance, 1 being a pixel of the smaller of both pictures.
     fileprivate func weight(_ distance: Double) -> Double {
         switch self {
         case .bilinear: return max(0, 1 - abs(distance))
+        case .bicubic:
+            let x = abs(distance)
+            if x < 1 { return (1.5 * x - 2.5) * x * x + 1 }
+            return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0
         case .lanczos:
             guard distance > -3, distance < 3 else { return 0 }
             func sinc(_ x: Double) -> Double { x == 0 ? 1 : sin(x * .pi) / (x * .pi) }

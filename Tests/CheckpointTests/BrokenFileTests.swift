@@ -105,6 +105,8 @@ private let brokenTorch: [BrokenFile] = [
         "found global posix.system"),
     BrokenFile(
         "builtins.eval", torch(Pickle().global("builtins", "eval").raw([0x2e]).bytes), "found global builtins.eval"),
+    BrokenFile("modules in modules", torch(nest(100)), "modules nested deeper than 64"),
+    BrokenFile("a module of itself", torch(ownModule), "found no tensors"),
     BrokenFile("EXT1", torch([0x80, 2, 0x82, 1, 0x2e]), "found opcode 0x82"),
     BrokenFile("INST", torch([0x80, 2, 0x28, 0x69] + Array("os\nsystem\n".utf8)), "found opcode 0x69"),
     BrokenFile("protocol 9", torch([0x80, 9, 0x2e]), "found pickle protocol 9"),
@@ -173,6 +175,19 @@ private let brokenTorch: [BrokenFile] = [
     BrokenFile("bare pickle", Pickle.tensor(), "a bare pickle"),
     BrokenFile("anything", Array("hello, world".utf8), "no known kind (68 65 6c 6c"),
 ]
+
+/// A TorchScript module that holds a module, and so on.
+private func nest(_ count: Int) -> [UInt8] {
+    var pickle = Pickle()
+    for _ in 0..<count { pickle = pickle.global("__torch__", "Module").raw([0x29, 0x81, 0x7d]).text("m") }
+    pickle = pickle.raw([0x4e])
+    for _ in 0..<count { pickle = pickle.raw([0x73, 0x62]) }
+    return pickle.raw([0x2e]).bytes
+}
+
+/// A TorchScript module that is a member of itself.
+private let ownModule = Pickle().global("__torch__", "Module").raw([0x29, 0x81, 0x71, 0, 0x7d]).text("m")
+    .raw([0x68, 0, 0x73, 0x62, 0x2e]).bytes
 
 /// An OrderedDict made again and again of one long list of pairs.
 private let explosion: [UInt8] = {

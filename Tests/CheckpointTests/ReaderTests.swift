@@ -97,6 +97,15 @@ import Testing
         #expect(try tensors["w"]?.withUnsafeBytes { Array($0) } == Array(0..<24))
     }
 
+    /// Its code raises an error; nothing of it is run.
+    @Test func aTorchScriptArchiveGivesTheTensorsOfItsModules() throws {
+        let file = try Checkpoint.open(fixture("encoders/openai.pt"))
+        #expect(file.tensors.count == 41)
+        #expect(file.tensors["visual.transformer.resblocks.0.attn.in_proj_weight"]?.shape == [192, 64])
+        #expect(file.tensors["context_length"]?.floats() == [10])
+        #expect(file.tensors["logit_scale"]?.shape == [])
+    }
+
     @Test func theGoldenModelIsRead() throws {
         let model = try Checkpoint.open(fixture("sd2-tiny/tiny-sd2.ckpt"))
         #expect(model.format == .torchZip)

@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 
 /// Any JSON value.
-enum JSONValue: Decodable, CustomStringConvertible {
+package enum JSONValue: Decodable, CustomStringConvertible {
     case null
     case bool(Bool)
     case number(Double)
@@ -10,7 +10,7 @@ enum JSONValue: Decodable, CustomStringConvertible {
     case list([JSONValue])
     case object([String: JSONValue])
 
-    init(from decoder: any Decoder) throws {
+    package init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         if container.decodeNil() {
             self = .null
@@ -28,7 +28,7 @@ enum JSONValue: Decodable, CustomStringConvertible {
     }
 
     /// The number, where it is a whole one.
-    var integer: Int? {
+    package var integer: Int? {
         guard case .number(let number) = self else { return nil }
         return Int(exactly: number)
     }
@@ -58,7 +58,7 @@ enum JSONValue: Decodable, CustomStringConvertible {
     }
 
     /// As a message shows it.
-    var description: String {
+    package var description: String {
         switch self {
         case .null: "null"
         case .bool(let bool): "\(bool)"
@@ -72,19 +72,31 @@ enum JSONValue: Decodable, CustomStringConvertible {
 
 /// A JSON file that holds one object, read field by field; every error names the file, the field, what was found and what
 /// was expected. A field that is null counts as absent.
-struct JSONDocument {
-    let path: String
+package struct JSONDocument {
+    package let path: String
     let values: [String: JSONValue]
 
     /// A configuration is a page of text; an index of shards has a line for each tensor.
     private static let maximumSize = 64 << 20
 
-    init(path: String) throws(DiffusionError) {
+    package init(path: String) throws(DiffusionError) {
         self.path = path
         let data = try Self.data(ofFile: path)
         do { values = try JSONDecoder().decode([String: JSONValue].self, from: data) } catch {
             throw .configuration(path: path, field: "file", found: "no JSON object", expected: "one")
         }
+    }
+
+    private init(path: String, values: [String: JSONValue]) {
+        self.path = path
+        self.values = values
+    }
+
+    /// A field that holds an object; errors in it name the field too.
+    package func object(_ key: String) throws(DiffusionError) -> JSONDocument? {
+        guard let value = self[key] else { return nil }
+        guard case .object(let inner) = value else { throw wrong(key, "an object") }
+        return JSONDocument(path: "\(path): \(key)", values: inner)
     }
 
     /// The bytes of a regular file of moderate size.
@@ -106,16 +118,16 @@ struct JSONDocument {
         }
     }
 
-    func wrong(_ key: String, _ expected: String) -> DiffusionError {
+    package func wrong(_ key: String, _ expected: String) -> DiffusionError {
         .configuration(path: path, field: key, found: values[key].map { "\($0)" } ?? "nothing", expected: expected)
     }
 
-    subscript(key: String) -> JSONValue? {
+    package subscript(key: String) -> JSONValue? {
         if case .null? = values[key] { return nil }
         return values[key]
     }
 
-    func int(_ key: String, in range: ClosedRange<Int>) throws(DiffusionError) -> Int? {
+    package func int(_ key: String, in range: ClosedRange<Int>) throws(DiffusionError) -> Int? {
         guard let value = self[key] else { return nil }
         guard let number = value.integer, range.contains(number) else {
             throw wrong(key, "a whole number from \(range.lowerBound) to \(range.upperBound)")
@@ -124,7 +136,7 @@ struct JSONDocument {
     }
 
     /// A field without which nothing can be said.
-    func requiredInt(_ key: String, in range: ClosedRange<Int>) throws(DiffusionError) -> Int {
+    package func requiredInt(_ key: String, in range: ClosedRange<Int>) throws(DiffusionError) -> Int {
         guard let number = try int(key, in: range) else {
             throw wrong(key, "a whole number from \(range.lowerBound) to \(range.upperBound)")
         }
@@ -149,13 +161,13 @@ struct JSONDocument {
         return valid
     }
 
-    func number(_ key: String) throws(DiffusionError) -> Double? {
+    package func number(_ key: String) throws(DiffusionError) -> Double? {
         guard let value = self[key] else { return nil }
         guard case .number(let number) = value else { throw wrong(key, "a number") }
         return number
     }
 
-    func text(_ key: String) throws(DiffusionError) -> String? {
+    package func text(_ key: String) throws(DiffusionError) -> String? {
         guard let value = self[key] else { return nil }
         guard case .text(let text) = value else { throw wrong(key, "a text") }
         return text

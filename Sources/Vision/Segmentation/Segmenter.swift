@@ -79,7 +79,7 @@ public final class Segmenter {
 
 extension ComputePath {
     /// The path of the same library that computes in fp32.
-    fileprivate var inFloat32: ComputePath {
+    var inFloat32: ComputePath {
         switch self {
         case .oneDNNBF16, .oneDNNFP32: .oneDNNFP32
         case .openBLASBF16, .openBLAS: .openBLAS
