@@ -25,7 +25,7 @@ import Testing
 
         /// Decodes one picture under an empty prompt, half full of noise, through a tap.
         @discardableResult
-        func decode(_ tap: (any InjectionTap)?, height: Int = 16, width: Int = 16, phase: Double = 0.3) throws -> [Float] {
+        func decode(_ tap: (any InjectionTap)?, height: Int = 8, width: Int = 8, phase: Double = 0.3) throws -> [Float] {
             let text = try model.unet.textKeys(try model.encode(prompt: ""))
             let time = try model.unet.timeEmbeddings([481])[0]
             let x = try model.latentTensor(wave(4 * height * width, phase: phase), height: height, width: width)
@@ -296,8 +296,8 @@ import Testing
             return states
         }
         let (a, b) = (try states(changing), try states(constant))
-        // Of three evaluations, at 0, 1/2 and 1, the first two are alike.
-        #expect(a[0] == b[0] && a[1] == b[1] && a[2] != b[2])
+        // Of three evaluations, at 0, 1/2 and 1, the first alone comes before the change.
+        #expect(a[0] == b[0] && a[1] != b[1])
     }
 
     // MARK: The linear form
