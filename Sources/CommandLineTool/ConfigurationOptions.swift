@@ -1,4 +1,5 @@
 import ArgumentParser
+import DreamCache
 import Foundation
 import Application
 import TensorEngine
@@ -32,7 +33,9 @@ struct ModelOptions: ParsableArguments {
         help: "LDM yaml of the checkpoint that --model names.", completion: .file(extensions: ["yaml", "yml"]))
     var yaml: String?
 
-    @Option(help: "Adapter for the checkpoint that --model names.", completion: .file())
+    @Option(
+        help: "Adapter for the checkpoint that --model names: a path, or self, which is the default.",
+        completion: .file())
     var adapter: String?
 
     @Option(
@@ -57,17 +60,20 @@ struct ModelOptions: ParsableArguments {
             }
             return overrides
         }
-        if model.contains("/") || FileManager.default.fileExists(atPath: model) {
-            let name = Self.name(ofFile: model)
-            overrides["model"] = name
-            overrides["models.\(name).checkpoint"] = Self.absolute(model)
+        overrides.merge(Self.overrides(ofModel: model)) { $1 }
+        if let name = overrides["model"], overrides["models.\(name).checkpoint"] != nil {
             overrides["models.\(name).yaml"] = yaml.map(Self.absolute)
-            overrides["models.\(name).adapter"] = adapter.map(Self.absolute)
+            overrides["models.\(name).adapter"] = adapter.map { $0 == SelfReading.name ? $0 : Self.absolute($0) }
             overrides["models.\(name).vae"] = vae.map(Self.absolute)
-        } else {
-            overrides["model"] = model
         }
         return overrides
+    }
+
+    /// What choosing a model says, as configuration: the name of a configured one, or the path of a checkpoint.
+    static func overrides(ofModel model: String) -> [String: String] {
+        guard model.contains("/") || FileManager.default.fileExists(atPath: model) else { return ["model": model] }
+        let name = Self.name(ofFile: model)
+        return ["model": name, "models.\(name).checkpoint": Self.absolute(model)]
     }
 
     private static func absolute(_ path: String) -> String { URL(fileURLWithPath: path).path }

@@ -49,9 +49,11 @@ class Program:
                 Image.fromarray(pixels).save(folder / f"{i}.png")
         self.configuration = self.place / "dreamcached.yaml"
         model = arguments.model.resolve()
+        adapter = arguments.adapter or model / "adapter.safetensors"
         self.configuration.write_text(
             f"spool:\n  path: {self.place.resolve()}/spool\nmodels:\n  demo:\n    checkpoint: {model}\n"
-            f"    adapter: {model}/adapter.safetensors\n")
+            f"    adapter: {adapter if adapter == 'self' else pathlib.Path(adapter).resolve()}\n" + (
+                f"    self:\n{''.join(f'      {setting}{chr(10)}' for setting in arguments.self)}" if arguments.self else ""))
 
     def _run(self, *words):
         # One thread each: as many run at once as there are cores.
@@ -91,6 +93,10 @@ def main():
     parser.add_argument("--programs", type=pathlib.Path, default=pathlib.Path(".build/release"))
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="judge only every so many subjects (a quick look)")
+    parser.add_argument("--adapter", help="self, or an adapter's file; the model's own when not given")
+    parser.add_argument(
+        "--self", action="append", default=[], metavar="'KEY: VALUE'",
+        help="a setting of the adapter self, as in the configuration; may be given several times")
     parser.add_argument("--only", help="conditions to run, by the beginning of their names")
     parser.add_argument("--image-scale", type=float, default=4, help="of the rows beside the curve; %(default)s")
     parser.add_argument("--guidance", type=float, default=7.5, help="%(default)s")

@@ -140,7 +140,8 @@ public struct Settings: Sendable {
         let key = "models.\(name)"
         var files = ModelFiles(
             checkpoint: path(checkpoint), yaml: try values.string("\(key).yaml").map(path),
-            adapter: try values.string("\(key).adapter").map(path))
+            adapter: try values.string("\(key).adapter").flatMap { $0 == SelfReading.name ? nil : path($0) })
+        files.selfReading = try selfReading("\(key).self", values)
         files.variant = try values.string("\(key).variant")
         files.usesEMA = try values.string("\(key).ema") == "true"
         files.clipSkip = try values.integer("\(key).clip_skip") ?? 0
@@ -151,6 +152,14 @@ public struct Settings: Sendable {
             try values.string("\(key).scheduler.prediction_type").flatMap(PredictionType.init(rawValue:))
             ?? files.predictionType
         return files
+    }
+
+    private static func selfReading(_ key: String, _ values: LayeredValues) throws(SettingsError) -> SelfReading {
+        var reading = SelfReading()
+        if let weight = try values.number("\(key).weight") { reading.weight = ScaleSchedule(weight) }
+        reading.weight.start = try values.number("\(key).weight.start") ?? reading.weight.start
+        reading.weight.end = try values.number("\(key).weight.end") ?? reading.weight.end
+        return reading
     }
 
     private static func cache(_ values: LayeredValues) throws(SettingsError) -> CacheOptions {

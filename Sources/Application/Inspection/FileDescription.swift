@@ -155,7 +155,7 @@ public struct ModelSummary {
             return ModelSummary(
                 isWell: true,
                 text:
-                    "\(pipeline.imageSize)x\(pipeline.imageSize) pixels, \(pipeline.adapter == nil ? "no adapter" : "adapter"), "
+                    "\(pipeline.imageSize)x\(pipeline.imageSize) pixels, adapter \(pipeline.adapterName ?? "trained"), "
                     + "SHA-256 \(pipeline.modelHash)")
         } catch { return ModelSummary(isWell: false, text: "\(error)") }
     }

@@ -18,6 +18,7 @@ public struct ImageDocument {
             "manifest": manifest.singleImage(request.image, model: modelName, size: size),
             "image": .integer(request.image.index),
             "model_sha256": .string(pipeline.modelHash),
+            "adapter": pipeline.adapterName.map(JSON.string),
             "adapter_sha256": pipeline.adapterHash.map(JSON.string),
             "identity": .string(pipeline.identity),
             "init_image_sha256": request.initialImage.map { .string($0.sha256) },

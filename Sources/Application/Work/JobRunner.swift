@@ -49,10 +49,12 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     /// What is odd about the model in memory.
     public var modelWarnings: [String] { models.warnings }
 
-    /// Prompts that are cut or read in chunks.
+    /// Prompts that are cut or read in chunks, and subjects that no adapter was trained for.
     public func notes(on manifest: JobManifest) -> [String] {
-        guard let files = try? model(named: manifest.model).files else { return [] }
-        return promptNotes.notes(on: manifest, of: files)
+        guard let (name, files) = try? model(named: manifest.model) else { return [] }
+        let notes = promptNotes.notes(on: manifest, of: files)
+        if manifest.subjects.isEmpty || files.adapter != nil { return notes }
+        return notes + ["adapter: model '\(name)' has none, so its own self-attention reads the subject (self)"]
     }
 
     /// The cache's identity: model, preprocessing, timestep, prompt and seed.
@@ -139,6 +141,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 "model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue,
                 "identity": pipeline.identity,
             ]
+            facts["adapter"] = pipeline.adapterName
             facts["adapter_sha256"] = pipeline.adapterHash
             facts.merge(pipeline.promptNotes(of: request), uniquingKeysWith: { first, _ in first })
             return RenderedImage(
@@ -157,7 +160,10 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) {
         let step = RenderProgress(phase: "contact sheet", step: 0, steps: request.references.count)
-        let sheet = try sheets.sheet(request, progress: progress, shouldStop: shouldStop) {
+        let isSelf = (try? model(named: request.manifest.model).files.adapter == nil) ?? false
+        let sheet = try sheets.sheet(
+            request, note: isSelf ? "adapter: \(SelfReading.name)" : nil, progress: progress, shouldStop: shouldStop
+        ) {
             path throws(RendererError) in try photos.photo(path, step, progress, shouldStop)
         }
         let output = request.manifest.output

@@ -16,9 +16,11 @@ struct SheetMaker {
     /// The sheet of a set: its references, and its images with their prompts. A reference that cannot be read leaves its cell
     /// empty.
     ///
-    /// - Parameter decode: reads a reference, with its mask.
+    /// - Parameters:
+    ///   - note: what stands under each reference's name.
+    ///   - decode: reads a reference, with its mask.
     mutating func sheet(
-        _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool,
+        _ request: GridRequest, note: String? = nil, progress: (RenderProgress) -> Void, shouldStop: () -> Bool,
         decode: (String) throws(RendererError) -> Raster
     ) throws(RendererError) -> Raster {
         let steps = request.references.count + request.images.count
@@ -35,7 +37,7 @@ struct SheetMaker {
         }
         let first = try image(0)
         let sheet = ContactSheet(
-            references: request.references.map(\.subject),
+            references: request.references.map { $0.subject + (note.map { " (\($0))" } ?? "") },
             pictures: Array(request.manifest.images(seed: 0).prefix(request.images.count).map(\.prompt)),
             size: (first.width, first.height))
         guard var sheet else { throw .transient(message: "a contact sheet of no pictures cannot be made") }

@@ -74,6 +74,9 @@ void kernels_turned_weights(const float *weights, float *turned, int64_t outputs
 void kernels_add(const float *x, float *y, int64_t count);
 /// y[c] += the sum over the rows of x [rows, c]: the gradient of a bias.
 void kernels_add_column_sums(const float *x, float *y, int64_t rows, int64_t c);
+/// y += share * (x - y), both [n, queries, heads, head_size] of one type; shares [n, heads, queries].
+void kernels_blend_heads(const void *x, void *y, kernels_type type, const float *shares, int64_t n, int64_t queries,
+                         int64_t heads, int64_t head_size);
 
 // MARK: Elementwise
 

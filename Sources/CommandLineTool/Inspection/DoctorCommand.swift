@@ -74,6 +74,10 @@ struct DoctorCommand: ParsableCommand {
                         what: "model \(name)", isWell: isReadable,
                         detail: isReadable ? path : "\(path): \(String(cString: strerror(errno)))"))
             }
+            if files.adapter == nil {
+                let detail = "\(files.selfReading.description): none is configured, the base itself reads the subject"
+                findings.append(Finding(what: "model \(name) adapter", isWell: true, detail: detail))
+            }
             if load {
                 let summary = ModelSummary.load(files, compute: settings.compute)
                 findings.append(Finding(what: "model \(name) loads", isWell: summary.isWell, detail: summary.text))

@@ -1,5 +1,38 @@
 import TensorEngine
 
+/// A site's attention to its own tokens, of the entries that go through a tap: what it read, and how it reads.
+public struct SelfAttention {
+    /// Queries, keys and values, `[rows, tokens, 3 * channels]` in the type of products.
+    let qkv: Tensor
+    /// What the heads read, side by side, `[rows, tokens, channels]` in the type of products.
+    public let read: Tensor
+    /// `[rows, heads, tokens]`, float32: the logarithm of each query's sum of exponentials.
+    public let logSums: Tensor
+    let channels: Int
+    let output: Weights
+    let engine: Engine
+
+    /// What the tokens ask for.
+    public var queries: Columns { Columns(qkv, 0, channels) }
+
+    /// attn1(norm1(x)): what was read through the block's output map, in the type of products.
+    public func attended() throws(EngineError) -> Tensor {
+        try engine.product(read, output, to: engine.activationType)
+    }
+
+    /// Adds to `x` what heads read, `[rows, tokens, channels]`, through the block's output map.
+    public func add(_ read: Tensor, to x: Tensor) throws(EngineError) {
+        try engine.product(read, output, accumulateInto: x)
+    }
+
+    /// Some of its entries.
+    public func slice(_ entries: Range<Int>) throws(EngineError) -> SelfAttention {
+        SelfAttention(
+            qkv: try qkv.slice(entries), read: try read.slice(entries), logSums: try logSums.slice(entries),
+            channels: channels, output: output, engine: engine)
+    }
+}
+
 /// A transformer block of the U-Net at which features of a reference are recorded, and at which an adapter mixes them in.
 ///
 /// The rule (DreamCache, section 3.1, and the authors' code): number the transformer blocks of the whole U-Net from 0,
@@ -71,10 +104,10 @@ public protocol InjectionTap: AnyObject {
     /// and, since the block changes them, not to be kept.
     func record(_ x: Tensor, at site: InjectionSite) throws(EngineError)
 
-    /// Whether ``mix(_:attended:at:)`` stands in for the plain self-attention residual at this site.
+    /// Whether ``mix(_:attention:at:)`` stands in for the plain self-attention residual at this site.
     func mixes(at site: InjectionSite) -> Bool
 
     /// Adds to `x` (in its memory) what self-attention contributes. `x [rows, tokens, channels]` float32 are the tokens
-    /// inside the block, `attended` of the same shape is attn1(norm1(x)) in the type of products.
-    func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite) throws(EngineError)
+    /// inside the block, `attention` is what the block's self-attention read of norm1(x).
+    func mix(_ x: Tensor, attention: SelfAttention, at site: InjectionSite) throws(EngineError)
 }

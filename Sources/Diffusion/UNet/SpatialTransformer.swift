@@ -50,6 +50,15 @@ struct SpatialTransformer {
         return keys
     }
 
+    /// What the first block's self-attention takes of tokens that enter here, `x [n, tokens, c]`, float32: queries, keys and values
+    /// side by side, `[n, tokens, 3c]`. Each entry is normalised over its own tokens, as a picture is.
+    func selfQKV(_ x: Tensor) throws(EngineError) -> Tensor {
+        let (n, tokens, c) = (x.shape[0], x.shape[1], x.shape[2])
+        let normed = try engine.groupNorm(
+            try x.reshaped([n, tokens, 1, c]), norm, groups: groups, epsilon: 1e-6, silu: false)
+        return try blocks[0].selfQKV(try engine.product(try normed.reshaped([n, tokens, c]), projIn))
+    }
+
     /// `x [n, h, w, c]`, float32, is used up: the result lies in its memory. The first `tappedRows` of n go through `tap`. One
     /// picture that is given the texts of several entries becomes as many where the first text is read, and is computed once
     /// until then.
@@ -140,22 +149,27 @@ struct TransformerBlock {
     func attendToItself(
         _ x: Tensor, site: InjectionSite?, tap: (any InjectionTap)?, tappedRows: Int
     ) throws(EngineError) {
-        let type = engine.activationType
-        let qkv = try engine.product(try engine.layerNorm(x, norm1), selfQKV, to: type)
-        let attended = try engine.attention(
-            q: Columns(qkv, 0, channels), k: Columns(qkv, channels, channels), v: Columns(qkv, 2 * channels, channels),
-            heads: heads)
-        let n = x.shape[0]
-        var plain = 0..<n
-        if let site, let tap, tappedRows > 0, tap.mixes(at: site) {
-            let rows = 0..<tappedRows
-            try tap.mix(
-                try x.slice(rows), attended: try engine.product(try attended.slice(rows), selfOut, to: type), at: site)
-            plain = tappedRows..<n
+        let qkv = try selfQKV(x)
+        let (q, k, v) = (
+            Columns(qkv, 0, channels), Columns(qkv, channels, channels), Columns(qkv, 2 * channels, channels)
+        )
+        guard let site, let tap, tappedRows > 0, tap.mixes(at: site) else {
+            try engine.product(try engine.attention(q: q, k: k, v: v, heads: heads), selfOut, accumulateInto: x)
+            return
         }
-        if !plain.isEmpty {
+        let (attended, kept) = try engine.attentionKept(q: q, k: k, v: v, heads: heads)
+        let whole = SelfAttention(
+            qkv: qkv, read: attended, logSums: kept.logSums, channels: channels, output: selfOut, engine: engine)
+        try tap.mix(try x.slice(0..<tappedRows), attention: try whole.slice(0..<tappedRows), at: site)
+        if tappedRows < x.shape[0] {
+            let plain = tappedRows..<x.shape[0]
             try engine.product(try attended.slice(plain), selfOut, accumulateInto: try x.slice(plain))
         }
+    }
+
+    /// What self-attention takes of `x [n, tokens, c]`: queries, keys and values side by side.
+    func selfQKV(_ x: Tensor) throws(EngineError) -> Tensor {
+        try engine.product(try engine.layerNorm(x, norm1), selfQKV, to: engine.activationType)
     }
 
     func attendToText(_ x: Tensor, text: Tensor) throws(EngineError) {

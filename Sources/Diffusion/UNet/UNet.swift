@@ -182,6 +182,22 @@ public final class UNet {
         return TextKeys(blocks: blocks)
     }
 
+    /// What a site's self-attention makes of tokens that enter its block, such as those of a cache.
+    ///
+    /// - Parameter tokens: `[n, tokens, channels]`, float32, raw; each entry is normalised over its own tokens.
+    /// - Returns: queries, keys and values side by side, `[n, tokens, 3 * channels]` in the type of products.
+    /// - Throws: `EngineError.shapes` where the tokens are not the site's, or the U-Net has no such site.
+    public func selfQKV(_ tokens: Tensor, at site: InjectionSite) throws(EngineError) -> Tensor {
+        guard let transformer = transformers.first(where: { $0.site == site }),
+            tokens.shape.count == 3, tokens.channels == site.channels
+        else {
+            throw .shapes(
+                operation: "self-attention of \(site.name)", found: [tokens.shape],
+                expected: "[n, tokens, \(site.channels)] at a site of this U-Net")
+        }
+        return try transformer.selfQKV(tokens)
+    }
+
     private var residualBlocks: [ResidualBlock] {
         encoder.compactMap(\.residual) + [middle.0, middle.2] + decoder.compactMap(\.residual)
     }

@@ -80,11 +80,15 @@ public final class Adapter {
 /// A subject as an adapter sees it: keys and values of its cached tokens at every site. They depend neither on the
 /// timestep nor on the prompt, so they are computed once for all images of the subject.
 public final class SubjectMemory: InjectionTap {
+    /// What is kept at the sites, by who reads it.
+    private enum Kept {
+        case adapter(Adapter, keysValues: [InjectionSite: Tensor], ends: [InjectionSite: [Int]])
+        case base(SelfReading, [InjectionSite: SelfMemory])
+    }
+
     private let engine: Engine
-    private let adapter: Adapter
-    private let keysValues: [InjectionSite: Tensor]
-    /// How many of a site's tokens belong to the first group, to the first two, and so on.
-    private let ends: [InjectionSite: [Int]]
+    private let kept: Kept
+    private let groupCount: Int
 
     /// Keys and values of one or several subjects' caches; their tokens stand one after another.
     public convenience init(_ caches: [FeatureCache], adapter: Adapter, engine: Engine) throws(DreamCacheError) {
@@ -105,14 +109,15 @@ public final class SubjectMemory: InjectionTap {
         tokens cached: (InjectionSite) -> [[Float]], adapter: Adapter, engine: Engine
     ) throws(DreamCacheError) {
         self.engine = engine
-        self.adapter = adapter
         var ends: [InjectionSite: [Int]] = [:]
-        keysValues = try onEngine { () throws(EngineError) in
+        var count = 0
+        let keysValues = try onEngine { () throws(EngineError) in
             var keysValues: [InjectionSite: Tensor] = [:]
             for (site, weights) in adapter.sites {
                 let groups = cached(site)
                 let tokens = groups.flatMap { $0 }
                 var end = 0
+                count = groups.count
                 ends[site] = groups.map { group in
                     end += group.count / site.channels
                     return end
@@ -122,35 +127,84 @@ public final class SubjectMemory: InjectionTap {
             }
             return keysValues
         }
-        self.ends = ends
+        kept = .adapter(adapter, keysValues: keysValues, ends: ends)
+        groupCount = count
+    }
+
+    /// The same groups as the base itself reads them, without an adapter.
+    public convenience init(
+        groups: [[FeatureCache]], reading: SelfReading, of unet: UNet, engine: Engine
+    ) throws(DreamCacheError) {
+        try self.init(
+            references: { site in groups.map { caches in caches.flatMap { $0.references(at: site) } } },
+            reading: reading, of: unet, engine: engine)
+    }
+
+    /// - Parameter cached: the references of each group at a site.
+    init(
+        references cached: (InjectionSite) -> [[CachedTokens]], reading: SelfReading, of unet: UNet, engine: Engine
+    ) throws(DreamCacheError) {
+        self.engine = engine
+        var count = 0
+        let memories = try onEngine { () throws(EngineError) in
+            var memories: [InjectionSite: SelfMemory] = [:]
+            for site in unet.sites {
+                let groups = cached(site)
+                count = groups.count
+                memories[site] = try SelfMemory(groups, at: site, of: unet, engine: engine)
+            }
+            return memories
+        }
+        kept = .base(reading, memories)
+        groupCount = count
     }
 
     /// Nothing is recorded while generating.
     public func record(_ x: Tensor, at site: InjectionSite) {}
 
     /// At every site.
-    public func mixes(at site: InjectionSite) -> Bool { keysValues[site] != nil }
-
-    /// x += linear_cat([attended ; attn_mem(norm2_mem(x), memory)]), over the memory of all groups.
-    public func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite) throws(EngineError) {
-        try mix(x, attended: attended, at: site, groups: ends[site]?.count ?? 0)
+    public func mixes(at site: InjectionSite) -> Bool {
+        switch kept {
+        case .adapter(_, let keysValues, _): keysValues[site] != nil
+        case .base(_, let memories): memories[site] != nil
+        }
     }
 
-    /// The same over the memory of the first `groups` groups.
-    func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite, groups: Int) throws(EngineError) {
-        guard let weights = adapter.sites[site], let all = keysValues[site], let ends = ends[site],
-            ends.indices.contains(groups - 1)
-        else { return }
+    /// x += linear_cat([attended ; attn_mem(norm2_mem(x), memory)]), over the memory of all groups; of a base without an
+    /// adapter at the beginning of a run.
+    public func mix(_ x: Tensor, attention: SelfAttention, at site: InjectionSite) throws(EngineError) {
+        try mix(x, attention: attention, at: site, groups: groupCount, evaluation: (0, 1))
+    }
+
+    /// The same over the memory of the first `groups` groups, at one evaluation of so many.
+    func mix(
+        _ x: Tensor, attention: SelfAttention, at site: InjectionSite, groups: Int, evaluation: (index: Int, count: Int)
+    ) throws(EngineError) {
+        guard (1...groupCount).contains(groups) else { return }
+        switch kept {
+        case .adapter(let adapter, let keysValues, let ends):
+            guard let weights = adapter.sites[site], let all = keysValues[site], let ends = ends[site] else { return }
+            try mix(x, attention, at: site, by: weights, memory: all, count: ends[groups - 1])
+        case .base(let reading, let memories):
+            try memories[site]?.mix(
+                x, attention: attention, groups: groups, reading: reading,
+                weight: reading.weight.value(at: evaluation.index, of: evaluation.count))
+        }
+    }
+
+    private func mix(
+        _ x: Tensor, _ attention: SelfAttention, at site: InjectionSite, by weights: Adapter.Site, memory all: Tensor,
+        count: Int
+    ) throws(EngineError) {
         let c = site.channels
         // One batch entry of tokens: its first tokens lie together.
-        let memory = try all.reshaped([all.shape[1], 2 * c]).slice(0..<ends[groups - 1])
-            .reshaped([1, ends[groups - 1], 2 * c])
+        let memory = try all.reshaped([all.shape[1], 2 * c]).slice(0..<count).reshaped([1, count, 2 * c])
         let type = engine.activationType
         let query = try engine.product(try engine.layerNorm(x, weights.norm), weights.toQ, to: type)
         let read = try engine.attention(
             q: Columns(query), k: Columns(memory, 0, c), v: Columns(memory, c, c), heads: site.heads)
         let mem = try engine.product(read, weights.toOut, to: type)
-        try engine.product(attended, weights.catAttended, accumulateInto: x)
+        try engine.product(try attention.attended(), weights.catAttended, accumulateInto: x)
         try engine.product(mem, weights.catMemory, accumulateInto: x)
     }
 }
@@ -159,6 +213,8 @@ public final class SubjectMemory: InjectionTap {
 final class SubjectTap: InjectionTap {
     private let memory: SubjectMemory
     private let groups: [Int]
+    /// The evaluation of the run that goes through it, of how many.
+    var evaluation = (index: 0, count: 1)
 
     /// - Parameter groups: for each tapped entry of the batch, how many of the memory's groups it uses.
     init(_ memory: SubjectMemory, groups: [Int]) {
@@ -169,12 +225,13 @@ final class SubjectTap: InjectionTap {
     func record(_ x: Tensor, at site: InjectionSite) {}
     func mixes(at site: InjectionSite) -> Bool { memory.mixes(at: site) }
 
-    func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite) throws(EngineError) {
+    func mix(_ x: Tensor, attention: SelfAttention, at site: InjectionSite) throws(EngineError) {
         var first = 0
         while first < groups.count {
             let end = groups[first...].firstIndex { $0 != groups[first] } ?? groups.count
             try memory.mix(
-                try x.slice(first..<end), attended: try attended.slice(first..<end), at: site, groups: groups[first])
+                try x.slice(first..<end), attention: try attention.slice(first..<end), at: site, groups: groups[first],
+                evaluation: evaluation)
             first = end
         }
     }

@@ -48,6 +48,7 @@ extension Pipeline {
         let time = try timeEmbeddings([Double(ReferencePass.timestep)])[0]
         let pass = ReferencePass(model, trainingSchedule)
         var features: [[InjectionSite: [Float]]] = []
+        var foregrounds: [[InjectionSite: [Float]]?] = []
         var hashes: [String] = []
         var remarks: [String] = []
         let cutOuts = CutOutMaker(path: model.engine.path)
@@ -65,8 +66,18 @@ extension Pipeline {
             var tokens = try pass(
                 pixels: picture.normalised, side: imageSize, text: text, time: time, options: options
             ).features
+            let downscale = model.configuration.autoencoder.downscale
+            let shown = foreground ?? Foreground(reference, side: imageSize, fit: options.fit)
+                ?? Foreground(onWhite: picture.compositedOnWhite())
+            foregrounds.append(
+                shown.flatMap { shown in
+                    if shown.isEmpty { return nil }
+                    return Dictionary(
+                        uniqueKeysWithValues: tokens.keys.map { site in
+                            (site, shown.shares(at: site, downscale: downscale, onlyKept: foreground != nil))
+                        })
+                })
             if let foreground {
-                let downscale = model.configuration.autoencoder.downscale
                 for (site, all) in tokens { tokens[site] = foreground.kept(all, at: site, downscale: downscale) }
             }
             for (site, values) in tokens {
@@ -84,7 +95,8 @@ extension Pipeline {
             .references: hashes.joined(separator: ","), .creator: "DreamCache for Linux \(Version.current)",
         ]
         if !remarks.isEmpty { metadata[.remarks] = remarks.joined(separator: "\n") }
-        return try FeatureCache.writer(features: features, metadata: metadata, type: options.elementType)
+        return try FeatureCache.writer(
+            features: features, foregrounds: foregrounds, metadata: metadata, type: options.elementType)
     }
 
     /// The mask by which tokens are dropped; nil where all are kept.

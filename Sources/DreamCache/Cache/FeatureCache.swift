@@ -7,7 +7,8 @@ import Glibc
 /// The features of a subject's references: what a `.dcache` file holds.
 ///
 /// A `.dcache` is a safetensors file. One tensor per site and reference, `sites.<site>.<reference>` as
-/// `[tokens, channels]`; all else is string metadata, whose keys are in ``Key``.
+/// `[tokens, channels]`; where the reference's subject is known from its background, another, `foreground.<site>.<reference>` as
+/// `[tokens]`. All else is string metadata, whose keys are in ``Key``.
 public struct FeatureCache: Sendable {
     /// Metadata keys of a `.dcache`.
     public enum Key: String, CaseIterable, Sendable {
@@ -55,6 +56,11 @@ public struct FeatureCache: Sendable {
 
     /// Name of the tensor of a site and a reference.
     static func tensorName(_ site: InjectionSite, _ reference: Int) -> String { "sites.\(site.name).\(reference)" }
+
+    /// Name of the tensor that says how much of each token's cell shows the subject, `[tokens]`, 0 to 1.
+    static func foregroundName(_ site: InjectionSite, _ reference: Int) -> String {
+        "foreground.\(site.name).\(reference)"
+    }
 
     /// Opens and verifies a `.dcache`: its format, its version, and the hash of its data.
     /// - Throws: `DreamCacheError.cache` naming what is wrong, or the errno where the machine could not read it.
@@ -110,15 +116,28 @@ public struct FeatureCache: Sendable {
         (0..<referenceCount).flatMap { tensors[Self.tensorName(site, $0)]?.floats() ?? [] }
     }
 
+    /// The same reference by reference, with what is known of where each shows the subject.
+    func references(at site: InjectionSite) -> [CachedTokens] {
+        (0..<referenceCount).map { reference in
+            let tokens = tensors[Self.tensorName(site, reference)]
+            let foreground = tensors[Self.foregroundName(site, reference)]
+            return CachedTokens(
+                tokens: tokens?.floats() ?? [],
+                foreground: foreground?.shape == tokens.map { [$0.shape[0]] } ? foreground?.floats() : nil)
+        }
+    }
+
     /// A `.dcache` of features just computed.
     ///
     /// - Parameters:
     ///   - features: one dictionary per reference: the tokens `[tokens, channels]` at each site.
+    ///   - foregrounds: for each reference how much of each token's cell shows the subject; nil where nothing tells.
     ///   - metadata: all keys but the data's hash, which is added here.
     ///   - type: element type in the file.
     /// - Returns: what `write(to:path:)` puts into a file.
     static func writer(
-        features: [[InjectionSite: [Float]]], metadata: [Key: String], type: StoredElementType
+        features: [[InjectionSite: [Float]]], foregrounds: [[InjectionSite: [Float]]?] = [],
+        metadata: [Key: String], type: StoredElementType
     ) throws(DreamCacheError) -> SafetensorsWriter {
         var writer = SafetensorsWriter(
             metadata: Dictionary(uniqueKeysWithValues: metadata.map { ($0.key.rawValue, $0.value) }))
@@ -127,6 +146,11 @@ public struct FeatureCache: Sendable {
                 writer.add(
                     tensorName(site, reference), type: type, shape: [tokens.count / site.channels, site.channels],
                     floats: tokens)
+            }
+        }
+        for (reference, sites) in foregrounds.enumerated() {
+            for (site, shares) in sites ?? [:] {
+                writer.add(foregroundName(site, reference), type: type, shape: [shares.count], floats: shares)
             }
         }
         var hash = SHA256()

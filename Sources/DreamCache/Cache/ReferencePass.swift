@@ -63,6 +63,6 @@ public struct ReferencePass {
 
         func record(_ x: Tensor, at site: InjectionSite) { features[site] = engine.floats(x) }
         func mixes(at site: InjectionSite) -> Bool { false }
-        func mix(_ x: Tensor, attended: Tensor, at site: InjectionSite) {}
+        func mix(_ x: Tensor, attention: SelfAttention, at site: InjectionSite) {}
     }
 }

@@ -37,11 +37,8 @@ public struct BenchmarkWork {
 
 extension Pipeline {
     /// Prepares the evaluations.
-    /// - Throws: `DreamCacheError` for a pipeline without an adapter, and where a part of `input` has not the model's size.
+    /// - Throws: `DreamCacheError` where a part of `input` has not the model's size.
     public func benchmarkWork(_ input: BenchmarkInput) throws(DreamCacheError) -> BenchmarkWork {
-        guard let adapter else {
-            throw .request(field: "adapter", found: "none", expected: "an adapter to measure")
-        }
         let (model, engine) = (model, model.engine)
         let side = model.configuration.latentSize
         func check(_ field: String, _ values: [Float], _ shape: [Int]) throws(DreamCacheError) {
@@ -58,7 +55,14 @@ extension Pipeline {
             try check("cache of \(site.name)", input.cache[site.name] ?? [], shape)
         }
 
-        let memory = try SubjectMemory(tokens: { [input.cache[$0.name] ?? []] }, adapter: adapter, engine: engine)
+        let memory =
+            if let adapter {
+                try SubjectMemory(tokens: { [input.cache[$0.name] ?? []] }, adapter: adapter, engine: engine)
+            } else {
+                try SubjectMemory(
+                    references: { [[CachedTokens(tokens: input.cache[$0.name] ?? [], foreground: nil)]] },
+                    reading: selfReading, of: model.unet, engine: engine)
+            }
         return try onEngine { () throws(EngineError) in
             let prompt = try model.unet.textKeys(try engine.tensor(input.prompt, shape: [1] + textShape))
             let negative = try model.unet.textKeys(try engine.tensor(input.negative, shape: [1] + textShape))

@@ -102,6 +102,7 @@ final class Denoiser {
         let time = times[step]
         let x = try model.latentTensor(latent, height: height, width: width)
         let features = try model.unet.encode(x, time: time, text: batch.encoderText)
+        batch.tap?.evaluation = (step, steps.count)
         let output = try model.unet.decode(
             features, entries: batch.encoderIndex, time: time, text: batch.decoderText, tap: batch.tap,
             tappedRows: batch.branches.count(where: \.isPersonal))

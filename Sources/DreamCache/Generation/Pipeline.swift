@@ -15,6 +15,8 @@ public final class Pipeline {
     public let model: StableDiffusion
     /// The adapter, if one was given.
     public let adapter: Adapter?
+    /// How the base itself reads caches where no adapter was given.
+    public let selfReading: SelfReading
     /// SHA-256 of the base model's file.
     public let modelHash: String
     /// SHA-256 of the adapter's file.
@@ -65,18 +67,19 @@ public final class Pipeline {
     ///
     /// - Parameter description: what tells the files that describe the weights from others.
     public init(
-        model: StableDiffusion, adapter: Adapter?, modelHash: String, adapterHash: String?, featureHash: String? = nil,
-        description: String = ""
+        model: StableDiffusion, adapter: Adapter?, selfReading: SelfReading = SelfReading(), modelHash: String,
+        adapterHash: String?, featureHash: String? = nil, description: String = ""
     ) throws(DreamCacheError) {
         self.model = model
         self.adapter = adapter
+        self.selfReading = selfReading
         self.modelHash = modelHash
         self.adapterHash = adapterHash
         self.featureHash = featureHash ?? modelHash
         do { trainingSchedule = try TrainingSchedule(model.configuration.schedule) } catch { throw .schedule(error) }
         identity = [
             "dreamcache=\(Self.numericsVersion)", "base=\(modelHash)", "features=\(self.featureHash)",
-            "adapter=\(adapterHash ?? "none")", "description=\(description)",
+            "adapter=\(adapter == nil ? selfReading.description : adapterHash ?? "unknown")", "description=\(description)",
             "prediction=\(model.configuration.schedule.predictionType.rawValue)",
             "compute=\(model.engine.numericalIdentity)",
         ].joined(separator: " ")
@@ -86,6 +89,9 @@ public final class Pipeline {
     private static let numericsVersion = 1
     /// How often the decoder half of the U-Net was evaluated while denoising, so far.
     private(set) var evaluations = 0
+
+    /// How the base itself reads caches, where no adapter was given.
+    public var adapterName: String? { adapter == nil ? selfReading.description : nil }
 
     /// Side of the pictures the model was trained on, in pixels.
     public var imageSize: Int { model.configuration.imageSize }
@@ -111,11 +117,6 @@ public final class Pipeline {
                 expected: "two fractions of the run, from 0 to 1")
         }
         for cache in request.caches { try cache.check(modelHash: featureHash, sites: model.unet.sites) }
-        if !request.caches.isEmpty, adapter == nil {
-            throw .request(
-                field: "subject", found: "a subject, but no adapter is configured for this model",
-                expected: "an adapter")
-        }
         return plan
     }
 
@@ -355,9 +356,15 @@ public final class Pipeline {
     private func subject(
         _ groups: [(group: SubjectGroup, caches: [FeatureCache])]
     ) throws(DreamCacheError) -> SubjectMemory? {
-        guard let adapter, !groups.isEmpty else { return nil }
+        if groups.isEmpty { return nil }
         return try subjects.value(for: groups.map(\.group.hashes)) { () throws(DreamCacheError) in
-            let memory = try SubjectMemory(groups: groups.map(\.caches), adapter: adapter, engine: model.engine)
+            let caches = groups.map(\.caches)
+            let memory =
+                if let adapter {
+                    try SubjectMemory(groups: caches, adapter: adapter, engine: model.engine)
+                } else {
+                    try SubjectMemory(groups: caches, reading: selfReading, of: model.unet, engine: model.engine)
+                }
             try checkMappings(groups.flatMap(\.caches))
             return memory
         }

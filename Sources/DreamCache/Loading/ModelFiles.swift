@@ -8,8 +8,10 @@ public struct ModelFiles: Sendable, Hashable {
     public var checkpoint: String
     /// Its LDM yaml, if it does not lie beside it.
     public var yaml: String?
-    /// The adapter; without one the model makes caches and plain images.
+    /// The adapter; without one the base itself reads caches, as ``selfReading`` says.
     public var adapter: String?
+    /// How the base reads caches where there is no adapter.
+    public var selfReading = SelfReading()
     /// Variant of a folder's weights, such as `fp16`.
     public var variant: String?
     /// Whether the averaged (EMA) U-Net of a single file is taken.

@@ -26,8 +26,8 @@ public struct KeptAttention {
     let q, k, v: Columns
     let heads: Int
     let y: Tensor
-    /// `[n, heads, queries]`: the logarithm of each query's sum of weights.
-    let logSums: Tensor
+    /// `[n, heads, queries]`, float32: the logarithm of each query's sum of exponentials.
+    public let logSums: Tensor
 }
 
 extension Engine {

@@ -1,0 +1,143 @@
+import Diffusion
+import Glibc
+import TensorEngine
+
+/// How a base without an adapter reads a subject's cache: with the self-attention of the sites' own blocks.
+///
+/// A block's self-attention knows what of its own tokens is worth reading, and the cached tokens are what it would have read had
+/// the reference been its own picture: they go through the block's GroupNorm (over one reference's tokens), proj_in, norm1 and
+/// attn1's to_k and to_v, once for a subject. At every step attn1's queries read both, and a share of each head's answer comes
+/// from the subject.
+public struct SelfReading: Sendable, Hashable {
+    /// How the two softmaxes meet.
+    public enum Softmax: String, CaseIterable, Sendable {
+        /// One for each; the weight is the subject's share.
+        case separate
+        /// One over the keys of both; the weight multiplies the subject's exponentials.
+        case joined
+    }
+
+    /// The subject's weight over the run.
+    public var weight: ScaleSchedule = 0.5
+    /// How the two softmaxes meet.
+    public var softmax = Softmax.separate
+
+    /// What stands for it in the place of an adapter's path.
+    public static let name = "self"
+
+    /// What works best.
+    public init() {}
+
+    /// All of it in one line.
+    public var description: String {
+        let w = weight
+        let text = w.start == w.end ? "\(w.start)" : "\(w.start) to \(w.end) from \(w.from) to \(w.to)"
+        return "\(Self.name) (weight \(text), \(softmax.rawValue))"
+    }
+
+    /// The subject's share of what a query reads.
+    ///
+    /// - Parameters:
+    ///   - own, subject, background: the logarithm of the query's sum of exponentials over the picture's own tokens, over the
+    ///     references' tokens that show the subject, and over their others. What the others would have given goes to the
+    ///     picture's own: a query that finds itself in a reference's background is none of the subject's.
+    func share(weight: Float, own: Float, subject: Float, background: Float) -> Float {
+        switch softmax {
+        case .separate:
+            weight / (1 + exp(background - subject))
+        case .joined:
+            weight / (weight + exp(own - subject) + weight * exp(background - subject))
+        }
+    }
+}
+
+/// One reference's cached tokens at a site.
+struct CachedTokens {
+    /// `[tokens, channels]`.
+    let tokens: [Float]
+    /// How much of each token's cell shows the subject, 0 to 1; nil where nothing is known of it.
+    let foreground: [Float]?
+}
+
+/// Keys and values that a site's own self-attention makes of a subject's cache.
+final class SelfMemory {
+    /// Keys and values side by side, and how many of the tokens belong to the first group, to the first two, and so on.
+    private struct Part {
+        var values: [Float] = []
+        var ends: [Int] = []
+    }
+
+    private let site: InjectionSite
+    private let engine: Engine
+    /// `[1, tokens, 2 * channels]`: of the tokens that show the subject, and of the others; nil where there are none.
+    private let subject: Tensor?, background: Tensor?
+    private let subjectEnds: [Int], backgroundEnds: [Int]
+
+    /// - Parameter groups: groups of references, of which a branch of guidance may use the first few.
+    init(_ groups: [[CachedTokens]], at site: InjectionSite, of unet: UNet, engine: Engine) throws(EngineError) {
+        let c = site.channels
+        var subject = Part(), background = Part()
+        for group in groups {
+            for reference in group {
+                let tokens = try engine.tensor(reference.tokens, shape: [1, reference.tokens.count / c, c])
+                let qkv = engine.floats(try engine.converted(try unet.selfQKV(tokens, at: site), to: .float32))
+                let shares = reference.foreground ?? [Float](repeating: 1, count: tokens.shape[1])
+                // A subject that is nowhere half a cell wide has tokens too.
+                let least = 0.5 * min(1, shares.max() ?? 1)
+                for index in shares.indices {
+                    let keysValues = qkv[(3 * index + 1) * c..<3 * (index + 1) * c]
+                    if shares[index] >= least {
+                        subject.values += keysValues
+                    } else {
+                        background.values += keysValues
+                    }
+                }
+            }
+            subject.ends.append(subject.values.count / (2 * c))
+            background.ends.append(background.values.count / (2 * c))
+        }
+        func tensor(_ part: Part) throws(EngineError) -> Tensor? {
+            guard let count = part.ends.last, count > 0 else { return nil }
+            return try engine.converted(
+                try engine.tensor(part.values, shape: [1, count, 2 * c]), to: engine.activationType)
+        }
+        self.site = site
+        self.engine = engine
+        self.subject = try tensor(subject)
+        self.background = try tensor(background)
+        (subjectEnds, backgroundEnds) = (subject.ends, background.ends)
+    }
+
+    /// x += to_out(own + share (subject's - own)), over the memory of the first `groups` groups.
+    ///
+    /// - Parameter weight: the subject's, at this step.
+    func mix(
+        _ x: Tensor, attention: SelfAttention, groups: Int, reading: SelfReading, weight: Double
+    ) throws(EngineError) {
+        guard weight != 0, let read = try read(subject, subjectEnds[groups - 1], by: attention) else {
+            try attention.add(attention.read, to: x)
+            return
+        }
+        let others = try self.read(background, backgroundEnds[groups - 1], by: attention)?.logSums
+        let (own, found) = (engine.floats(attention.logSums), engine.floats(read.logSums))
+        let lost = others.map { engine.floats($0) }
+        let shares = own.indices.map { i in
+            reading.share(weight: Float(weight), own: own[i], subject: found[i], background: lost?[i] ?? -.infinity)
+        }
+        try engine.blend(
+            read.result, into: attention.read, shares: try engine.tensor(shares, shape: read.logSums.shape))
+        try attention.add(attention.read, to: x)
+    }
+
+    /// What the queries read of the first `count` tokens of a part.
+    private func read(
+        _ part: Tensor?, _ count: Int, by attention: SelfAttention
+    ) throws(EngineError) -> (result: Tensor, logSums: Tensor)? {
+        guard let part, count > 0 else { return nil }
+        let c = site.channels
+        let memory = try part.reshaped([part.shape[1], 2 * c]).slice(0..<count).reshaped([1, count, 2 * c])
+        let (result, kept) = try engine.attentionKept(
+            q: attention.queries, k: Columns(memory, 0, c), v: Columns(memory, c, c), heads: site.heads)
+        return (result, kept.logSums)
+    }
+}
