@@ -81,7 +81,7 @@ extension Verification {
         guard !forgotten.isEmpty else { return }
         note(
             .receiptMissing, SpoolLayout.receipts,
-            "\(forgotten.count) finished things have no receipt; they were removed, or it was",
+            "\(forgotten.count) jobs or subjects that are finished have no receipt; somebody or retention removed it",
             .writeReceipts(forgotten))
     }
 
@@ -99,13 +99,13 @@ extension Verification {
             } else {
                 next = receipt.refusedForWantOfRecord(time: time)
             }
-            error(.receiptStale, path, "it says that references wait which do not", .writeReceipts([next]))
+            error(.receiptStale, path, "it says that references wait, but they do not", .writeReceipts([next]))
         default: break
         }
         if receipt.state == .rejected, let kept = receipt.keptAt,
             try store.system.statusIfAny(SpoolPath(kept)) == nil
         {
-            note(.receiptOrphaned, path, "what it says is kept at \(kept) is gone")
+            note(.receiptOrphaned, path, "found nothing at \(kept), where it says that the drop is kept")
         }
     }
 }

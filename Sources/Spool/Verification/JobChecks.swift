@@ -91,7 +91,7 @@ extension Verification {
             case let known where Self.jobFiles.contains(known): break
             default:
                 check.error(
-                    .stray, path, "found a name that is none of a job's",
+                    .stray, path, "found a name that no job's folder has",
                     .setAside(path, as: "file~\(DropName.key(name))"))
             }
         }
