@@ -81,6 +81,13 @@ struct JobStore: Sendable {
         return Job(record: record, manifest: manifest)
     }
 
+    /// How many images of a job are done; it costs no more for ten thousand of them.
+    func imageCount(_ id: JobID, _ state: JobState) throws(SpoolError) -> Int {
+        let folder = SpoolLayout.job(id, state)
+        if let count = try ImagePages(store, of: folder).count() { return count }
+        return JobRecord.inlineImages(try store.readJSON(folder.appending(Self.recordFile)))?.count ?? 0
+    }
+
     /// Reads a job, or nil when its folder does not hold what it should.
     func loadIfSound(_ id: JobID, _ state: JobState) throws(SpoolError) -> Job? {
         do throws(SpoolError) {
