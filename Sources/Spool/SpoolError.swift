@@ -88,7 +88,7 @@ extension SpoolError {
     var isMachineTrouble: Bool {
         guard let errno else { return false }
         return [
-            .noSpace, .diskQuotaExceeded, .ioError, .readOnlyFileSystem, .tooManyOpenFiles,
+            .noSpace, .diskQuotaExceeded, .fileTooLarge, .ioError, .readOnlyFileSystem, .tooManyOpenFiles,
             .tooManyOpenFilesInSystem, .noMemory, .resourceTemporarilyUnavailable, .resourceBusy, .staleNFSFileHandle,
         ].contains(errno)
     }

@@ -39,6 +39,8 @@ struct DaemonCommand: ParsableCommand {
         ConfinedDecoder.serveIfAsked()
         // A reader of our output that goes away must not end the daemon.
         signal(SIGPIPE, SIG_IGN)
+        // A limit on the size of files (LimitFSIZE=, ulimit -f) is an error of the write that meets it.
+        signal(SIGXFSZ, SIG_IGN)
         main(nil)
     }
 

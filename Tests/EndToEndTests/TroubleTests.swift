@@ -27,6 +27,24 @@ extension DaemonTests {
             #expect(process.terminationReason == .exit && process.terminationStatus == 0)
         }
 
+        /// A limit on the size of files is the machine's trouble: what meets it waits, and goes on when it is lifted.
+        @Test func aLimitOnTheSizeOfFilesHolds() throws {
+            let place = try Workplace()
+            let daemon = try Daemon(
+                configuration: place.path("config.yaml"), log: place.path("daemon.log"), environment: [:],
+                prefix: ["/bin/bash", "-c", #"ulimit -S -f 4; exec "$0" "$@""#])
+            try place.eventually("the daemon runs") { try place.dreamcache("status").output.hasPrefix("running: idle") }
+            try DaemonTests().dropSubject("cat", place)
+            try place.drop(Data(DaemonTests().manifest("cat").utf8), as: "jobs/a.json")
+            try place.eventually("it is held") { place.receipt("cat").contains("File too large") }
+            #expect(daemon.isRunning)
+            let lifted = try Workplace.run(
+                "/usr/bin/prlimit", ["--pid", "\(daemon.pid)", "--fsize=unlimited:unlimited"])
+            #expect(lifted.status == 0, "\(lifted.errors)")
+            #expect(try place.dreamcache("wait", "a.json", "--timeout", "120").status == 0)
+            #expect(daemon.stop() == 0)
+        }
+
         /// Whatever the shell ignores, output that nobody reads ends a program quietly; and a full disk is no crash.
         @Test(arguments: [
             "trap '' PIPE; $0 --help", "$0 --help", "trap '' PIPE; $0 status --config /none",

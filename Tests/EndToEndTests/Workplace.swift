@@ -142,14 +142,18 @@ final class Workplace: Sendable {
 final class Daemon: @unchecked Sendable {
     private let process = Process()
 
-    /// - Parameter user: whose process it is to be, by number; nil means the tests' own.
-    init(configuration: String, log: String, environment: [String: String], user: Int? = nil) throws {
+    /// - Parameters:
+    ///   - user: whose process it is to be, by number; nil means the tests' own.
+    ///   - prefix: a program, and its arguments, that the daemon is to be started by.
+    init(
+        configuration: String, log: String, environment: [String: String], user: Int? = nil, prefix: [String] = []
+    ) throws {
         _ = FileManager.default.createFile(atPath: log, contents: nil)
         let program = Workplace.programs.appendingPathComponent("dreamcached")
-        let arguments = ["--config", configuration]
-        process.executableURL = user == nil ? program : URL(fileURLWithPath: "/usr/bin/setpriv")
-        process.arguments =
-            (user.map { ["--reuid=\($0)", "--regid=\($0)", "--clear-groups", program.path] } ?? []) + arguments
+        let asUser = user.map { ["/usr/bin/setpriv", "--reuid=\($0)", "--regid=\($0)", "--clear-groups"] } ?? []
+        let command = asUser + prefix + [program.path, "--config", configuration]
+        process.executableURL = URL(fileURLWithPath: command[0])
+        process.arguments = Array(command.dropFirst())
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.standardError = FileHandle(forWritingAtPath: log)
         process.standardInput = FileHandle.nullDevice

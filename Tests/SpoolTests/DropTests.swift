@@ -251,6 +251,26 @@ import Testing
         #expect(spool.names("receipts").isEmpty)
     }
 
+    /// What stands before a zero byte is no reserved space: text in another encoding and a picture called a manifest are
+    /// refused as soon as they are seen.
+    @Test(
+        arguments: [
+            ([0xFF, 0xFE] + Array(#"{"subject": "dog"}"#.utf8).flatMap { [$0, 0] }, "a text in UTF-16"),
+            (Array(#"{"subject": "dog"}"#.utf8).flatMap { [0, $0] }, "a text in UTF-16"),
+            (Array(#"{"subject": "dog"}"#.utf8).flatMap { [$0, 0, 0, 0] }, "a text in UTF-32"),
+            (Pictures.png(), "the byte 0x89"), (Array(#"{"subject": dog}"#.utf8) + [0, 0, 0, 0], "'d'"),
+        ] as [([UInt8], String)])
+    func whatNoFurtherByteMendsIsRefusedAtOnce(_ bytes: [UInt8], _ found: String) throws {
+        let spool = try TestSpool()
+        try spool.start()
+        try Files.write(bytes, spool.path("drop/jobs/job.json"))
+        spool.daemon.deliver(.changed(folder: .jobs, name: "job.json"))
+        _ = try spool.daemon.turn()
+        let receipt = try spool.receipt("job.json")
+        #expect(receipt.state == .rejected)
+        #expect(receipt.message.contains("found \(found)"), "\(receipt.message)")
+    }
+
     // MARK: - Permissions; root has them all
 
     @Test(.enabled(if: getuid() != 0, "permissions do not hold for root"))

@@ -49,16 +49,16 @@ import Testing
         #expect(throws: JSONError.self) { try JSONReader.read([0x22, 0xFF, 0x22]) }
     }
 
-    /// Every proper prefix of a manifest is a truncation, and nothing else is: this is what tells a cut-off copy apart.
+    /// Every proper prefix of a manifest is a truncation, also with zeros in place of the rest, and nothing else is: this is
+    /// what tells a cut-off copy apart.
     @Test func everyPrefixIsATruncation() throws {
         let text = Array(
             #"{"subject": "dog", "prompt": "\u00e9x", "steps": 12, "eta": 0.5, "output": {"grid": true}}"#.utf8)
         for count in 0..<text.count {
-            #expect(throws: JSONError.self) { try JSONReader.read(Array(text[..<count])) }
-            do {
-                _ = try JSONReader.read(Array(text[..<count]))
-            } catch {
-                #expect(error.isTruncation, "\(count): \(error)")
+            for zeros in [0, text.count - count, 4096] {
+                let cut = text[..<count] + [UInt8](repeating: 0, count: zeros)
+                let error = #expect(throws: JSONError.self) { try JSONReader.read(Array(cut)) }
+                #expect(error?.isTruncation == true, "\(count) and \(zeros) zeros: \(error.map(\.description) ?? "")")
             }
         }
     }

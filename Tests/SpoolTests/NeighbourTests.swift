@@ -347,6 +347,49 @@ private final class StickyDeath: Sendable {
         #expect(try spool.faults() == [])
     }
 
+    /// Whoever takes sets away may put something in a set's place before it is there.
+    @Test(arguments: ["folder", "file", "link"]) func whatLiesInASetsPlaceStepsAside(_ kind: String) throws {
+        let spool = try TestSpool()
+        try spool.start()
+        try spool.dropManifest(Self.job)
+        try spool.settle(turns: 3)
+        let id = try spool.receipt("job.json").id
+        switch kind {
+        case "folder": mkdir(spool.path("out/\(id)"), 0o700)
+        case "file": try Files.write([1], spool.path("out/\(id)"))
+        default: symlink("/nonexistent", spool.path("out/\(id)"))
+        }
+        try Files.write([2], spool.path("out/\(id)~1"))
+        try spool.dropReferences("dog")
+        try spool.settle(turns: 20)
+        #expect(try isDone(spool, "job.json"))
+        #expect(spool.names("out/\(id)") == ["0000.png", "result.json"])
+        #expect(spool.names("out").sorted() == [id.text, "\(id)~1", "\(id)~2"])
+        #expect(try spool.faults() == [])
+    }
+
+    /// What another's folder under a job's id says of the job does not count.
+    @Test func aForgedSetFinishesNoJob() throws {
+        let spool = try used()
+        try spool.dropManifest(#"{"subject": "cat", "prompt": "x"}"#, "waiting.json")
+        try spool.settle(turns: 3)
+        let (done, waiting) = (try spool.receipt("done.json").id, try spool.receipt("waiting.json").id)
+        let forged = spool.path("out/\(waiting)")
+        try Files.copy(spool.path("out/\(done)"), to: forged)
+        let result = String(decoding: try spool.read("out/\(done)/result.json"), as: UTF8.self)
+        try Files.write(Array(result.replacing(done.text, with: waiting.text).utf8), forged + "/result.json")
+        guard chown(forged, 12_345, 12_345) == 0 else { return }
+        #expect(try spool.faults() == [])
+        spool.crash()
+        try spool.start()
+        #expect(spool.names("lib/jobs/queued") == [waiting.text])
+        try spool.dropReferences("cat")
+        try spool.settle(turns: 20)
+        #expect(try isDone(spool, "waiting.json"))
+        #expect(try spool.json("out/\(waiting)/result.json")["drop"]?.string == "waiting.json")
+        #expect(spool.exists("out/\(waiting)~1"))
+    }
+
     // MARK: - Damage
 
     struct Damage: Sendable, CustomStringConvertible {
@@ -453,6 +496,43 @@ private final class StickyDeath: Sendable {
         #expect(try isDone(spool, "after.json"))
         // Without its receipt a job is still known by the name it was dropped under.
         #expect(try spool.client.standing(of: "done.json") != .unknown)
+        #expect(spool.names("lib/jobs/quarantine") == [])
+    }
+
+    /// The same of one in whose place a file is put, while a daemon runs and before one starts.
+    @Test(
+        arguments: ["out", "receipts", "cache", "lib/cache", "lib/keys", "lib/jobs/done", "lib/rejected"],
+        [true, false])
+    func aFileInPlaceOfAFolderStepsAside(_ folder: String, _ isRunning: Bool) throws {
+        let spool = try used()
+        if !isRunning { spool.crash() }
+        Files.remove(spool.path(folder))
+        try Files.write([1], spool.path(folder))
+        if !isRunning { try spool.start() }
+        try spool.dropManifest(Self.job, "before.json")
+        try spool.dropManifest(#"{"subject": "dog", "prompt": "x", "idempotency_key": "n"}"#, "keyed.json")
+        try spool.settle(turns: 150)
+        #expect(try isDone(spool, "before.json") && isDone(spool, "keyed.json"))
+        #expect(spool.names("lib/jobs/quarantine") == [])
+        #expect(Files.isFolder(spool.path(folder)))
+        #expect(try Files.read(spool.path(folder) + "~1") == [1])
+    }
+
+    /// A link is no accident: whoever made it takes it away. Until then jobs wait, and no daemon starts.
+    @Test(arguments: ["out", "receipts", "lib/jobs/done"]) func aLinkInPlaceOfAFolderHolds(_ folder: String) throws {
+        let spool = try used()
+        Files.remove(spool.path(folder))
+        symlink("/nonexistent", spool.path(folder))
+        try spool.dropManifest(Self.job, "before.json")
+        try spool.settle(turns: 40)
+        #expect(spool.names("lib/jobs/quarantine") == [])
+        spool.crash()
+        let error = #expect(throws: SpoolError.self) { try spool.start() }
+        #expect(error?.exitCode == 78)
+        unlink(spool.path(folder))
+        try spool.start()
+        try spool.settle(turns: 40)
+        #expect(try isDone(spool, "before.json"))
         #expect(spool.names("lib/jobs/quarantine") == [])
     }
 

@@ -33,7 +33,7 @@ extension RendererError {
     /// Whether an errno tells of the machine and not of the file that was asked for.
     private static func isMachine(_ code: Int32) -> Bool {
         [
-            ENOSPC, EDQUOT, EROFS, EIO, ESTALE, ETIMEDOUT, ENOMEM, EMFILE, ENFILE, EAGAIN, EINTR, ENOBUFS,
+            ENOSPC, EDQUOT, EFBIG, EROFS, EIO, ESTALE, ETIMEDOUT, ENOMEM, EMFILE, ENFILE, EAGAIN, EINTR, ENOBUFS,
         ].contains(code)
     }
 

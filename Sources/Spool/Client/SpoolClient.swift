@@ -9,9 +9,10 @@ public struct SpoolClient: Sendable {
 
     /// A client of the spool at `root`.
     ///
+    /// - Parameter gate: what system calls pass, in tests.
     /// - Throws: `.badLayout` when there is no such folder.
-    public init(root: String, clock: SpoolClock = .system) throws(SpoolError) {
-        store = DurableStore(try SystemCalls(root: root))
+    public init(root: String, clock: SpoolClock = .system, gate: SystemGate? = nil) throws(SpoolError) {
+        store = DurableStore(try SystemCalls(root: root, gate: gate))
         jobs = JobStore(store: store)
         self.clock = clock
     }
@@ -162,11 +163,13 @@ public struct SpoolClient: Sendable {
     private func isPending(_ drop: String) throws(SpoolError) -> Bool {
         guard let name = SpoolPath.Name(drop) else { return false }
         for folder in DropFolder.allCases {
+            // In the order in which the daemon moves it: whoever looks for the claim first may see neither.
+            if try store.system.statusIfAny(SpoolLayout.drop(folder).appending(name)) != nil {
+                // What could not be moved lies there still when it is answered.
+                let leftover = try? store.readJSON(Leftover.path(folder, name))
+                if leftover.flatMap(Leftover.init)?.isAnswered != true { return true }
+            }
             for claim in try claims(in: folder) where claim.key == DropName.key(name) { return true }
-            guard try store.system.statusIfAny(SpoolLayout.drop(folder).appending(name)) != nil else { continue }
-            // What could not be moved lies there still when it is answered.
-            let leftover = try? store.readJSON(Leftover.path(folder, name))
-            if leftover.flatMap(Leftover.init)?.isAnswered != true { return true }
         }
         return false
     }
@@ -280,42 +283,22 @@ public struct SpoolClient: Sendable {
         }
     }
 
-    /// How many jobs are in a state, and the first or last few of them by time of acceptance. It reads those few alone, so
-    /// that it costs no more after ten thousand jobs.
-    public func extract(
-        _ states: [JobState], first: Int = 0, last: Int = 0
-    ) throws(SpoolError) -> (count: Int, jobs: [JobSummary]) {
-        var count = 0
-        var chosen: [(id: JobID, state: JobState)] = []
-        for state in states {
-            let names = try store.system.list(state.folder)
-            count += names.count
-            let some = names.count <= first + last ? names : Array(names.prefix(first) + names.suffix(last))
-            chosen += some.compactMap { name in JobID(name.string).map { ($0, state) } }
-        }
-        chosen.sort { $0.id < $1.id }
-        if chosen.count > first + last { chosen = Array(chosen.prefix(first) + chosen.suffix(last)) }
-        var jobs: [JobSummary] = []
-        for (id, state) in chosen {
-            if let summary = try summary(id, state) { jobs.append(summary) }
-        }
-        return (count, jobs)
-    }
-
-    private func summary(_ id: JobID, _ state: JobState) throws(SpoolError) -> JobSummary? {
+    func summary(_ id: JobID, _ state: JobState) throws(SpoolError) -> JobSummary? {
         let folder = SpoolLayout.job(id, state)
-        let job: Job?
+        var job: Job?
+        var done = 0
         do throws(SpoolError) {
-            job = try jobs.load(id, state)
+            let found = try jobs.load(id, state, withImages: false)
+            done = try jobs.imageCount(id, state)
+            job = found
         } catch  where error.code == .damaged {
             if try store.system.statusIfAny(folder) == nil { return nil }
-            job = nil
         }
         func document(_ name: String) -> JSON? { try? store.readJSON(folder.appending(name)) }
         return JobSummary(
             id: id, sequence: job?.record.sequence, state: state, drop: job?.record.drop,
             accepted: job?.record.accepted,
-            subjects: job?.manifest.subjects.map(\.name) ?? [], done: job?.record.images.count ?? 0,
+            subjects: job?.manifest.subjects.map(\.name) ?? [], done: done,
             images: job?.manifest.imageCount ?? 0, seed: job?.record.seed,
             reason: document(JobStore.reasonFile)?["reason"]?.string ?? standingReason(job, state)
                 ?? job?.record.lastError,

@@ -293,22 +293,22 @@ final class SpoolLoop {
         }
     }
 
-    /// Makes folders of the layout that somebody has removed.
+    /// Makes folders of the layout that somebody has removed, or put something else in place of.
     ///
-    /// - Returns: whether there were any, and they could be made.
+    /// - Returns: whether there were any.
     func healLayout() -> Bool {
-        var hasMade = false
+        var wasWhole = true
         for folder in SpoolLayout.folders {
             do throws(SpoolError) {
-                guard try store.system.statusIfAny(folder) == nil else { continue }
-                try store.ensureDirectory(folder)
-                hasMade = true
+                guard try !store.ensureFolder(folder) else { continue }
+                wasWhole = false
                 logger.warning("a folder of the spool was gone and is made anew", metadata: ["folder": "\(folder)"])
             } catch {
+                wasWhole = false
                 logger.error("a folder of the spool is gone", metadata: ["folder": "\(folder)", "error": "\(error)"])
             }
         }
-        return hasMade
+        return !wasWhole
     }
 
     private func waiting(for manifest: JobManifest) -> String? {

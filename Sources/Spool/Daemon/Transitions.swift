@@ -191,7 +191,9 @@ extension SpoolLoop {
     func publish(_ id: JobID) throws(SpoolError) {
         let job: Job
         if let current, current.id == id { job = current } else { job = try jobs.load(id, .active) }
-        try jobs.publish(job, time: stamp)
+        if let moved = try jobs.publish(job, time: stamp) {
+            logger.warning("something lay in a set's place", metadata: ["job": "\(id)", "now": "\(moved)"])
+        }
         try jobs.move(id, from: .active, to: .done)
         if current?.id == id { current = nil }
         status.jobEnded(job, .done, stamp: stamp)

@@ -79,8 +79,7 @@ extension Intake {
             _ = try JSONReader.read(bytes)
             return true
         } catch {
-            // Copying programs that reserve the space first leave zeros where the rest will be.
-            return !error.isTruncation && !bytes.contains(0)
+            return !error.isTruncation
         }
     }
 

@@ -2,7 +2,11 @@
 public enum DropName {
     /// Whether a name is one for a subject, model or file: `^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`.
     public static func isPlain(_ name: String) -> Bool {
-        let bytes = Array(name.utf8)
+        isPlain(name.utf8)
+    }
+
+    /// Whether the bytes of a name are those of a plain one.
+    static func isPlain(_ bytes: some Collection<UInt8>) -> Bool {
         guard let first = bytes.first, bytes.count <= 64, isAlphanumeric(first) else { return false }
         return bytes.allSatisfy(isPlain)
     }

@@ -12,7 +12,8 @@ public struct JSONError: Error, Sendable, Equatable, CustomStringConvertible {
     public let found: String
     /// What should.
     public let expected: String
-    /// The text merely stops too early: more bytes could still make it whole.
+    /// The text merely stops too early: more bytes could still make it whole. It stops at its end, or at a zero byte:
+    /// copying programs that reserve the space first leave zeros where the rest will be.
     public let isTruncation: Bool
 
     /// One line for people.
@@ -66,13 +67,18 @@ public struct JSONReader {
     /// UTF-16 or UTF-32, told by the byte order mark, or by the zeros around the first character, which is ASCII in JSON.
     private static func foreignEncoding(_ bytes: [UInt8]) -> String? {
         let start = Array(bytes.prefix(4))
+        // A first character and nothing but zeros is the beginning of a text whose rest is still to come.
+        let isBegun = bytes.dropFirst(4).first == 0
         switch start {
         case [0xFF, 0xFE, 0, 0], [0, 0, 0xFE, 0xFF]: return "UTF-32"
         case _ where start.starts(with: [0xFF, 0xFE]) || start.starts(with: [0xFE, 0xFF]): return "UTF-16"
         case _ where start.count < 4: return nil
-        case _ where start[0] != 0 && start[1...] == [0, 0, 0] || start[..<3] == [0, 0, 0] && start[3] != 0:
+        case _
+        where start[0] != 0 && start[1...] == [0, 0, 0] && !isBegun || start[..<3] == [0, 0, 0] && start[3] != 0:
             return "UTF-32"
-        case _ where start[0] != 0 && start[1] == 0 && start[3] == 0 || start[0] == 0 && start[1] != 0 && start[2] == 0:
+        case _
+        where start[0] != 0 && start[1] == 0 && start[2] != 0 && start[3] == 0
+            || start[0] == 0 && start[1] != 0 && start[2] == 0:
             return "UTF-16"
         default: return nil
         }
@@ -287,6 +293,7 @@ public struct JSONReader {
     private func fault(found: String? = nil, expected: String) -> JSONError {
         let place = Self.place(of: position, in: bytes)
         let atEnd = position >= bytes.count && found == nil
+        let atZero = !atEnd && found == nil && bytes[position] == 0
         let here: String =
             if let found {
                 found
@@ -305,7 +312,7 @@ public struct JSONReader {
         }
         return JSONError(
             byte: position, line: place.line, column: place.column, path: "$" + steps.joined(), found: here,
-            expected: expected, isTruncation: atEnd)
+            expected: expected, isTruncation: atEnd || atZero)
     }
 }
 

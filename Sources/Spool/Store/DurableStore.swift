@@ -199,6 +199,21 @@ public final class DurableStore: Sendable {
         try syncDirectory(path.parent)
     }
 
+    /// Makes a folder of the layout unless it is there. A file in its place is none of the daemon's and steps aside.
+    ///
+    /// - Returns: whether it was there.
+    func ensureFolder(_ path: SpoolPath) throws(SpoolError) -> Bool {
+        if let status = try system.statusIfAny(path) {
+            if status.kind == .folder { return true }
+            guard status.kind == .regular else {
+                throw SpoolError(.badLayout, operation: "check", path: path.string, detail: "expected a folder")
+            }
+            _ = try stepAside(path)
+        }
+        try ensureDirectory(path)
+        return false
+    }
+
     /// Removes a folder and all below it, as a whole: it leaves its place by one rename first.
     func removeTree(_ path: SpoolPath) throws(SpoolError) {
         while true {
@@ -224,6 +239,22 @@ public final class DurableStore: Sendable {
         var number = 1
         while true {
             let place = SpoolLayout.rejected.appending("\(name)~\(number)")
+            do throws(SpoolError) {
+                try move(path, to: place)
+                return place
+            } catch  where error.errno == .fileExists {
+                number += 1
+            }
+        }
+    }
+
+    /// Gives something another name, one that is free, in the folder it is in: that needs no right over the thing itself.
+    ///
+    /// - Returns: where it is now.
+    func stepAside(_ path: SpoolPath) throws(SpoolError) -> SpoolPath {
+        var number = 1
+        while true {
+            let place = path.parent.appending("\(path.lastName?.string ?? "")~\(number)")
             do throws(SpoolError) {
                 try move(path, to: place)
                 return place

@@ -22,29 +22,46 @@ struct ImagePages {
 
     /// The records, in order; nil when no page was ever written.
     func read() throws(SpoolError) -> [JobRecord.Image]? {
-        guard let status = try store.system.statusIfAny(folder) else { return nil }
-        guard status.kind == .folder else { throw SpoolError(.damaged, operation: "read", path: folder.string) }
+        guard try isThere() else { return nil }
         var images: [JobRecord.Image] = []
-        while images.count.isMultiple(of: Self.pageSize),
-            try store.system.statusIfAny(path(images.count / Self.pageSize)) != nil
-        {
-            let path = path(images.count / Self.pageSize)
-            let page: JSON
-            do throws(SpoolError) {
-                page = try store.readJSON(path)
-            } catch  where error.errno == .isDirectory {
-                throw SpoolError(.damaged, operation: "read", path: path.string)
-            }
-            guard page.isIntact, let entries = page["images"]?.array, (1...Self.pageSize).contains(entries.count)
-            else {
-                throw SpoolError(.damaged, operation: "read", path: path.string)
-            }
-            for entry in entries {
-                guard let image = JobRecord.Image(entry) else {
-                    throw SpoolError(.damaged, operation: "read", path: path.string)
-                }
-                images.append(image)
-            }
+        while images.count.isMultiple(of: Self.pageSize), let page = try read(page: images.count / Self.pageSize) {
+            images += page
+        }
+        return images
+    }
+
+    /// How many records there are, of which the last page alone is read; nil when no page was ever written.
+    func count() throws(SpoolError) -> Int? {
+        guard try isThere() else { return nil }
+        let pages = try store.system.list(folder).count
+        // A page that a crash has left beyond the last one is not counted.
+        for last in (0..<pages).reversed() {
+            if let page = try read(page: last) { return last * Self.pageSize + page.count }
+        }
+        return 0
+    }
+
+    private func isThere() throws(SpoolError) -> Bool {
+        guard let status = try store.system.statusIfAny(folder) else { return false }
+        guard status.kind == .folder else { throw SpoolError(.damaged, operation: "read", path: folder.string) }
+        return true
+    }
+
+    private func read(page number: Int) throws(SpoolError) -> [JobRecord.Image]? {
+        let path = path(number)
+        guard try store.system.statusIfAny(path) != nil else { return nil }
+        let page: JSON
+        do throws(SpoolError) {
+            page = try store.readJSON(path)
+        } catch  where error.errno == .isDirectory {
+            throw SpoolError(.damaged, operation: "read", path: path.string)
+        }
+        guard page.isIntact, let entries = page["images"]?.array, (1...Self.pageSize).contains(entries.count) else {
+            throw SpoolError(.damaged, operation: "read", path: path.string)
+        }
+        let images = entries.compactMap(JobRecord.Image.init)
+        guard images.count == entries.count else {
+            throw SpoolError(.damaged, operation: "read", path: path.string)
         }
         return images
     }

@@ -1,7 +1,15 @@
 /// Records that are damaged, written anew from what is known elsewhere: the set of a job says nearly all of it.
 extension JobStore {
+    /// Whether what lies in `out/` under a job's id was put there by the daemon. Others who may write there may put a folder
+    /// under an id that they have read in a receipt; what it says of the job does not count.
+    func isOwn(published id: JobID) -> Bool {
+        guard let set = try? store.system.status(SpoolLayout.published(id)), set.kind == .folder else { return false }
+        return set.owner == (try? store.system.status(JobState.done.folder))?.owner
+    }
+
     /// What the published set of a job says of it; nil when it was taken away or is damaged.
     private func published(_ id: JobID) -> JSON? {
+        guard isOwn(published: id) else { return nil }
         let path = SpoolLayout.published(id).appending(Self.resultFile)
         guard let result = try? store.readJSON(path), result["job"]?.string == id.text else { return nil }
         return result

@@ -81,6 +81,13 @@ struct JobStore: Sendable {
         return Job(record: record, manifest: manifest)
     }
 
+    /// How many images of a job are done; it costs no more for ten thousand of them.
+    func imageCount(_ id: JobID, _ state: JobState) throws(SpoolError) -> Int {
+        let folder = SpoolLayout.job(id, state)
+        if let count = try ImagePages(store, of: folder).count() { return count }
+        return JobRecord.inlineImages(try store.readJSON(folder.appending(Self.recordFile)))?.count ?? 0
+    }
+
     /// Reads a job, or nil when its folder does not hold what it should.
     func loadIfSound(_ id: JobID, _ state: JobState) throws(SpoolError) -> Job? {
         do throws(SpoolError) {
@@ -203,14 +210,25 @@ struct JobStore: Sendable {
     }
 
     /// The set becomes visible as a whole.
-    func publish(_ job: Job, time: String) throws(SpoolError) {
-        guard try store.system.statusIfAny(set(job.id)) != nil else { return }
+    ///
+    /// - Returns: where that is now which somebody had put in its place.
+    func publish(_ job: Job, time: String) throws(SpoolError) -> SpoolPath? {
+        guard try store.system.statusIfAny(set(job.id)) != nil else { return nil }
         let manifest = try store.readJSON(SpoolLayout.job(job.id, .active).appending(Self.manifestFile))
         try store.publish(
             result(job, manifest: manifest, time: time), at: set(job.id).appending(Self.resultFile), replacing: true)
         // Its group may move it away. That needs the right to write in it, whatever the daemon's umask is.
         try store.system.setMode(set(job.id), store.system.status(set(job.id)).permissions | 0o070)
-        try store.move(set(job.id), to: SpoolLayout.published(job.id))
+        let place = SpoolLayout.published(job.id)
+        do throws(SpoolError) {
+            try store.move(set(job.id), to: place)
+            return nil
+        } catch  where error.errno == .fileExists {
+            // The set is still here, so that is none. Whoever takes sets away may also put something in their places.
+            let moved = try store.stepAside(place)
+            try store.move(set(job.id), to: place)
+            return moved
+        }
     }
 
     /// What `result.json` says of a set.

@@ -25,20 +25,20 @@ struct Recovery {
     static func open(_ store: DurableStore, _ jobs: JobStore, _ logger: Logger) throws(SpoolError) -> SystemCalls.Lock {
         let system = store.system
         for folder in SpoolLayout.folders where try system.statusIfAny(folder) == nil {
-            try store.ensureDirectory(folder)
+            // What is below a file is looked after once the spool is this daemon's.
+            do throws(SpoolError) { try store.ensureDirectory(folder) } catch  where error.errno == .notDirectory {}
         }
         // Only a folder is removed. A file might be the lock that another daemon holds.
         if try system.statusIfAny(SpoolLayout.lock)?.kind == .folder { try system.removeDirectory(SpoolLayout.lock) }
         guard let lock = try system.lock(SpoolLayout.lock) else {
             throw SpoolError(.locked, operation: "lock", path: SpoolLayout.lock.string)
         }
+        for folder in SpoolLayout.folders where try !store.ensureFolder(folder) {
+            logger.warning("a folder of the spool is made anew", metadata: ["folder": "\(folder)"])
+        }
         let home = try system.status(SpoolLayout.temporary).device
         for folder in SpoolLayout.folders {
-            let status = try system.status(folder)
-            guard status.kind == .folder else {
-                throw SpoolError(.badLayout, operation: "check", path: folder.string, detail: "expected a folder")
-            }
-            guard status.device == home else {
+            guard try system.status(folder).device == home else {
                 throw SpoolError(
                     .badLayout, operation: "check", path: folder.string,
                     detail:

@@ -260,6 +260,15 @@ public struct SystemCalls: Sendable {
 
     /// The names in a folder, sorted by their bytes, `.` and `..` left out.
     public func list(_ path: SpoolPath) throws(SpoolError) -> [SpoolPath.Name] {
+        var names: [SpoolPath.Name] = []
+        try forEachName(in: path) { bytes in
+            if let name = SpoolPath.Name(bytes: Array(bytes)) { names.append(name) }
+        }
+        return names.sorted(by: <)
+    }
+
+    /// Calls with each name in a folder, `.` and `..` among them, in no order. The bytes last as long as the call.
+    func forEachName(in path: SpoolPath, _ body: (UnsafeBufferPointer<UInt8>) -> Void) throws(SpoolError) {
         try judge(.list(path))
         let descriptor = try call(.list(path)) { beneath(path, O_RDONLY | O_DIRECTORY, 0) }
         guard let stream = fdopendir(descriptor) else {
@@ -268,17 +277,16 @@ public struct SystemCalls: Sendable {
             throw SpoolError(.system(errno), operation: "list", path: path.string)
         }
         defer { closedir(stream) }
-        var names: [SpoolPath.Name] = []
         while true {
             Glibc.errno = 0
             guard let entry = readdir(stream) else { break }
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
-                SpoolPath.Name(bytes: Array($0.prefix { $0 != 0 }))
+            withUnsafeBytes(of: &entry.pointee.d_name) { name in
+                guard let start = name.baseAddress else { return }
+                let length = strnlen(start.assumingMemoryBound(to: CChar.self), name.count)
+                body(UnsafeBufferPointer(start: start.assumingMemoryBound(to: UInt8.self), count: length))
             }
-            if let name { names.append(name) }
         }
         if Glibc.errno != 0 { throw SpoolError(.system(.current), operation: "list", path: path.string) }
-        return names.sorted(by: <)
     }
 
     // MARK: - The whole spool

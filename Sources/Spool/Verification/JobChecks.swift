@@ -47,6 +47,9 @@ extension Verification {
             guard isOut else { return note(.setTaken, out, "the set was taken away") }
             try checkSet(job, state, at: out)
             try checkResult(job, at: out)
+        case _ where isOut && !state.isFinal && !jobs.isOwn(published: id):
+            note(.setUnknown, out, "found something that is not the daemon's; it will step aside for the job's set")
+            try checkSet(job, state, at: set)
         case .active where isOut:
             note(.jobUnfinished, folder, "published, not finished; the next start finishes it")
         default:
