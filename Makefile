@@ -76,7 +76,8 @@ CAMPAIGN_clock := SpoolTests.*aClockThatJumps
 CAMPAIGN_daemons := SpoolTests.*twoDaemons|EndToEndTests.*twoDaemons
 CAMPAIGN_users := SpoolTests.*DaemonMayNot|EndToEndTests.*Users
 CAMPAIGN_steps := EndToEndTests.*StepKills
-CAMPAIGNS := kill kill-twice requests power-cut errno errno-two damage neighbour small-disk signals flood inotify drops hostile bombs clock daemons users steps
+CAMPAIGN_train := EndToEndTests.*TrainingProgramTests/killed
+CAMPAIGNS := kill kill-twice requests power-cut errno errno-two damage neighbour small-disk signals flood inotify drops hostile bombs clock daemons users steps train
 
 .PHONY: $(CAMPAIGNS:%=campaign-%)
 campaigns: $(CAMPAIGNS:%=campaign-%)

@@ -94,8 +94,11 @@ let package = Package(
             swiftSettings: swift),
 
         .target(
-            name: "Training", dependencies: ["Checkpoint", "Diffusion", "DreamCache", "TensorEngine"],
-            swiftSettings: swift),
+            name: "Training",
+            dependencies: [
+                "Bytes", "Checkpoint", "Diffusion", "DreamCache", "Raster", "TensorEngine",
+                .product(name: "Crypto", package: "swift-crypto"), .product(name: "Yams", package: "Yams"),
+            ], swiftSettings: swift),
 
         // The spool.
         .target(
@@ -112,7 +115,7 @@ let package = Package(
             name: "Application",
             dependencies: [
                 "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool",
-                "TensorEngine",
+                "TensorEngine", "Training",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "Logging", package: "swift-log"),
@@ -129,7 +132,7 @@ let package = Package(
             name: "CommandLineTool",
             dependencies: [
                 "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool",
-                "TensorEngine",
+                "TensorEngine", "Training",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -153,7 +156,8 @@ let package = Package(
             dependencies: ["Checkpoint", "Diffusion", "DreamCache", "Golden", "Raster", "TensorEngine"],
             swiftSettings: swift),
         .testTarget(
-            name: "TrainingTests", dependencies: ["Checkpoint", "Diffusion", "Golden", "TensorEngine", "Training"],
+            name: "TrainingTests",
+            dependencies: ["Checkpoint", "Diffusion", "DreamCache", "Golden", "Raster", "TensorEngine", "Training"],
             swiftSettings: swift),
         .testTarget(
             name: "SpoolTests",

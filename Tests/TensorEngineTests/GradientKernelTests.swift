@@ -172,6 +172,22 @@ import Testing
     }
 
     /// Two steps against the paper's formulas, in double.
+    @Test func allParametersAtOnce() {
+        let count = 40_003
+        var random = RandomValues(seed: 12)
+        let x = random.floats(count)
+        var y = random.floats(count)
+        var sums = [Double](repeating: 0, count: Int(kernels_square_sum_pieces(Int64(count))))
+        let square = x.reduce(0) { $0 + Double($1) * Double($1) }
+        #expect(abs(kernels_square_sum(x, Int64(count), &sums) / square - 1) < 1e-12)
+        let approached = zip(x, y).map { $1 + 0.25 * ($0 - $1) }
+        kernels_approach(x, 0.25, &y, Int64(count))
+        #expect(worst(y, approached, absolute: 1e-7, relative: 1e-6) <= 1)
+        let scaled = y.map { $0 * 0.3 }
+        kernels_scale(0.3, &y, Int64(count))
+        #expect(y == scaled)
+    }
+
     @Test func adamW() {
         let count = 16_389
         var random = RandomValues(seed: 11)

@@ -206,6 +206,14 @@ typedef struct {
 void kernels_adamw(const kernels_adamw_settings *settings, float *parameters, const float *gradients, float *first,
                    float *second, int64_t count);
 
+/// The sum of squares; `sums` is room for as many numbers as there are pieces.
+int64_t kernels_square_sum_pieces(int64_t count);
+double kernels_square_sum(const float *x, int64_t count, double *sums);
+/// y *= factor.
+void kernels_scale(float factor, float *y, int64_t count);
+/// y += share * (x - y): a running mean.
+void kernels_approach(const float *x, float share, float *y, int64_t count);
+
 // MARK: Pooling, resizing, rectification, dilation: fp32, channels-last
 
 /// Maxima of 2 x 2 pixels, x [n, h, w, c] to y [n, (h + 1) / 2, (w + 1) / 2, c]; a window at an odd end has fewer.

@@ -13,7 +13,7 @@ public struct AdapterFile: Sendable {
     public let sites: [String: Int]
 
     /// What `modelspec.architecture` has behind the base's name.
-    static let suffix = "/dreamcache"
+    package static let suffix = "/dreamcache"
     private static let begin = "diffusion_model."
     private static let end = ".transformer_blocks.0.linear_cat.bias"
 

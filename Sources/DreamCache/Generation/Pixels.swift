@@ -5,7 +5,7 @@ import Raster
 /// Between 8-bit pictures and what the autoencoder reads and writes.
 extension Raster {
     /// x / 127.5 - 1, `[height, width, 3]`; an alpha channel is dropped.
-    var normalised: [Float] {
+    package var normalised: [Float] {
         var values: [Float] = []
         values.reserveCapacity(width * height * 3)
         for start in stride(from: 0, to: pixels.count, by: channels) {

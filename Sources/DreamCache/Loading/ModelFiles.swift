@@ -38,7 +38,7 @@ public struct ModelFiles: Sendable, Hashable {
         self.adapter = adapter
     }
 
-    var options: StableDiffusion.Options {
+    package var options: StableDiffusion.Options {
         var options = StableDiffusion.Options()
         options.yaml = yaml
         options.variant = variant

@@ -7,7 +7,7 @@ import TensorEngine
 /// parameter alike (the optimiser, clipping, means over time) is one operation.
 public final class AdapterParameters {
     /// One tensor of the adapter.
-    public struct Entry {
+    public struct Entry: Sendable {
         /// The name in an adapter's file.
         public let key: String
         /// The sizes in an adapter's file.
@@ -80,6 +80,12 @@ public final class AdapterParameters {
             }
         }
         clearGradients()
+    }
+
+    /// Parameters of the same tensors with other values; the gradients are those of `other`.
+    init(_ other: AdapterParameters, values: Tensor) {
+        (entries, sites, firstEntry) = (other.entries, other.sites, other.firstEntry)
+        (self.values, gradients) = (values, other.gradients)
     }
 
     /// Sets all gradients to zero.

@@ -7,7 +7,7 @@ public struct AdamW {
     /// Running means of the gradients and of their squares, as long as the parameters.
     public let first: Tensor, second: Tensor
     /// Steps made so far.
-    public private(set) var steps = 0
+    public internal(set) var steps = 0
     /// Of the running means.
     public var beta1 = 0.9, beta2 = 0.999
     /// Added to the root of the mean square.
