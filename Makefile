@@ -99,12 +99,15 @@ SEEDS_webp := Tests/Fixtures/Photos
 SEEDS_png := Tests/Fixtures/Raster
 SEEDS_metadata := Tests/Fixtures/Raster
 SEEDS_drop := Tests/Fixtures/Raster Tests/Fixtures/Photos
+# The readers of pictures need little of the program, and have a build of their own.
+FUZZ_PICTURES := image heic avif webp colour png metadata
+fuzz: FUZZ_READERS := $(if $(filter $(READER),$(FUZZ_PICTURES)),pictures,all)
 fuzz: setup
-	DREAMCACHE_FUZZ=1 swift build -c release --scratch-path .build-fuzz --product Fuzz --sanitize address \
+	DREAMCACHE_FUZZ=$(FUZZ_READERS) swift build -c release --scratch-path .build-fuzz/$(FUZZ_READERS) --product Fuzz --sanitize address \
 		-Xswiftc -sanitize=fuzzer \
 		-Xcc -fsanitize=fuzzer-no-link
 	mkdir -p .build-fuzz/corpus/$(READER)
-	FUZZ_READER=$(READER) .build-fuzz/release/Fuzz -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) -max_len=65536 \
+	FUZZ_READER=$(READER) .build-fuzz/$(FUZZ_READERS)/release/Fuzz -max_total_time=$(FUZZ_SECONDS) -runs=$(FUZZ_RUNS) -max_len=$(if $(filter pictures,$(FUZZ_READERS)),10000,65536) \
 		-rss_limit_mb=4096 -timeout=60 -artifact_prefix=.build-fuzz/ \
 		.build-fuzz/corpus/$(READER) Tests/FuzzCorpus/$(READER) $(SEEDS_$(READER))
 

@@ -172,7 +172,10 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: swift),
         .target(
-            name: "FuzzReaders", dependencies: ["Checkpoint", "CImageCodecs", "DreamCache", "Raster", "Spool"],
+            name: "FuzzPictures", dependencies: ["CImageCodecs", "Raster"], path: "Tests/FuzzPictures",
+            swiftSettings: swift),
+        .target(
+            name: "FuzzReaders", dependencies: ["Checkpoint", "CImageCodecs", "DreamCache", "FuzzPictures", "Spool"],
             path: "Tests/FuzzReaders", swiftSettings: swift),
         .testTarget(name: "FuzzCorpusTests", dependencies: ["FuzzReaders"], swiftSettings: swift),
         .testTarget(
@@ -183,12 +186,14 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
-// `make fuzz` sets this; an ordinary build does not know the target.
-if Context.environment["DREAMCACHE_FUZZ"] != nil {
+// `make fuzz` sets this, to "pictures" where no other reader is wanted; an ordinary build does not know the target.
+if let readers = Context.environment["DREAMCACHE_FUZZ"] {
+    let arePictures = readers == "pictures"
     package.targets.append(
         .executableTarget(
-            name: "Fuzz", dependencies: ["FuzzReaders"], path: "Tests/Fuzz",
-            swiftSettings: swift + [.unsafeFlags(["-parse-as-library"])],
+            name: "Fuzz", dependencies: [arePictures ? "FuzzPictures" : "FuzzReaders"], path: "Tests/Fuzz",
+            swiftSettings: swift + (arePictures ? [.define("PICTURES")] : [])
+                + [.unsafeFlags(["-parse-as-library"])],
             linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
 }
 

@@ -7,6 +7,9 @@
 typedef struct {
     avifDecoder *decoder;
     avifRGBImage rgb;
+    // The picture as it is coded, and the part of it that is meant to be seen.
+    uint32_t width, height;
+    avifCropRect shown;
     image_sink sink;
 } avif_decoder;
 
@@ -36,13 +39,25 @@ static int orientation(const avifImage *image) {
     return exchanges_sides ? (const int[]){2, 7, 4, 5}[angle] : (const int[]){4, 5, 2, 7}[angle];
 }
 
+// What the clean aperture (ISO/IEC 14496-12, 12.1.4) leaves; all of it where there is none, or one that reaches beyond.
+static avifCropRect shown(const avifImage *image) {
+    avifCropRect part;
+    avifDiagnostics diagnostics;
+    if (image->transformFlags & AVIF_TRANSFORM_CLAP
+        && avifCropRectConvertCleanApertureBox(
+            &part, &image->clap, image->width, image->height, image->yuvFormat, &diagnostics)) {
+        return part;
+    }
+    return (avifCropRect){0, 0, image->width, image->height};
+}
+
 static image_result read_avif(image_decoder *decoder, const image_request *request, uint8_t *pixels) {
     avif_decoder *state = decoder->state;
     const image_header *header = &decoder->header;
     avifResult error = avifDecoderNextImage(state->decoder);
     if (error != AVIF_RESULT_OK) return failure(decoder, error);
     avifImage *image = state->decoder->image;
-    if (image->width != header->width || image->height != header->height) {
+    if (image->width != state->width || image->height != state->height) {
         return image_fail(decoder, IMAGE_CORRUPT, "a picture of another size than its properties say");
     }
     // Without a profile nothing is left to do at 16 bits: libavif itself rounds to 8.
@@ -57,8 +72,10 @@ static image_result read_avif(image_decoder *decoder, const image_request *reque
     if (!image_sink_begin(&state->sink, decoder, request, pixels, header->width, header->height, request->reduction)) {
         return IMAGE_NO_MEMORY;
     }
+    const uint8_t *first = state->rgb.pixels + (size_t)state->shown.y * state->rgb.rowBytes
+        + (size_t)state->shown.x * avifRGBImagePixelSize(&state->rgb);
     for (uint32_t y = 0; y < header->height; y++)
-        image_sink_row(&state->sink, state->rgb.pixels + (size_t)y * state->rgb.rowBytes);
+        image_sink_row(&state->sink, first + (size_t)y * state->rgb.rowBytes);
     return IMAGE_OK;
 }
 
@@ -81,10 +98,14 @@ image_result image_open_avif(image_decoder *decoder) {
     if (error != AVIF_RESULT_OK) return failure(decoder, error);
     const avifImage *image = state->decoder->image;
     image_header *header = &decoder->header;
-    header->width = image->width;
-    header->height = image->height;
+    state->width = image->width;
+    state->height = image->height;
+    state->shown = shown(image);
+    header->width = state->shown.width;
+    header->height = state->shown.height;
     header->model = IMAGE_RGB;
     header->has_alpha = state->decoder->alphaPresent;
+    header->depth = (int)image->depth;
     header->bits = image->depth > 8 ? 16 : 8;
     // The planes as they are coded, twice as the decoder keeps its own, and RGB made of them.
     header->held_bits = (uint32_t)header->bits * (header->has_alpha ? 6 : 5);

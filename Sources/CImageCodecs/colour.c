@@ -3,6 +3,7 @@
 #include <lcms2.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 // littleCMS turns samples of 16 bits by a coarse table, up to 12 levels off, or exactly and very slowly. For profiles that
 // are three curves and a matrix, which nearly all are, the exact way is short.
@@ -158,6 +159,15 @@ static image_colour *make(cmsHPROFILE profile, const image_header *header) {
 
 image_colour *image_colour_from_profile(const uint8_t *icc, size_t count, const image_header *header) {
     return count <= UINT32_MAX ? make(cmsOpenProfileFromMem(icc, (cmsUInt32Number)count), header) : NULL;
+}
+
+void image_profile_name(const uint8_t *icc, size_t count, char *name, size_t room) {
+    memset(name, 0, room);
+    cmsHPROFILE profile = count <= UINT32_MAX ? cmsOpenProfileFromMem(icc, (cmsUInt32Number)count) : NULL;
+    if (!profile) return;
+    cmsGetProfileInfoASCII(profile, cmsInfoDescription, "en", "US", name, (cmsUInt32Number)room);
+    name[room - 1] = 0;
+    cmsCloseProfile(profile);
 }
 
 image_colour *image_colour_from_values(const double chromaticities[8], double gamma, const image_header *header) {

@@ -163,6 +163,7 @@ image_result image_open_heif(image_decoder *decoder) {
     header->height = (uint32_t)height;
     header->model = IMAGE_RGB;
     header->has_alpha = heif_image_handle_has_alpha_channel(state->handle) != 0;
+    header->depth = state->depth;
     header->bits = state->depth > 8 ? 16 : 8;
     // The planes as they are coded, with chroma at a quarter, and RGB made of them.
     header->held_bits = (uint32_t)header->bits * (header->has_alpha ? 13 : 9) / 2;

@@ -144,7 +144,7 @@ image_result image_open_jpeg(image_decoder *decoder) {
     }
     header->width = info->image_width;
     header->height = info->image_height;
-    header->bits = 8;
+    header->depth = header->bits = 8;
     return IMAGE_OK;
 }
 

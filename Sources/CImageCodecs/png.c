@@ -137,6 +137,7 @@ image_result image_open_png(image_decoder *decoder) {
     static const png_byte unused[] = "iCCP\0tEXt\0zTXt\0iTXt\0eXIf\0sPLT\0gAMA\0cHRM\0sRGB";
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, unused, sizeof unused / 5);
     png_read_info(png, state->info);
+    decoder->header.depth = png_get_bit_depth(png, state->info);
     png_set_expand(png);
     png_set_swap(png);
     int is_interlaced = png_set_interlace_handling(png) > 1;
@@ -154,8 +155,8 @@ image_result image_open_png(image_decoder *decoder) {
 }
 
 image_result image_encode_png(
-    const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t channels, uint8_t **output, size_t *output_count,
-    char message[IMAGE_MESSAGE_SIZE]) {
+    const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t channels, int is_quick, uint8_t **output,
+    size_t *output_count, char message[IMAGE_MESSAGE_SIZE]) {
     png_state state = {.message = message};
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &state, on_error, on_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
@@ -170,6 +171,10 @@ image_result image_encode_png(
     }
     png_set_write_fn(png, &state, on_write, on_flush);
     png_set_user_limits(png, MAXIMUM_SIDE, MAXIMUM_SIDE);
+    if (is_quick) {
+        png_set_compression_level(png, 2);
+        png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_UP);
+    }
     png_set_IHDR(
         png, info, width, height, 8, channels == 4 ? PNG_COLOR_TYPE_RGBA : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
         PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);

@@ -96,7 +96,7 @@ image_result image_open_webp(image_decoder *decoder) {
     int fills = (uint32_t)frame->width == header->width && (uint32_t)frame->height == header->height;
     header->has_alpha = state->config.input.has_alpha || !fills;
     header->model = IMAGE_RGB;
-    header->bits = 8;
+    header->depth = header->bits = 8;
     // The output and, where the coding is lossless, the picture as the decoder has it.
     header->held_bits = (header->has_alpha ? 32 : 24) + (state->config.input.format == 2 ? 32 : 0);
     return IMAGE_OK;

@@ -8,6 +8,13 @@ enum ColourSpace: Equatable {
     private static let d65 = [0.3127, 0.3290]
     private static let rec709 = [0.64, 0.33, 0.30, 0.60, 0.15, 0.06]
 
+    /// Of chromaticities that have a name.
+    static let names = [
+        d65 + rec709: "primaries of sRGB", d65 + [0.680, 0.320, 0.265, 0.690, 0.150, 0.060]: "primaries of Display P3",
+        d65 + [0.708, 0.292, 0.170, 0.797, 0.131, 0.046]: "primaries of BT.2020",
+        d65 + [0.64, 0.33, 0.21, 0.71, 0.15, 0.06]: "primaries of Adobe RGB",
+    ]
+
     /// Adobe RGB (1998): its exponent is 2 + 51 / 256.
     static let adobeRGB = ColourSpace.values(
         chromaticities: d65 + [0.64, 0.33, 0.21, 0.71, 0.15, 0.06], gamma: 563.0 / 256)

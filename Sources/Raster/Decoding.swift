@@ -54,19 +54,16 @@ extension Raster {
     public static func decode(
         _ bytes: [UInt8], path: String, limits: Limits = Limits(), neededSide: Int? = nil
     ) throws(RasterError) -> Raster {
-        guard bytes.count <= limits.fileSize else { throw .tooLong(bytes.count, limits.fileSize, path) }
-        let file = try ImageContainer(bytes, path: path)
-        try limits.check(width: file.width, height: file.height, path: path)
-        return try bytes.withUnsafeBufferPointer { buffer throws(RasterError) in
-            let decoder = try ImageDecoder(file.format, buffer, path: path)
+        return try ImageDecoder.opened(bytes, path: path, limits: limits) { decoder, file throws(RasterError) in
             let header = decoder.header
             let (width, height) = (Int(header.width), Int(header.height))
-            try limits.check(width: width, height: height, path: path)
-            let held = width * height / 8 * Int(header.held_bits)
+            // Of a picture that its file crops the whole is decoded.
+            let coded = file.width * file.height > width * height ? (file.width, file.height) : (width, height)
+            let held = coded.0 * coded.1 / 8 * Int(header.held_bits)
             guard held <= limits.heldBytes else {
                 throw RasterError(
                     path: path, cause: .tooLarge, place: "size",
-                    found: "\(width)x\(height), for which decoding \(file.format.rawValue) needs \(held >> 20) MB",
+                    found: "\(coded.0)x\(coded.1), for which decoding \(file.format.rawValue) needs \(held >> 20) MB",
                     expected: "at most \(limits.heldBytes >> 20) MB (a JPEG of this size can be read)")
             }
             let intent = try PictureIntent(file, bytes, header, path: path)
@@ -77,7 +74,24 @@ extension Raster {
 }
 
 /// A decoder of CImageCodecs: opened once, read once. The bytes must outlive it.
-private struct ImageDecoder: ~Copyable {
+struct ImageDecoder: ~Copyable {
+    /// Opens the decoder of a file that is within the limits, and hands it to `body` with what the file's structure says.
+    static func opened<R>(
+        _ bytes: [UInt8], path: String, limits: Raster.Limits,
+        _ body: (borrowing ImageDecoder, ImageContainer) throws(RasterError) -> R
+    ) throws(RasterError) -> R {
+        guard bytes.count <= limits.fileSize else { throw .tooLong(bytes.count, limits.fileSize, path) }
+        let file = try ImageContainer(bytes, path: path)
+        try limits.check(width: file.width, height: file.height, path: path)
+        // Where only its items say that it is AVIF, libavif would not take the file.
+        let bytes = file.format == .avif ? ISOBoxes.branded(bytes) : bytes
+        return try bytes.withUnsafeBufferPointer { buffer throws(RasterError) in
+            let decoder = try ImageDecoder(file.format, buffer, path: path)
+            try limits.check(width: Int(decoder.header.width), height: Int(decoder.header.height), path: path)
+            return try body(decoder, file)
+        }
+    }
+
     private let format: ImageFormat
     private let byteCount: Int
     private let path: String

@@ -10,13 +10,15 @@ extension ImageFormat {
 extension Raster {
     /// The bytes of a PNG file, RGB or RGBA of 8 bits, with metadata as text chunks: a function of both alone, no time
     /// in it.
+    /// - Parameter isQuick: whether time counts for more than bytes.
     /// - Throws: `RasterError` when a text cannot be carried; `path` is for its message.
-    public func encodedPNG(metadata: ImageMetadata = ImageMetadata(), path: String = "PNG") throws(RasterError)
-        -> [UInt8]
-    {
+    public func encodedPNG(
+        metadata: ImageMetadata = ImageMetadata(), isQuick: Bool = false, path: String = "PNG"
+    ) throws(RasterError) -> [UInt8] {
         let chunks = try metadata.pngChunks(path: path)
         let image = try encoded(.png, path) { output, count, message in
-            image_encode_png(pixels, UInt32(width), UInt32(height), UInt32(channels), output, count, message)
+            image_encode_png(
+                pixels, UInt32(width), UInt32(height), UInt32(channels), isQuick ? 1 : 0, output, count, message)
         }
         return Array(image[..<PNGChunks.headerSize]) + chunks + image[PNGChunks.headerSize...]
     }

@@ -33,6 +33,68 @@ import Testing
                 == 64)
     }
 
+    /// Neither another photo's cut-out nor a file that was given is written over, and masks are found as in a drop.
+    @Test func noCutOutTakesThePlaceOfAnother() throws {
+        let place = try Workplace()
+        let folder = place.folder.appendingPathComponent("photos")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
+        func write(_ name: String, _ bytes: [UInt8]) throws {
+            try Data(bytes).write(to: folder.appendingPathComponent(name))
+        }
+        let grey = Raster(width: 60, height: 40, color: (90, 90, 90))
+        try write("a.png", try grey.encodedPNG())
+        try write("a.jpg", try grey.encodedJPEG())
+        try write("a_white.jpg", try grey.encodedJPEG())
+        let before = try Data(contentsOf: folder.appendingPathComponent("a.png"))
+        let all = ["a.png", "a.jpg", "a_white.jpg"].map { folder.appendingPathComponent($0).path }
+        let made = try place.dreamcache("cutout", all[0], all[1], all[2], "--out", folder.path)
+        #expect(made.status == 0, "\(made.errors)")
+        #expect(try Data(contentsOf: folder.appendingPathComponent("a.png")) == before)
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() == [
+                "a-jpg_white.png", "a-png_white.png", "a.jpg", "a.png", "a_white.jpg", "a_white_white.png",
+            ])
+        // A folder, with a mask of another case, and a note that is no picture.
+        let masked = place.folder.appendingPathComponent("masked")
+        try FileManager.default.createDirectory(at: masked, withIntermediateDirectories: false)
+        try Data(grey.encodedJPEG()).write(to: masked.appendingPathComponent("Фото 1.JPG"))
+        let mask = Raster(
+            width: 60, height: 40, channels: 3,
+            pixels: (0..<2400).flatMap { [UInt8](repeating: 10..<40 ~= $0 % 60 ? 255 : 0, count: 3) })
+        try Data(mask.encodedPNG()).write(to: masked.appendingPathComponent("Фото 1_MASK.PNG"))
+        try Data("text".utf8).write(to: masked.appendingPathComponent("note.txt"))
+        let photo = masked.appendingPathComponent("Фото 1.JPG").path
+        for given in [masked.path, photo] {
+            let cut = try place.dreamcache("cutout", given, "--out", place.path("cut"), "--json")
+            #expect(cut.status == 0, "\(cut.errors)")
+            #expect(cut.errors.contains("not used: note.txt") == (given == masked.path))
+            #expect(cut.output.contains(#""file": "Фото 1.png""#) && !cut.errors.contains("kept whole"))
+        }
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: place.path("cut")).sorted()
+                == ["Фото 1.png", "Фото 1_white.png"])
+    }
+
+    @Test(arguments: [
+        ("orientation-6.heic", "image: 30x40, turned upright (EXIF orientation 6)\n  HEIC, 8 bits, RGB, sRGB"),
+        ("depth-12.avif", "image: 29x21\n  AVIF, 12 bits, RGB, sRGB"),
+        ("profile-p3.webp", "image: 29x21\n  WebP, 8 bits, RGB, ICC profile"),
+    ])
+    func inspectDescribesAPhoto(_ name: String, _ text: String) throws {
+        let path = Golden.fixtures.appendingPathComponent("Photos/\(name)").path
+        let found = try inspect(path)
+        #expect(found.status == 0 && found.output.hasPrefix(text), "\(found.output)\(found.errors)")
+        #expect(try inspect(path, "--json").output.contains(#""kind": "image""#))
+    }
+
+    @Test func inspectNamesWhatItCannotRead() throws {
+        let place = try Workplace()
+        let video = place.folder.appendingPathComponent("x.mp4")
+        try Data("\0\0\0\u{18}ftypmp42\0\0\0\0mp42isom".utf8).write(to: video)
+        let found = try inspect(video.path)
+        #expect(found.status != 0 && found.errors.contains("an MP4 video"), "\(found.errors)")
+    }
+
     @Test func aCacheKeepsItsCutOuts() throws {
         let place = try Workplace()
         let cache = place.path("wide.dcache")

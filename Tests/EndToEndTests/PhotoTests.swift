@@ -21,7 +21,7 @@ import Testing
         let process = Process()
         process.executableURL = URL(filePath: "/bin/bash")
         process.arguments = [
-            "-c", "exec -a dreamcache-decoder \"$0\" 10,67108864,16384,200000000,50000000,367001600,0 < \"$1\"",
+            "-c", "exec -a dreamcache-decoder \"$0\" 10,67108864,16384,200000000,50000000,367001600,0,0 < \"$1\"",
             Workplace.programs.appending(path: "dreamcache").path, file.path,
         ]
         process.environment = ["OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "SWIFT_BACKTRACE": "enable=no"]

@@ -1,12 +1,19 @@
 import Foundation
-import FuzzReaders
+
+#if PICTURES
+    import FuzzPictures
+    private typealias Reader = PictureReader
+#else
+    import FuzzReaders
+    private typealias Reader = FuzzReader
+#endif
 
 /// Coverage-guided fuzzing (libFuzzer with AddressSanitizer) of everything that reads bytes from outside. `make fuzz`
 /// builds it; the environment variable FUZZ_READER says which reader is fed.
-private let reader: FuzzReader = {
+private let reader: Reader = {
     let name = ProcessInfo.processInfo.environment["FUZZ_READER"] ?? ""
-    guard let reader = FuzzReader(rawValue: name) else {
-        fatalError("FUZZ_READER: found '\(name)', expected one of \(FuzzReader.allCases.map(\.rawValue))")
+    guard let reader = Reader(rawValue: name) else {
+        fatalError("FUZZ_READER: found '\(name)', expected one of \(Reader.allCases.map(\.rawValue))")
     }
     return reader
 }()

@@ -1,8 +1,8 @@
 import CImageCodecs
 import Checkpoint
 import DreamCache
+import FuzzPictures
 import Glibc
-import Raster
 import Spool
 
 /// Everything that reads bytes from outside, as a fuzzer feeds it. An input may be refused or accepted; what it must not do
@@ -16,20 +16,8 @@ public enum FuzzReader: String, CaseIterable, Sendable {
     case checkpoint
     /// The pickle of a torch file, its zip and checksum made to fit: no change is lost to a wrong checksum.
     case pickle
-    /// PNG and JPEG as they come.
-    case image
-    /// HEIC as it comes.
-    case heic
-    /// AVIF as it comes.
-    case avif
-    /// WebP as it comes.
-    case webp
-    /// An ICC profile, in a JPEG that is sound.
-    case colour
-    /// PNG whose checksums are made to fit.
-    case png
-    /// The texts of PNG and JPEG.
-    case metadata
+    /// Those of ``PictureReader``.
+    case image, heic, avif, webp, colour, png, metadata
     /// The spool's own look at a dropped picture, before anything is decoded.
     case drop
 
@@ -37,21 +25,12 @@ public enum FuzzReader: String, CaseIterable, Sendable {
     public func feed(_ bytes: UnsafeRawBufferPointer) {
         switch self {
         case .manifest: _ = try? JobManifest.parse([UInt8](bytes))
-        case .image, .heic, .avif, .webp: Self.decode([UInt8](bytes))
-        case .colour: Self.decode(Self.photo(profile: [UInt8](bytes)))
-        case .png: Self.decode(Self.mended([UInt8](bytes)))
-        case .metadata: _ = try? ImageMetadata.read([UInt8](bytes), path: "input")
+        case .image, .heic, .avif, .webp, .colour, .png, .metadata: PictureReader(rawValue: rawValue)?.feed(bytes)
         case .drop: _ = try? ImageFile.examine([UInt8](bytes), limits: .init())
         case .checkpoint: Self.withFile([UInt8](bytes)) { Self.open($0) }
         case .pickle: Self.withFile(Self.torch([UInt8](bytes))) { Self.open($0) }
         case .dcache: Self.withFile([UInt8](bytes)) { _ = try? FeatureCache.open($0) }
         }
-    }
-
-    private static func decode(_ bytes: [UInt8]) {
-        var limits = Raster.Limits()
-        limits.pixels = 1 << 20
-        _ = try? Raster.decode(bytes, path: "input", limits: limits)
     }
 
     private static func open(_ path: String) {
@@ -60,32 +39,6 @@ public enum FuzzReader: String, CaseIterable, Sendable {
     }
 
     // MARK: - Making bytes fit
-
-    /// A JPEG with one segment (ICC.1:2022, annex B.4) more.
-    private static func photo(profile: [UInt8]) -> [UInt8] {
-        let content = Array("ICC_PROFILE\0".utf8) + [1, 1] + profile.prefix(65_000)
-        let length = content.count + 2
-        return sound.prefix(2) + [0xff, 0xe2, UInt8(length >> 8), UInt8(length & 0xff)] + content + sound.dropFirst(2)
-    }
-
-    private static let sound = (try? Raster(width: 8, height: 8, color: (200, 100, 50)).encodedJPEG()) ?? []
-
-    /// A PNG with every chunk's checksum as its bytes ask for.
-    private static func mended(_ bytes: [UInt8]) -> [UInt8] {
-        var bytes = bytes
-        var position = 8
-        while position + 12 <= bytes.count {
-            let length = bytes[position..<position + 4].reduce(0) { $0 << 8 | Int($1) }
-            let end = position + 8 + length
-            guard end + 4 <= bytes.count else { break }
-            let checksum = bytes.withUnsafeBufferPointer { buffer in
-                buffer.baseAddress.map { image_crc32($0 + position + 4, length + 4) } ?? 0
-            }
-            for index in 0..<4 { bytes[end + index] = UInt8(truncatingIfNeeded: checksum >> (24 - 8 * index)) }
-            position = end + 4
-        }
-        return bytes
-    }
 
     /// A torch file of one pickle, with one record of 24 bytes.
     private static func torch(_ pickle: [UInt8]) -> [UInt8] {

@@ -95,10 +95,11 @@ final class InterruptingGate: Sendable {
     }
 }
 
-/// The run every campaign spoils: two references, one manifest, two images and a contact sheet, checkpoints at each step.
+/// The run every campaign spoils: two references, one of them cut out, one manifest, two images and a contact sheet,
+/// checkpoints at each step.
 struct Scenario {
     static let manifest = #"{"subject": "dog", "prompts": ["a", "b"], "seed": 3, "output": {"grid": true}}"#
-    static let script = StubRenderer.Script(steps: 2, isEager: true)
+    static let script = StubRenderer.Script(steps: 2, isEager: true, cutsOut: true)
 
     let root: String
     let clock = TestClock()
@@ -239,6 +240,9 @@ struct Scenario {
         }
         if try client.receipt(of: "dog")?.state != .accepted { faults.append("the references' receipt") }
         if !Files.exists(root + "/cache/dog.dcache") { faults.append("no cache") }
+        let cutOuts = Files.names(root + "/lib/cache").filter { $0.hasSuffix(".cutouts") }
+        let pictures = cutOuts.map { try? Files.read("\(root)/lib/cache/\($0)/0000.png") }
+        if pictures != [StubRenderer.cutOut] { faults.append("the cut-outs are \(cutOuts), or have other bytes") }
         return faults
     }
 

@@ -16,6 +16,8 @@ final class StubRenderer: Renderer {
         var identity = "stub"
         /// Saves a checkpoint at each step instead of when one is due.
         var isEager = false
+        /// Leaves a cut-out beside each cache.
+        var cutsOut = false
     }
 
     struct Log: Sendable {
@@ -48,8 +50,24 @@ final class StubRenderer: Renderer {
     ) throws(RendererError) {
         try script.withLock { $0 }.onEncode(request)
         progress(RenderProgress(phase: "encoding", step: 1, steps: 1))
+        if script.withLock({ $0.cutsOut }) { try cutOut(request) }
         try write(Self.cache(request.digests), to: request.output)
         log.withLock { $0.encoded.append(request.subject) }
+    }
+
+    /// What stands beside a cache in the end.
+    static let cutOut = Pictures.png(payload: [9, 9, 9])
+    private static let cutOutList = """
+        {"version": 1, "references": [{"name": "a.png", "file": "0000.png", "remarks": ["it is doubtful"], "sha256": \
+        "6d5d03db7d825136ff239211a70c136e93c0f161145e63a161eb0934ee1895e7"}]}
+        """
+
+    private func cutOut(_ request: EncodeRequest) throws(RendererError) {
+        do throws(SpoolError) { try system.makeDirectory(Self.relative(request.cutOuts, system)) } catch {
+            throw .environment(message: "\(error)")
+        }
+        try write(Self.cutOut, to: "\(request.cutOuts)/\(CutOuts.fileName(reference: 0))")
+        try write(Array(Self.cutOutList.utf8), to: "\(request.cutOuts)/\(CutOuts.listFile)")
     }
 
     func render(

@@ -31,6 +31,14 @@ import Testing
         let corner = facts([(20..<60, 0..<20, 1)])
         #expect(corner.edges == [.right, .top])
         #expect(corner.doubts.contains { $0.contains("reaches the right and top edge") })
+        // From side to side is another matter.
+        let worn = facts([(20..<40, 0..<40, 1)])
+        #expect(worn.edges == [.top, .bottom])
+        #expect(
+            worn.doubts == [
+                "what was found reaches from the top to the bottom edge of the photo: "
+                    + "it may be somebody who wears or holds the subject"
+            ])
         #expect(facts([(10..<50, 10..<40, 1)]).doubts.contains { $0.contains("the bottom edge") })
         // A whisker: one pixel of 120 a side would be less than a hundredth.
         var mask = [Float](repeating: 0, count: 120 * 120)
@@ -55,6 +63,14 @@ import Testing
         for nothing in [facts([]), facts([(20..<40, 10..<30, 1)], peak: 0.3), facts([(20..<22, 10..<12, 1)])] {
             #expect(nothing.isEmpty && nothing.doubts == ["no subject stands out"])
         }
+    }
+
+    @Test func whatTwoLooksDoNotAgreeOnIsSaid() {
+        let mask = (0..<2400).map { Float(20..<40 ~= $0 % 60 && 10..<30 ~= $0 / 60 ? 1 : 0) }
+        #expect(SubjectFacts(mask: mask, width: 60, disagreement: 0.1).doubts == [])
+        let doubts = SubjectFacts(mask: mask, width: 60, disagreement: 0.31).doubts
+        #expect(
+            doubts == ["seen as a whole and seen closely the subject has different outlines (31 % of its area)"])
     }
 
     @Test func anUncertainOutlineIsSaid() {

@@ -30,9 +30,80 @@ public enum ConfinedDecoder {
         path: String, limits: Raster.Limits = Raster.Limits(), neededSide: Int? = nil,
         shouldStop: () -> Bool = { false }
     ) throws(RendererError) -> Raster {
+        let answer = try answer(
+            path, limits, neededSide: neededSide, asksForDescription: false, shouldStop: shouldStop)
+        guard case .picture(let picture) = answer else { throw nonsense(path) }
+        return picture
+    }
+
+    /// What a picture's file says of it, as `PictureDescription` reads it, in a process of its own.
+    /// - Throws: as `decode(path:limits:neededSide:shouldStop:)`.
+    public static func describe(
+        path: String, limits: Raster.Limits = Raster.Limits()
+    ) throws(RendererError) -> PictureDescription {
+        let answer = try answer(path, limits, neededSide: nil, asksForDescription: true, shouldStop: { false })
+        guard case .description(let description) = answer else { throw nonsense(path) }
+        return description
+    }
+
+    private enum Answer {
+        case picture(Raster)
+        case description(PictureDescription)
+    }
+
+    private static func answer(
+        _ path: String, _ limits: Raster.Limits, neededSide: Int?, asksForDescription: Bool, shouldStop: () -> Bool
+    ) throws(RendererError) -> Answer {
         let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard file >= 0 else { throw systemError("open", path) }
         defer { close(file) }
+        let size = try sizeOfRegular(file, path)
+        let budget = seconds + secondsPerMebibyte * min(size >> 20, limits.fileSize >> 20)
+        let request = DecoderRequest(
+            processorSeconds: budget, limits: limits, neededSide: neededSide, asksForDescription: asksForDescription)
+        let process = try DecoderProcess(
+            file: file, name: programName, argument: request.argument, patience: patience, path: path)
+
+        // Fewer bytes than asked for mean that the process has ended. Its own words are not trusted: a picture may have
+        // taken it over.
+        func bytes(_ count: Int) throws(RendererError) -> [UInt8] {
+            let bytes = try process.read(count, shouldStop)
+            guard bytes.count == count else { throw failure(process.wait(), budget, path) }
+            return bytes
+        }
+        func text(_ length: Int) throws(RendererError) -> String {
+            guard length <= 4096 else { throw nonsense(path) }
+            return String(decoding: try bytes(length), as: UTF8.self)
+        }
+        func finish() throws(RendererError) {
+            guard try process.read(1, shouldStop).isEmpty else { throw nonsense(path) }
+            let ending = process.wait()
+            guard ending == .exited(0) else { throw failure(ending, budget, path) }
+        }
+        guard let header = DecoderHeader(try bytes(DecoderHeader.size)) else { throw nonsense(path) }
+        switch header.kind {
+        case .picture(let width, let height, let channels):
+            guard (1...limits.side).contains(width), (1...limits.side).contains(height),
+                width * height <= limits.pixels, channels == 3 || channels == 4
+            else { throw nonsense(path) }
+            let pixels = try bytes(width * height * channels)
+            try finish()
+            return .picture(Raster(width: width, height: height, channels: channels, pixels: pixels))
+        case .description(let length):
+            guard let description = PictureDescription(text: try text(length)) else { throw nonsense(path) }
+            try finish()
+            return .description(description)
+        case .error(let cause, let length):
+            let parts = try text(length).split(separator: "\0", omittingEmptySubsequences: false)
+            guard parts.count == 3 else { throw nonsense(path) }
+            throw RendererError(
+                RasterError(
+                    path: path, cause: cause, place: String(parts[0]), found: String(parts[1]),
+                    expected: String(parts[2])))
+        }
+    }
+
+    private static func sizeOfRegular(_ file: Int32, _ path: String) throws(RendererError) -> Int {
         var status = stat()
         guard fstat(file, &status) == 0 else { throw systemError("fstat", path) }
         guard status.st_mode & S_IFMT == S_IFREG else {
@@ -41,40 +112,11 @@ public enum ConfinedDecoder {
                     path: path, cause: .unsupported, place: "file type", found: "something that is no regular file",
                     expected: "a regular file"))
         }
-        let budget = seconds + secondsPerMebibyte * min(Int(status.st_size) >> 20, limits.fileSize >> 20)
-        let request = DecoderRequest(processorSeconds: budget, limits: limits, neededSide: neededSide)
-        let process = try DecoderProcess(
-            file: file, name: programName, argument: request.argument, patience: patience, path: path)
+        return Int(status.st_size)
+    }
 
-        // Fewer bytes than asked for mean that the process has ended. Its own words are not trusted: a picture may have
-        // taken it over.
-        func answer(_ count: Int) throws(RendererError) -> [UInt8] {
-            let bytes = try process.read(count, shouldStop)
-            guard bytes.count == count else { throw failure(process.wait(), budget, path) }
-            return bytes
-        }
-        let nonsense = rejected("a picture whose decoder answers nonsense", path)
-        guard let header = DecoderHeader(try answer(DecoderHeader.size)) else { throw nonsense }
-        switch header.kind {
-        case .picture(let width, let height, let channels):
-            guard (1...limits.side).contains(width), (1...limits.side).contains(height),
-                width * height <= limits.pixels, channels == 3 || channels == 4
-            else { throw nonsense }
-            let pixels = try answer(width * height * channels)
-            guard try process.read(1, shouldStop).isEmpty else { throw nonsense }
-            let ending = process.wait()
-            guard ending == .exited(0) else { throw failure(ending, budget, path) }
-            return Raster(width: width, height: height, channels: channels, pixels: pixels)
-        case .error(let cause, let length):
-            guard length <= 4096 else { throw nonsense }
-            let parts = String(decoding: try answer(length), as: UTF8.self)
-                .split(separator: "\0", omittingEmptySubsequences: false)
-            guard parts.count == 3 else { throw nonsense }
-            throw RendererError(
-                RasterError(
-                    path: path, cause: cause, place: String(parts[0]), found: String(parts[1]),
-                    expected: String(parts[2])))
-        }
+    private static func nonsense(_ path: String) -> RendererError {
+        rejected("a picture whose decoder answers nonsense", path)
     }
 
     private static func failure(_ ending: DecoderProcess.Ending, _ budget: Int, _ path: String) -> RendererError {

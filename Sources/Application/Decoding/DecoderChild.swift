@@ -21,6 +21,11 @@ extension ConfinedDecoder {
         let seconds = UInt32(clamping: request.processorSeconds)
         guard let size = addressSpace(), confinement_begin(size + memory, seconds) == 0 else { _exit(unconfined) }
         do throws(RasterError) {
+            if request.asksForDescription {
+                let text = Array(try PictureDescription(file, path: "", limits: request.limits).text.utf8)
+                write(DecoderHeader(.description(textLength: text.count)).bytes + text)
+                _exit(0)
+            }
             let picture = try Raster.decode(file, path: "", limits: request.limits, neededSide: request.neededSide)
             write(
                 DecoderHeader(.picture(width: picture.width, height: picture.height, channels: picture.channels)).bytes)

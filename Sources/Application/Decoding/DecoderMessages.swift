@@ -1,30 +1,52 @@
 import Raster
 
+extension PictureDescription {
+    /// As one text, in which NUL stands between the fields.
+    var text: String {
+        [format, "\(width)", "\(height)", "\(depth)", samples, colours, "\(orientation)"].joined(separator: "\0")
+    }
+
+    /// Nil for a text that is none.
+    init?(text: String) {
+        let parts = text.split(separator: "\0", omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 7, let width = Int(parts[1]), let height = Int(parts[2]), let depth = Int(parts[3]),
+            let orientation = Int(parts[6])
+        else { return nil }
+        self.init(
+            format: parts[0], width: width, height: height, depth: depth, samples: parts[4], colours: parts[5],
+            orientation: orientation)
+    }
+}
+
 /// What a decoder is told at its start: numbers in one argument.
 struct DecoderRequest {
     var processorSeconds: Int
     var limits: Raster.Limits
     var neededSide: Int?
+    /// Whether words about the picture are wanted in place of its pixels.
+    var asksForDescription = false
 
     /// Its words as one argument of the process.
     var argument: String {
         [
             processorSeconds, limits.fileSize, limits.side, limits.pixels, limits.exactPixels, limits.heldBytes,
-            neededSide ?? 0,
+            neededSide ?? 0, asksForDescription ? 1 : 0,
         ].map(String.init).joined(separator: ",")
     }
 
-    init(processorSeconds: Int, limits: Raster.Limits, neededSide: Int?) {
+    init(processorSeconds: Int, limits: Raster.Limits, neededSide: Int?, asksForDescription: Bool) {
         (self.processorSeconds, self.limits, self.neededSide) = (processorSeconds, limits, neededSide)
+        self.asksForDescription = asksForDescription
     }
 
     init?(argument: String) {
         let numbers = argument.split(separator: ",").compactMap { Int($0) }
-        guard numbers.count == 7, numbers.allSatisfy({ $0 >= 0 }) else { return nil }
+        guard numbers.count == 8, numbers.allSatisfy({ $0 >= 0 }) else { return nil }
         limits = Raster.Limits()
         (processorSeconds, limits.fileSize, limits.side) = (numbers[0], numbers[1], numbers[2])
         (limits.pixels, limits.exactPixels, limits.heldBytes) = (numbers[3], numbers[4], numbers[5])
         neededSide = numbers[6] > 0 ? numbers[6] : nil
+        asksForDescription = numbers[7] == 1
     }
 }
 
@@ -32,6 +54,7 @@ struct DecoderRequest {
 struct DecoderHeader {
     enum Kind {
         case picture(width: Int, height: Int, channels: Int)
+        case description(textLength: Int)
         case error(RasterError.Cause, textLength: Int)
     }
 
@@ -56,6 +79,9 @@ struct DecoderHeader {
         case 4: cause = .tooLarge
         case 5: cause = .metadata
         case 6: cause = .system(code: Int32(truncatingIfNeeded: numbers[1]))
+        case 7:
+            kind = .description(textLength: numbers[2])
+            return
         default: return nil
         }
         kind = .error(cause, textLength: numbers[2])
@@ -71,6 +97,7 @@ struct DecoderHeader {
             case .error(.tooLarge, let length): [4, 0, length, 0]
             case .error(.metadata, let length): [5, 0, length, 0]
             case .error(.system(let code), let length): [6, Int(code), length, 0]
+            case .description(let length): [7, 0, length, 0]
             }
         return numbers.flatMap { number in (0..<4).map { UInt8(truncatingIfNeeded: number >> (8 * $0)) } }
     }

@@ -15,11 +15,11 @@ public struct FileDescription {
     /// Describes a `.dcache`, a checkpoint, an adapter or an image, told apart by content.
     /// - Throws: the error of the reader that knows the kind.
     public init(path: String) throws {
-        guard let handle = FileHandle(forReadingAtPath: path), let head = try? handle.read(upToCount: 8) else {
+        guard let handle = FileHandle(forReadingAtPath: path), let head = try? handle.read(upToCount: 12) else {
             throw CheckpointError(
                 path: path, cause: .unsupported, place: "file", found: "none that can be read", expected: "a file")
         }
-        if head.starts(with: [0x89, 0x50, 0x4E, 0x47]) || head.starts(with: [0xFF, 0xD8]) {
+        if ImageFormat.isPicture(beginning: [UInt8](head)) {
             self = try Self.image(path)
             return
         }
@@ -63,15 +63,23 @@ public struct FileDescription {
 
     private static func image(_ path: String) throws -> FileDescription {
         let metadata = try ImageMetadata.read(path: path)
-        let raster = try Raster.decode(path: path)
+        let picture = try ConfinedDecoder.describe(path: path)
+        // Whether its pixels can be read is part of what it is.
+        _ = try ConfinedDecoder.decode(path: path, neededSide: 1)
         let document = metadata.parameters.flatMap { ImageDocument.json(in: $0) }
         let json = JSON.object([
-            "kind": .string("image"), "width": .integer(raster.width), "height": .integer(raster.height),
+            "kind": .string("image"), "format": .string(picture.format), "width": .integer(picture.width),
+            "height": .integer(picture.height), "depth": .integer(picture.depth), "samples": .string(picture.samples),
+            "colours": .string(picture.colours), "orientation": .integer(picture.orientation),
             "parameters": metadata.parameters.map(JSON.string), "dreamcache": document,
             "declares_ai_generated": .bool(metadata.xmp?.contains("trainedAlgorithmicMedia") ?? false),
         ])
         let parameters = metadata.parameters?.printableLines ?? "no parameters"
-        let text = "image: \(raster.width)x\(raster.height)\n" + parameters
+        let turning = picture.orientation == 1 ? "" : ", turned upright (EXIF orientation \(picture.orientation))"
+        let text =
+            "image: \(picture.width)x\(picture.height)\(turning)\n"
+            + "  \(picture.format), \(picture.depth) bits, \(picture.samples), \(picture.colours)".printable + "\n"
+            + parameters
         return FileDescription(json: json, text: text)
     }
 

@@ -1,3 +1,4 @@
+import Bytes
 import DreamCache
 import Foundation
 import Raster
@@ -20,14 +21,16 @@ struct CutOutWriter {
     /// Writes the cut-out of the next reference, if there is one.
     mutating func add(_ report: ReferenceReport) throws {
         var file: String?
+        var sha256: String?
         if let cutOut = report.cutOut {
             let name = CutOuts.fileName(reference: entries.count)
+            let bytes = try cutOut.encodedPNG(isQuick: true)
             try makeFolder()
-            try JobRunner.write(cutOut.encodedPNG(), to: "\(folder)/\(name)")
-            file = name
+            try JobRunner.write(bytes, to: "\(folder)/\(name)")
+            (file, sha256) = (name, Bytes.sha256(bytes))
         }
         hasSomething = hasSomething || file != nil || !report.remarks.isEmpty
-        entries.append(Self.json(report, file: file))
+        entries.append(Self.json(report, file: file, sha256: sha256))
     }
 
     /// Writes the list.
@@ -42,9 +45,10 @@ struct CutOutWriter {
     }
 
     /// A report for programs.
-    static func json(_ report: ReferenceReport, file: String?) -> JSON {
+    static func json(_ report: ReferenceReport, file: String?, sha256: String? = nil) -> JSON {
         .object([
-            "name": .string(report.name), "file": file.map(JSON.string), "share": report.share.map(JSON.number),
+            "name": .string(report.name), "file": file.map(JSON.string), "sha256": sha256.map(JSON.string),
+            "share": report.share.map(JSON.number),
             "confidence": report.confidence.map(JSON.number),
             "remarks": .array(report.remarks.map(JSON.string)),
         ])

@@ -25,6 +25,8 @@ typedef struct {
     uint32_t width, height;
     image_model model;
     int has_alpha;
+    // Bits of a sample as the file has it.
+    int depth;
     // 8 or 16: the samples that the decoder hands on. Those of 10 and 12 bits are spread over 16.
     int bits;
     // What the decoder holds of the whole picture while it works, in bits a pixel; 0 where it works row by row.
@@ -74,10 +76,14 @@ image_colour *image_colour_from_profile(const uint8_t *icc, size_t count, const 
 image_colour *image_colour_from_values(const double chromaticities[8], double gamma, const image_header *header);
 void image_colour_free(image_colour *colour);
 
-// Encodes 8-bit RGB or RGBA as PNG: no chunks but IHDR, IDAT, IEND. On success *output is to be freed by the caller.
+// The description in a profile, in ASCII; empty where it has none, or is none.
+void image_profile_name(const uint8_t *icc, size_t count, char *name, size_t room);
+
+// Encodes 8-bit RGB or RGBA as PNG: no chunks but IHDR, IDAT, IEND. `is_quick` takes a third of the time, and some more
+// bytes. On success *output is to be freed by the caller.
 image_result image_encode_png(
-    const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t channels, uint8_t **output, size_t *output_count,
-    char message[IMAGE_MESSAGE_SIZE]);
+    const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t channels, int is_quick, uint8_t **output,
+    size_t *output_count, char message[IMAGE_MESSAGE_SIZE]);
 
 // Encodes 8-bit RGB as baseline JPEG (JFIF) of quality 1 to 100, with chroma at full or at half resolution both ways.
 // On success *output is to be freed by the caller.

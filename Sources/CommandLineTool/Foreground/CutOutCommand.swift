@@ -11,11 +11,12 @@ struct CutOutCommand: ParsableCommand {
         discussion: """
             The command writes two files per photo: NAME.png, the subject in a square with alpha, and NAME_white.png, the \
             same on white, which is what the model sees. NAME.png can be dropped as a reference in place of the photo and \
-            is then used as it is. A mask NAME_mask.png beside a photo is used in place of the program's own. The command \
-            says where a cut-out looks doubtful.
+            is then used as it is. A mask NAME_mask beside a photo is used in place of the program's own, as in a dropped \
+            folder. The command says where a cut-out looks doubtful. Photos with the same name get cut-outs with names of \
+            their own: a-heic.png beside a.png.
             """)
 
-    @Argument(help: "Photos.", completion: .file())
+    @Argument(help: "Photos, or folders of photos.", completion: .file())
     var photos: [String]
 
     @Option(help: "Folder for the cut-outs; it is made if it does not exist.", completion: .directory)
@@ -50,26 +51,35 @@ struct CutOutCommand: ParsableCommand {
             var overrides: [String: String] = [:]
             overrides["compute"] = compute
             overrides["threads"] = threads.map(String.init)
-            let cutter = PhotoCutter(
-                try configuration.settings(overrides),
-                background: CacheSettings.Background(rawValue: background) ?? .remove
-            )
+            let settings = try configuration.settings(overrides)
             do {
                 try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
             } catch { throw Failure(code: .failed, message: "\(out): \(error.localizedDescription)") }
+            let folders = try photos.map {
+                try ReferenceFolder($0, limits: settings.spool.references, takesMask: true)
+            }
+            let cutter = PhotoCutter(
+                settings, background: CacheSettings.Background(rawValue: background) ?? .remove, into: out,
+                given: folders.flatMap(\.pictures))
             var made: [JSON] = []
-            for photo in photos {
-                let result = try ForegroundRun.translated {
-                    try cutter.cut(
-                        photo, into: out, progress: { Terminal.show(image: 0, images: 1, $0) },
-                        shouldStop: { Interruption.isRequested })
-                }
-                Terminal.endProgress()
-                made.append(result.json)
-                for remark in result.remarks { Terminal.note("\(photo): \(remark)") }
-                if !json { Terminal.result("\(out)/\(result.json["on_white"]?.string ?? "")") }
+            for folder in folders {
+                if !folder.unused.isEmpty { Terminal.note("not used: " + folder.unused.joined(separator: ", ")) }
+                for picture in folder.pictures { made.append(try cut(picture, of: folder, with: cutter)) }
             }
             if json { Terminal.result(JSON.array(made)) }
         }
+    }
+
+    private func cut(_ picture: String, of folder: ReferenceFolder, with cutter: PhotoCutter) throws -> JSON {
+        let name = folder.original(of: URL(fileURLWithPath: picture).lastPathComponent)
+        let result = try ForegroundRun.translated(names: folder.original) {
+            try cutter.cut(
+                picture, name: name, progress: { Terminal.show(image: 0, images: 1, $0) },
+                shouldStop: { Interruption.isRequested })
+        }
+        Terminal.endProgress()
+        for remark in result.remarks { Terminal.note("\(name): \(remark)") }
+        if !json { Terminal.result("\(out)/\(result.json["on_white"]?.string ?? "")") }
+        return result.json
     }
 }

@@ -15,8 +15,9 @@ final class ReferenceFolder {
     private let links: String
     private var originals: [String: String] = [:]
 
+    /// - Parameter takesMask: whether the mask beside a single photo belongs to it.
     /// - Throws: `Failure` as the spool refuses a drop, naming the file.
-    init(_ path: String, limits: SpoolConfiguration.ReferenceLimits) throws {
+    init(_ path: String, limits: SpoolConfiguration.ReferenceLimits, takesMask: Bool = false) throws {
         guard let resolved = realpath(path, nil) else {
             throw Failure(
                 code: .rejected,
@@ -26,16 +27,18 @@ final class ReferenceFolder {
         }
         defer { free(resolved) }
         let place = (0..<strlen(resolved)).map { UInt8(bitPattern: resolved[$0]) }
-        let folder = open(resolved, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        defer { if folder >= 0 { close(folder) } }
-        let isFolder = folder >= 0
+        var status = stat()
+        let isFolder = stat(resolved, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+        let slash = place.lastIndex(of: UInt8(ascii: "/")) ?? 0
+        // A photo may lie in the root.
+        let container = isFolder ? place : slash == 0 ? [UInt8(ascii: "/")] : Array(place[..<slash])
         var names: [SpoolPath.Name] = []
         if isFolder {
-            do { names = try SystemCalls(root: "/proc/self/fd/\(folder)").list("") } catch {
-                throw Failure(code: .rejected, message: "\(path.printable): \(error)")
-            }
+            names = try Self.names(in: container, path)
         } else if let name = GivenPaths.name(of: path) {
+            // Where a link leads to the photo, the mask lies beside what it leads to.
             names = [name]
+            if takesMask { names += ReferenceNames.masks(of: name, among: try Self.names(in: container, path)) }
         }
         guard names.count <= limits.files else {
             throw Failure(
@@ -45,7 +48,8 @@ final class ReferenceFolder {
         links = try Self.makeFolder()
         var collection = ReferenceCollection(names, isFolder: isFolder)
         for entry in collection.entries {
-            let target = isFolder ? place + [UInt8(ascii: "/")] + entry.original.bytes : place
+            let isItself = !isFolder && entry.role == .picture
+            let target = isItself ? place : container + [UInt8(ascii: "/")] + entry.original.bytes
             guard let content = Self.content(of: target, limits) else {
                 collection.leaveFolder(entry.original)
                 continue
@@ -69,6 +73,14 @@ final class ReferenceFolder {
     func original(of name: String) -> String { originals[name] ?? name }
 
     deinit { try? FileManager.default.removeItem(atPath: links) }
+
+    private static func names(in folder: [UInt8], _ path: String) throws -> [SpoolPath.Name] {
+        let descriptor = withCString(folder) { open($0, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        defer { if descriptor >= 0 { close(descriptor) } }
+        do { return try SystemCalls(root: "/proc/self/fd/\(descriptor)").list("") } catch {
+            throw Failure(code: .rejected, message: "\(path.printable): \(error)")
+        }
+    }
 
     private static func makeFolder() throws -> String {
         var template = Array("\(NSTemporaryDirectory())/dreamcache-XXXXXX".utf8CString)

@@ -6,7 +6,7 @@ import Spool
 /// What is in a file.
 struct InspectCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "inspect", abstract: "Describe a .dcache, a checkpoint, an adapter or a generated image.")
+        commandName: "inspect", abstract: "Describe a .dcache, a checkpoint, an adapter, a generated image or a photo.")
 
     @Argument(help: "The file; its kind is told by its content.", completion: .file())
     var file: String

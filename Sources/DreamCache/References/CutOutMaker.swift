@@ -62,47 +62,69 @@ public final class CutOutMaker {
     private func mask(
         of photo: Raster, _ progress: (_ step: Int, _ steps: Int) -> Void, _ shouldStop: () -> Bool
     ) throws(DreamCacheError) -> (Plane, SubjectFacts) {
-        func look(_ picture: Raster, _ number: Int) throws(DreamCacheError) -> SaliencyMap {
+        // The second look uses the memory of the first.
+        defer { segmenter?.trimMemory() }
+        func look(_ picture: Raster, _ number: Int) throws(DreamCacheError) -> (mask: Plane, peak: Float) {
             let small = picture.resized(width: Segmenter.side, height: Segmenter.side, filter: .lanczos)
             let segmenter = try loadedSegmenter()
-            return try onVision { () throws(VisionError) in
+            let map = try onVision { () throws(VisionError) in
                 try segmenter.saliency(
                     of: small.pixels, progress: { progress(number * $1 + $0, 2 * $1) }, shouldStop: shouldStop)
             }
+            return (Plane(width: map.width, height: map.height, values: map.mask), map.peak)
         }
-        let first = try look(photo, 0)
-        var mask = Plane(width: first.width, height: first.height, values: first.mask)
-        let facts = SubjectFacts(mask: mask.values, width: mask.width, peak: first.peak)
-        let scale = (x: Double(photo.width) / Double(mask.width), y: Double(photo.height) / Double(mask.height))
-        guard !facts.isEmpty, let found = mask.bounds(above: 0.5) else { return (mask, facts) }
-        let around =
-            max(
-                Double(found.columns.count) * scale.x, Double(found.rows.count) * scale.y) * 0.15
-        func widened(_ range: Range<Int>, _ scale: Double, _ extent: Int) -> Range<Int> {
-            max(
-                0, Int(Double(range.lowerBound) * scale - around))..<min(
-                    extent, Int((Double(range.upperBound) * scale + around).rounded(.up)))
-        }
-        let columns = widened(found.columns, scale.x, photo.width)
-        let rows = widened(found.rows, scale.y, photo.height)
-        guard columns.count * rows.count < photo.width * photo.height * 9 / 10,
-            let part = photo.cropped(columns: columns, rows: rows)
-        else { return (mask, facts) }
-        let second = try look(part, 1)
+        let (wide, peak) = try look(photo, 0)
+        let facts = SubjectFacts(mask: wide.values, width: wide.width, peak: peak)
+        if facts.isEmpty { return (wide, facts) }
+        guard let place = Self.placeToLookAt(wide, in: photo),
+            let part = photo.cropped(columns: place.columns, rows: place.rows)
+        else { return (wide, Self.facts(wide, of: photo, peak: peak)) }
+        let (close, _) = try look(part, 1)
         // Where both looks have looked they count alike. Around the second look there is nothing of the subject.
         let size = (width: min(photo.width, 640), height: min(photo.height, 640))
         func placed(_ range: Range<Int>, _ from: Int, _ to: Int) -> Range<Int> {
             let start = range.lowerBound * to / from
             return start..<max(start + 1, range.upperBound * to / from)
         }
-        let (x, y) = (placed(columns, photo.width, size.width), placed(rows, photo.height, size.height))
-        let closer = Plane(width: second.width, height: second.height, values: second.mask)
-            .resized(width: x.count, height: y.count)
+        let (x, y) = (placed(place.columns, photo.width, size.width), placed(place.rows, photo.height, size.height))
+        let closer = close.resized(width: x.count, height: y.count)
             .part(columns: -x.lowerBound..<size.width - x.lowerBound, rows: -y.lowerBound..<size.height - y.lowerBound)
-        let wider = mask.resized(width: size.width, height: size.height)
-        mask = Plane(
+        let wider = wide.resized(width: size.width, height: size.height)
+        let mask = Plane(
             width: size.width, height: size.height, values: zip(wider.values, closer.values).map { ($0 + $1) / 2 })
-        return (mask, SubjectFacts(mask: mask.values, width: mask.width, peak: first.peak))
+        let difference = zip(wider.values, closer.values).reduce(0) { $0 + Double(abs($1.0 - $1.1)) }
+        return (
+            mask,
+            Self.facts(
+                mask, of: photo, peak: peak,
+                disagreement: difference / Double(max(1, mask.values.count { $0 > 0.5 })))
+        )
+    }
+
+    /// What was found and a little around it; nil where that is nearly the whole photo.
+    private static func placeToLookAt(_ mask: Plane, in photo: Raster) -> (columns: Range<Int>, rows: Range<Int>)? {
+        guard let found = mask.bounds(above: 0.5) else { return nil }
+        let scale = (x: Double(photo.width) / Double(mask.width), y: Double(photo.height) / Double(mask.height))
+        let around = max(Double(found.columns.count) * scale.x, Double(found.rows.count) * scale.y) * 0.15
+        func widened(_ range: Range<Int>, _ scale: Double, _ extent: Int) -> Range<Int> {
+            let first = max(0, Int(Double(range.lowerBound) * scale - around))
+            return first..<min(extent, Int((Double(range.upperBound) * scale + around).rounded(.up)))
+        }
+        let columns = widened(found.columns, scale.x, photo.width)
+        let rows = widened(found.rows, scale.y, photo.height)
+        return columns.count * rows.count < photo.width * photo.height * 9 / 10 ? (columns, rows) : nil
+    }
+
+    /// The facts of a mask, its surroundings in the photo among them.
+    private static func facts(
+        _ mask: Plane, of photo: Raster, peak: Float, disagreement: Double = 0
+    ) -> SubjectFacts {
+        let side = SimilarSurroundings.side
+        let surroundings = SimilarSurroundings(
+            mask: mask.resized(width: side, height: side).values,
+            pixels: photo.resized(width: side, height: side, filter: .lanczos).pixels)
+        return SubjectFacts(
+            mask: mask.values, width: mask.width, peak: peak, surroundings: surroundings, disagreement: disagreement)
     }
 
     private func loadedSegmenter() throws(DreamCacheError) -> Segmenter {

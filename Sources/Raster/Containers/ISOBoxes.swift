@@ -3,40 +3,77 @@
 struct ISOBoxes {
     let width: Int
     let height: Int
+    /// What the first irot and imir properties make together, as EXIF counts (1 to 8).
+    let orientation: Int
 
-    /// Brands of files with still pictures; those of AVIF win where there are both.
+    /// Brands of files with still pictures that name the coding; those of AVIF win where there are both.
     private static let brands: [(names: Set<String>, format: ImageFormat)] = [
         (["avif", "avis"], .avif),
-        (
-            ["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "mif1", "mif2", "msf1", "miaf"],
-            .heic
-        ),
+        (["heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs"], .heic),
     ]
+    /// Brands that name no coding.
+    private static let generalBrands: Set = ["mif1", "mif2", "msf1", "miaf"]
 
     /// The format that the first box says by its brands, if it is one that is read.
     static func format(of bytes: [UInt8]) -> ImageFormat? {
+        guard let (_, found) = brands(in: bytes) else { return nil }
+        if let named = brands.first(where: { !$0.names.isDisjoint(with: found) }) { return named.format }
+        guard !generalBrands.isDisjoint(with: found) else { return nil }
+        let types = meta(of: bytes).map { itemTypes(bytes, $0) } ?? []
+        return types.contains("av01") && !types.contains("hvc1") ? .avif : .heic
+    }
+
+    /// An AVIF with a brand that says so, which libavif asks for: the major one, where there is none.
+    static func branded(_ bytes: [UInt8]) -> [UInt8] {
+        guard let (place, found) = brands(in: bytes), brands[0].names.isDisjoint(with: found), place.count >= 4 else {
+            return bytes
+        }
+        return bytes[..<place.lowerBound] + Array("avif".utf8) + bytes[(place.lowerBound + 4)...]
+    }
+
+    /// The major brand and the compatible ones, and where they stand; the major one's version stands between them.
+    private static func brands(in bytes: [UInt8]) -> (place: Range<Int>, names: [String])? {
         guard let first = Box(bytes, at: 0, end: .max), first.type == "ftyp", first.content.upperBound <= 4096 else {
             return nil
         }
-        // Major brand, its version, and compatible brands.
-        let content = first.content.clamped(to: 0..<bytes.count)
-        let found = stride(from: content.lowerBound, to: content.upperBound - 3, by: 4)
-            .filter { $0 != content.lowerBound + 4 }.map { String(decoding: bytes[$0..<$0 + 4], as: UTF8.self) }
-        return brands.first { !$0.names.isDisjoint(with: found) }?.format
+        let place = first.content.clamped(to: 0..<bytes.count)
+        let names = stride(from: place.lowerBound, to: place.upperBound - 3, by: 4)
+            .filter { $0 != place.lowerBound + 4 }.map { String(decoding: bytes[$0..<$0 + 4], as: UTF8.self) }
+        return (place, names)
+    }
+
+    /// The content of the first meta box that is whole.
+    private static func meta(of bytes: [UInt8]) -> Range<Int>? {
+        var position = 0
+        while let box = Box(bytes, at: position, end: .max) {
+            if box.type == "meta", box.content.upperBound <= bytes.count { return box.content }
+            position = box.content.upperBound
+        }
+        return nil
+    }
+
+    /// The types of the items (ISO/IEC 14496-12, 8.11.6).
+    private static func itemTypes(_ bytes: [UInt8], _ meta: Range<Int>) -> Set<String> {
+        // Full boxes: version and flags come first. A list counts its entries in two bytes, from version 1 on in four.
+        let lists = boxes(bytes, meta.dropFirst(4)).filter { $0.type == "iinf" && $0.content.count >= 8 }
+        let entries = lists.flatMap { boxes(bytes, $0.content.dropFirst(bytes[$0.content.lowerBound] == 0 ? 6 : 8)) }
+        return Set(
+            entries.filter { $0.type == "infe" && !$0.content.isEmpty }.compactMap { entry in
+                // Behind the item's number, of two bytes up to version 2 and four from then on, and two for its protection.
+                let type = entry.content.dropFirst(bytes[entry.content.lowerBound] < 3 ? 8 : 10).prefix(4)
+                return type.count == 4 ? String(decoding: bytes[type], as: UTF8.self) : nil
+            })
     }
 
     /// Walks the boxes until the picture's data are known to be there.
     /// - Throws: `RasterError` where the file ends before, or has no still picture.
     init(_ bytes: [UInt8], _ format: ImageFormat, path: String) throws(RasterError) {
-        var position = 0
-        var meta: Range<Int>?
-        var isSequence = false
-        while meta == nil, let box = Box(bytes, at: position, end: .max) {
-            if box.type == "meta", box.content.upperBound <= bytes.count { meta = box.content }
-            if box.type == "moov" { isSequence = true }
-            position = box.content.upperBound
-        }
-        guard let meta else {
+        guard let meta = Self.meta(of: bytes) else {
+            var (position, isSequence) = (0, false)
+            while let box = Box(bytes, at: position, end: .max) {
+                if box.type == "moov" { isSequence = true }
+                position = box.content.upperBound
+            }
             let isWhole = isSequence && position == bytes.count
             throw RasterError(
                 path: path, cause: isWhole ? .unsupported : .truncated, place: format.rawValue,
@@ -67,6 +104,17 @@ struct ISOBoxes {
                 expected: "one")
         }
         (width, height) = (largest.width, largest.height)
+        orientation = Self.orientation(properties, bytes)
+    }
+
+    /// A rotation against the clock in quarters, then a mirror: of sides where its axis is 1, else of top and bottom.
+    private static func orientation(_ properties: [Box], _ bytes: [UInt8]) -> Int {
+        func value(_ type: String) -> Int? {
+            properties.first { $0.type == type && !$0.content.isEmpty }.map { Int(bytes[$0.content.lowerBound]) }
+        }
+        let quarters = (value("irot") ?? 0) & 3
+        guard let axis = value("imir") else { return [1, 8, 3, 6][quarters] }
+        return axis & 1 == 1 ? [2, 7, 4, 5][quarters] : [4, 5, 2, 7][quarters]
     }
 
     private struct Box {

@@ -16,7 +16,8 @@ public struct ImageContainer: Sendable {
         case png(PNGChunks)
         case jpeg(JPEGSegments)
         case webp(RIFFChunks)
-        case boxes
+        /// With the orientation that the first turning and mirroring properties make, as EXIF counts.
+        case boxes(orientation: Int)
     }
 
     /// Walks the file's chunks, segments or boxes; `path` serves for messages only.
@@ -37,7 +38,7 @@ public struct ImageContainer: Sendable {
             (width, height, contents) = (chunks.width, chunks.height, .webp(chunks))
         case .heic, .avif:
             let boxes = try ISOBoxes(bytes, format, path: path)
-            (width, height, contents) = (boxes.width, boxes.height, .boxes)
+            (width, height, contents) = (boxes.width, boxes.height, .boxes(orientation: boxes.orientation))
         }
     }
 }

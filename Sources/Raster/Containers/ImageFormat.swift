@@ -24,6 +24,12 @@ public enum ImageFormat: String, Sendable, CaseIterable {
         ].contains { lower.hasSuffix($0) }
     }
 
+    /// Whether a file that begins so is meant to be a picture of a format that is read; twelve bytes are enough.
+    public static func isPicture(beginning bytes: [UInt8]) -> Bool {
+        bytes.starts(with: PNGChunks.signature.prefix(4)) || bytes.starts(with: [0xff, 0xd8])
+            || has("RIFF", in: bytes, at: 0) && has("WEBP", in: bytes, at: 8) || has("ftyp", in: bytes, at: 4)
+    }
+
     /// Tells the format by the first bytes.
     /// - Throws: `RasterError`, `.truncated` where there are too few of them to tell.
     init(of bytes: [UInt8], path: String) throws(RasterError) {

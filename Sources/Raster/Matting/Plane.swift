@@ -93,42 +93,4 @@ public struct Plane: Sendable, Equatable {
         }
         return Plane(width: newWidth, height: newHeight, values: result)
     }
-
-    /// The mean over the square of `2 * radius + 1` pixels around each pixel, as much of it as lies in the plane. Sums are in
-    /// double, so that nothing drifts.
-    func boxMean(radius: Int) -> Plane {
-        var lines = values
-        lines.withUnsafeMutableBufferPointer { lines in
-            withUnsafeTemporaryAllocation(of: Double.self, capacity: width + 1) { sums in
-                sums[0] = 0
-                for start in stride(from: 0, to: lines.count, by: width) {
-                    for x in 0..<width { sums[x + 1] = sums[x] + Double(lines[start + x]) }
-                    for x in 0..<width {
-                        let (from, to) = (max(0, x - radius), min(width, x + radius + 1))
-                        lines[start + x] = Float((sums[to] - sums[from]) / Double(to - from))
-                    }
-                }
-            }
-        }
-        let result = [Float](unsafeUninitializedCapacity: values.count) { means, initialized in
-            lines.withUnsafeBufferPointer { lines in
-                withUnsafeTemporaryAllocation(of: Double.self, capacity: width) { sums in
-                    sums.initialize(repeating: 0)
-                    func add(_ row: Int, _ sign: Double) {
-                        guard row >= 0, row < height else { return }
-                        for x in 0..<width { sums[x] += sign * Double(lines[row * width + x]) }
-                    }
-                    for row in 0..<radius { add(row, 1) }
-                    for y in 0..<height {
-                        add(y + radius, 1)
-                        add(y - radius - 1, -1)
-                        let share = 1 / Double(min(height, y + radius + 1) - max(0, y - radius))
-                        for x in 0..<width { means[y * width + x] = Float(sums[x] * share) }
-                    }
-                }
-            }
-            initialized = values.count
-        }
-        return Plane(width: width, height: height, values: result)
-    }
 }

@@ -65,6 +65,14 @@ public struct ReferenceNames: Sendable, Equatable {
         }
     }
 
+    /// The names among those of a folder that are masks of one picture in it; more than one is a fault of the drop.
+    package static func masks(of picture: SpoolPath.Name, among names: [SpoolPath.Name]) -> [SpoolPath.Name] {
+        let parts = NameParts(picture)
+        return names.filter { name in
+            NameParts(name).maskedStem.map { NameParts.folded($0) == NameParts.folded(parts.stem) } ?? false
+        }
+    }
+
     /// Where the mask of a stored picture is stored.
     public static func maskName(of stored: String) -> String { ReferenceSet.stem(stored) + "_mask.png" }
 

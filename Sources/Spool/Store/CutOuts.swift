@@ -16,9 +16,11 @@ public enum CutOuts {
         return String(repeating: "0", count: max(0, 4 - digits.count)) + digits + ".png"
     }
 
-    /// The pictures that the list names.
-    static func files(in list: JSON) -> [String] {
-        (list["references"]?.array ?? []).compactMap { $0["file"]?.string }.filter(DropName.isPlain)
+    /// The pictures that the list names, and the digest of each where it has one.
+    static func files(in list: JSON) -> [(name: String, sha256: String?)] {
+        (list["references"]?.array ?? []).compactMap { reference in
+            reference["file"]?.string.flatMap { DropName.isPlain($0) ? ($0, reference["sha256"]?.string) : nil }
+        }
     }
 
     /// What the list says of the references, a sentence each, in order: `photo.jpg: ...`.
@@ -39,11 +41,28 @@ extension DurableStore {
         let made = SpoolPath(CutOuts.folder(beside: temporary.string))
         guard try system.statusIfAny(made) != nil else { return }
         defer { discard(made) }
-        // Whoever made them first made the same, and a folder is not replaced by renaming.
-        guard try system.statusIfAny(SpoolLayout.cutOuts(key)) == nil else { return }
+        let place = SpoolLayout.cutOuts(key)
+        if try system.statusIfAny(place) != nil {
+            // Whoever made them first made the same, if they are still what they were.
+            if try areSound(cutOuts: place) { return }
+            try removeTree(place)
+        }
         for name in try system.list(made) { try syncFile(made.appending(name)) }
         try syncDirectory(made)
-        try move(made, to: SpoolLayout.cutOuts(key))
+        try move(made, to: place)
+    }
+
+    /// Whether a folder of cut-outs holds a list, and what it names.
+    private func areSound(cutOuts folder: SpoolPath) throws(SpoolError) -> Bool {
+        do throws(SpoolError) {
+            for file in CutOuts.files(in: try readJSON(folder.appending(CutOuts.listFile))) {
+                let found = try digest(of: folder.appending(file.name)).sha256
+                if let expected = file.sha256, expected != found { return false }
+            }
+            return true
+        } catch  where error.tellsOfDamage || error.isForeign {
+            return false
+        }
     }
 
     /// What is to be said of the references of the cache of that key. The cache may serve several sets whose pictures are

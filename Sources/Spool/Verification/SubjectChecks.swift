@@ -140,14 +140,21 @@ extension Verification {
     /// What was cut out of a cache's references: only people look at it.
     private mutating func checkCutOuts(_ folder: SpoolPath) throws(SpoolError) {
         let list = folder.appending(CutOuts.listFile)
-        var files: [String] = []
+        var files: [(name: String, sha256: String?)] = []
         do throws(SpoolError) {
             files = CutOuts.files(in: try store.readJSON(list))
         } catch  where error.tellsOfDamage || error.isForeign {
             return self.error(.cacheDamaged, folder, "found no list of cut-outs, expected one", .remove(folder))
         }
-        for file in files where try store.system.statusIfAny(folder.appending(file))?.kind != .regular {
-            note(.cacheDamaged, folder.appending(file), "found no file, expected the cut-out that the list names")
+        for file in files {
+            let path = folder.appending(file.name)
+            guard try store.system.statusIfAny(path)?.kind == .regular else {
+                note(.cacheDamaged, path, "found no file, expected the cut-out that the list names")
+                continue
+            }
+            if let sha256 = file.sha256, try digest(path)?.sha256 != sha256 {
+                note(.cacheDamaged, path, "it is not the cut-out that was made; the cache is not harmed")
+            }
         }
     }
 

@@ -4,7 +4,7 @@ import TensorEngine
 /// Tells the subject of a photo from its background. Belongs to one thread, as its engine does.
 public final class Segmenter {
     /// Name and version of network and weights, for what depends on the masks.
-    public static let version = "u2netp-1"
+    public static let version = "u2netp-2"
     /// Width and height of the picture it looks at, in pixels.
     public static let side = 320
 
@@ -58,10 +58,11 @@ public final class Segmenter {
             progress(stage, U2Net.stages)
         }
         progress(U2Net.stages, U2Net.stages)
-        let map = SaliencyMap(width: Self.side, height: Self.side, likelihoods: engine.floats(y))
-        engine.trimMemory()
-        return map
+        return SaliencyMap(width: Self.side, height: Self.side, likelihoods: engine.floats(y))
     }
+
+    /// Gives the memory of earlier looks back, which the next would use again.
+    public func trimMemory() { engine.trimMemory() }
 
     /// Divided by the greatest value, then by ImageNet's mean and deviation, as the authors' code does it.
     static func normalised(_ pixels: [UInt8]) -> [Float] {

@@ -303,6 +303,19 @@ add("exif-chunk.png", with_chunks(sound, chunk(b"eXIf", oriented(8, 4, "<"))))
 add("exif-chunk-prefixed.png", with_chunks(sound, chunk(b"eXIf", b"Exif\0\0" + oriented(7))))
 add("xmp.png", with_chunks(sound, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(6))))
 
+# AVIF from elsewhere: a clean aperture, which comes before the turning, and brands that do not name the coding.
+whole = smooth(64, 48)
+part = np.asarray(whole)[6:36, 10:50]
+SHOWN = "Pillow shows what the clean aperture leaves out"
+add("clap.avif", encoded("avifenc", "a.avif", whole, "-l", "--crop", "10,6,40,30"), expected=part, reason=SHOWN)
+add("clap-turned.avif", encoded("avifenc", "a.avif", whole, "-l", "--crop", "10,6,40,30", "--irot", "1"),
+    expected=np.rot90(part), reason=SHOWN)
+avif = (HERE / "size-64x48.avif").read_bytes()
+end = int.from_bytes(avif[:4], "big")
+for name, brands in {"mif1": (b"mif1", b"avif", b"miaf"), "mif1-alone": (b"mif1", b"miaf")}.items():
+    brands = (brands * 10)[:(end - 16) // 4]
+    add(f"brand-{name}.avif", avif[:8] + b"mif1" + bytes(4) + b"".join(brands) + avif[end:], expected=pillow(avif))
+
 (HERE / "expected.raw").write_bytes(results)
 (HERE / "index.json").write_text(json.dumps(dict(
     pillow=PIL.__version__, pillow_heif=pillow_heif.__version__, numpy=np.__version__, heif_enc="1.15.1", avifenc="0.11.1", images=index), indent=1) + "\n")

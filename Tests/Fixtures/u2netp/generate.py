@@ -1,12 +1,13 @@
 """Makes the fixtures of VisionTests: two small pictures of a subject in front of a scene, what Pillow makes of them at 320 x 320,
-and what PyTorch computes of that with the weights that ship.
+and what PyTorch computes of that with the authors' weights in single precision, which those that ship must stand for.
 
-    python generate.py      # needs numpy, Pillow, torch, safetensors; in this folder
+    python generate.py U2NETP.safetensors     # as Tools/segmenter takes them; needs numpy, Pillow 11, torch, safetensors
 
 The network is written here a second time, from the paper and the authors' code, so that two readings are compared.
 """
 
 import pathlib
+import sys
 
 import numpy
 import torch
@@ -16,7 +17,6 @@ from safetensors.torch import load_file, save_file
 
 HERE = pathlib.Path(__file__).parent
 SUBJECTS = HERE.parent / "demo-subjects"
-WEIGHTS = HERE.parents[2] / "Sources/Vision/Resources/u2netp.safetensors"
 
 
 def scene(subject, size, box, seed):
@@ -74,7 +74,7 @@ def u2net(weights, x):
 
 
 def main():
-    weights = {name: tensor.float() for name, tensor in load_file(WEIGHTS).items()}
+    weights = load_file(sys.argv[1])
     expected = {}
     for name, subject, size, box in (
             ("wide", "toy-2044.png", (203, 151), (40, 20, 110)), ("high", "pineapple.png", (151, 202), (25, 60, 105))):
