@@ -152,10 +152,9 @@ public final class TrainingRun {
             let features = try data.trained.prefix(Self.sampledReferences).map { views throws(TrainingError) in
                 try prepared.memory(views[0], variant: 0)
             }
-            try onEngine { () throws(EngineError) in
-                try AdapterStart.selfAttention(
-                    trainer.parameters, base: store, features: features, weight: settings.selfWeight)
-            }
+            try AdapterStart.selfAttention(
+                trainer.parameters, base: store, unet: pipeline.model.unet, features: features,
+                weight: settings.selfWeight)
         default: break
         }
         trainer.beginAverage()
