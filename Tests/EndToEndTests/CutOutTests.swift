@@ -64,15 +64,15 @@ import Testing
         try Data(mask.encodedPNG()).write(to: masked.appendingPathComponent("Фото 1_MASK.PNG"))
         try Data("text".utf8).write(to: masked.appendingPathComponent("note.txt"))
         let photo = masked.appendingPathComponent("Фото 1.JPG").path
-        for given in [masked.path, photo] {
-            let cut = try place.dreamcache("cutout", given, "--out", place.path("cut"), "--json")
+        for (number, given) in [masked.path, photo].enumerated() {
+            let out = place.path("cut\(number)")
+            let cut = try place.dreamcache("cutout", given, "--out", out, "--json")
             #expect(cut.status == 0, "\(cut.errors)")
             #expect(cut.errors.contains("not used: note.txt") == (given == masked.path))
             #expect(cut.output.contains(#""file": "Фото 1.png""#) && !cut.errors.contains("kept whole"))
+            #expect(
+                try FileManager.default.contentsOfDirectory(atPath: out).sorted() == ["Фото 1.png", "Фото 1_white.png"])
         }
-        #expect(
-            try FileManager.default.contentsOfDirectory(atPath: place.path("cut")).sorted()
-                == ["Фото 1.png", "Фото 1_white.png"])
     }
 
     @Test(arguments: [
