@@ -9,7 +9,8 @@ import Testing
         let bases = ["sd1", "sd2"]
         let models = bases.map { "  \($0):\n    checkpoint: \(Family($0).folder)\n" }.joined()
         let yaml = try String(contentsOfFile: place.path("config.yaml"), encoding: .utf8)
-        _ = try place.write("config.yaml", yaml.replacingOccurrences(of: "models:\n", with: "model: sd1\nmodels:\n" + models))
+        _ = try place.write(
+            "config.yaml", yaml.replacingOccurrences(of: "models:\n", with: "model: sd1\nmodels:\n" + models))
         #expect(try place.dreamcache("doctor").output.contains("model sd1 adapter: self (weight"))
 
         let daemon = try place.startDaemon()
