@@ -31,7 +31,8 @@ struct DreamCacheCommand: ParsableCommand {
             CommandGroup(
                 name: "Files and machine:",
                 subcommands: [
-                    InspectCommand.self, ReplayCommand.self, ConvertCommand.self, AdapterCommand.self, DoctorCommand.self,
+                    InspectCommand.self, ReplayCommand.self, ConvertCommand.self, AdapterCommand.self,
+                    DoctorCommand.self,
                     SchemaCommand.self,
                     RandomModelCommand.self,
                     BenchCommand.self,

@@ -6,8 +6,6 @@ public struct SelfAttention {
     let qkv: Tensor
     /// What the heads read, side by side, `[rows, tokens, channels]` in the type of products.
     public let read: Tensor
-    /// `[rows, heads, tokens]`, float32: the logarithm of each query's sum of exponentials.
-    public let logSums: Tensor
     let channels: Int
     let output: Weights
     let engine: Engine
@@ -28,8 +26,8 @@ public struct SelfAttention {
     /// Some of its entries.
     public func slice(_ entries: Range<Int>) throws(EngineError) -> SelfAttention {
         SelfAttention(
-            qkv: try qkv.slice(entries), read: try read.slice(entries), logSums: try logSums.slice(entries),
-            channels: channels, output: output, engine: engine)
+            qkv: try qkv.slice(entries), read: try read.slice(entries), channels: channels, output: output,
+            engine: engine)
     }
 }
 

@@ -153,13 +153,12 @@ struct TransformerBlock {
         let (q, k, v) = (
             Columns(qkv, 0, channels), Columns(qkv, channels, channels), Columns(qkv, 2 * channels, channels)
         )
+        let attended = try engine.attention(q: q, k: k, v: v, heads: heads)
         guard let site, let tap, tappedRows > 0, tap.mixes(at: site) else {
-            try engine.product(try engine.attention(q: q, k: k, v: v, heads: heads), selfOut, accumulateInto: x)
+            try engine.product(attended, selfOut, accumulateInto: x)
             return
         }
-        let (attended, kept) = try engine.attentionKept(q: q, k: k, v: v, heads: heads)
-        let whole = SelfAttention(
-            qkv: qkv, read: attended, logSums: kept.logSums, channels: channels, output: selfOut, engine: engine)
+        let whole = SelfAttention(qkv: qkv, read: attended, channels: channels, output: selfOut, engine: engine)
         try tap.mix(try x.slice(0..<tappedRows), attention: try whole.slice(0..<tappedRows), at: site)
         if tappedRows < x.shape[0] {
             let plain = tappedRows..<x.shape[0]

@@ -187,7 +187,7 @@ public final class SubjectMemory: InjectionTap {
             try mix(x, attention, at: site, by: weights, memory: all, count: ends[groups - 1])
         case .base(let reading, let memories):
             try memories[site]?.mix(
-                x, attention: attention, groups: groups, reading: reading,
+                x, attention: attention, groups: groups,
                 weight: reading.weight.value(at: evaluation.index, of: evaluation.count))
         }
     }

@@ -28,7 +28,8 @@ public enum SelfAdapter {
     ///   - sample: raw tokens of some references at every site, `[tokens, channels]` each.
     ///   - weight: the subject's share, 0 to 1.
     public static func parameters(
-        of store: ParameterStore, _ unet: UNet, sample: [[InjectionSite: [Float]]], weight: Double = weight, engine: Engine
+        of store: ParameterStore, _ unet: UNet, sample: [[InjectionSite: [Float]]], weight: Double = weight,
+        engine: Engine
     ) throws(DreamCacheError) -> [Parameter] {
         try onEngine { () throws(EngineError) in
             var parameters: [Parameter] = []
@@ -94,10 +95,9 @@ public enum SelfAdapter {
             while cell >= 1 {
                 let across = (side + cell - 1) / cell
                 let noise = generator.randn(count: across * across * 3)
-                for y in 0..<side {
-                    for x in 0..<side {
-                        for c in 0..<3 { octaves[(y * side + x) * 3 + c] += noise[(y / cell * across + x / cell) * 3 + c] }
-                    }
+                for pixel in 0..<side * side {
+                    let place = pixel / side / cell * across + pixel % side / cell
+                    for c in 0..<3 { octaves[pixel * 3 + c] += noise[place * 3 + c] }
                 }
                 cell /= 2
             }
@@ -173,7 +173,8 @@ private struct SiteParameters {
             cat[o * 2 * c + c + o] = weight
         }
         return [
-            ("norm2_mem.weight", [c], norm1), ("norm2_mem.bias", [c], norm1Bias), ("attn_mem.to_q.weight", [c, c], toQ),
+            ("norm2_mem.weight", [c], norm1), ("norm2_mem.bias", [c], norm1Bias),
+            ("attn_mem.to_q.weight", [c, c], toQ),
             (
                 "attn_mem.to_k.weight", [c, c],
                 try Self.product(toK, rows: c, map, transposed: true, channels: c, engine)

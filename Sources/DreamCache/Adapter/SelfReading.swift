@@ -8,46 +8,34 @@ import TensorEngine
 /// the reference been its own picture: they go through the block's GroupNorm (over one reference's tokens), proj_in, norm1 and
 /// attn1's to_k and to_v, once for a subject. At every step attn1's queries read both, and a share of each head's answer comes
 /// from the subject.
+///
+/// Both answers keep a softmax of their own. In one softmax over both, the cached tokens, which are almost without noise, lose
+/// against the picture's own at the noisy steps that decide what is drawn: with equal weight of both, the demonstration model drew
+/// nothing of the subject.
 public struct SelfReading: Sendable, Hashable {
-    /// How the two softmaxes meet.
-    public enum Softmax: String, CaseIterable, Sendable {
-        /// One for each; the weight is the subject's share.
-        case separate
-        /// One over the keys of both; the weight multiplies the subject's exponentials.
-        case joined
-    }
-
-    /// The subject's weight over the run.
+    /// The subject's share of what is read, 0 to 1, over the run.
     public var weight: ScaleSchedule = 0.5
-    /// How the two softmaxes meet.
-    public var softmax = Softmax.separate
 
     /// What stands for it in the place of an adapter's path.
     public static let name = "self"
 
-    /// What works best.
+    /// The share that works best.
     public init() {}
 
     /// All of it in one line.
     public var description: String {
-        let w = weight
-        let text = w.start == w.end ? "\(w.start)" : "\(w.start) to \(w.end) from \(w.from) to \(w.to)"
-        return "\(Self.name) (weight \(text), \(softmax.rawValue))"
+        let text = weight.start == weight.end ? "\(weight.start)" : "\(weight.start) to \(weight.end)"
+        return "\(Self.name) (weight \(text))"
     }
 
-    /// The subject's share of what a query reads.
+    /// The subject's share of what a query reads, where its share of everything is `weight`.
     ///
     /// - Parameters:
-    ///   - own, subject, background: the logarithm of the query's sum of exponentials over the picture's own tokens, over the
-    ///     references' tokens that show the subject, and over their others. What the others would have given goes to the
-    ///     picture's own: a query that finds itself in a reference's background is none of the subject's.
-    func share(weight: Float, own: Float, subject: Float, background: Float) -> Float {
-        switch softmax {
-        case .separate:
-            weight / (1 + exp(background - subject))
-        case .joined:
-            weight / (weight + exp(own - subject) + weight * exp(background - subject))
-        }
+    ///   - subject, background: the logarithm of the query's sum of exponentials over the references' tokens that show the subject,
+    ///     and over their others. What the others would have given goes to the picture's own: a query that finds itself in a
+    ///     reference's background is none of the subject's.
+    static func share(weight: Float, subject: Float, background: Float) -> Float {
+        weight / (1 + exp(background - subject))
     }
 }
 
@@ -112,17 +100,17 @@ final class SelfMemory {
     ///
     /// - Parameter weight: the subject's, at this step.
     func mix(
-        _ x: Tensor, attention: SelfAttention, groups: Int, reading: SelfReading, weight: Double
+        _ x: Tensor, attention: SelfAttention, groups: Int, weight: Double
     ) throws(EngineError) {
         guard weight != 0, let read = try read(subject, subjectEnds[groups - 1], by: attention) else {
             try attention.add(attention.read, to: x)
             return
         }
         let others = try self.read(background, backgroundEnds[groups - 1], by: attention)?.logSums
-        let (own, found) = (engine.floats(attention.logSums), engine.floats(read.logSums))
+        let found = engine.floats(read.logSums)
         let lost = others.map { engine.floats($0) }
-        let shares = own.indices.map { i in
-            reading.share(weight: Float(weight), own: own[i], subject: found[i], background: lost?[i] ?? -.infinity)
+        let shares = found.indices.map { i in
+            SelfReading.share(weight: Float(weight), subject: found[i], background: lost?[i] ?? -.infinity)
         }
         try engine.blend(
             read.result, into: attention.read, shares: try engine.tensor(shares, shape: read.logSums.shape))

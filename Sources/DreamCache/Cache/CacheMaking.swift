@@ -67,7 +67,8 @@ extension Pipeline {
                 pixels: picture.normalised, side: imageSize, text: text, time: time, options: options
             ).features
             let downscale = model.configuration.autoencoder.downscale
-            let shown = foreground ?? Foreground(reference, side: imageSize, fit: options.fit)
+            let shown =
+                foreground ?? Foreground(reference, side: imageSize, fit: options.fit)
                 ?? Foreground(onWhite: picture.compositedOnWhite())
             foregrounds.append(
                 shown.flatMap { shown in

@@ -77,9 +77,10 @@ public final class Pipeline {
         self.adapterHash = adapterHash
         self.featureHash = featureHash ?? modelHash
         do { trainingSchedule = try TrainingSchedule(model.configuration.schedule) } catch { throw .schedule(error) }
+        let reader = adapter == nil ? selfReading.description : adapterHash ?? "unknown"
         identity = [
             "dreamcache=\(Self.numericsVersion)", "base=\(modelHash)", "features=\(self.featureHash)",
-            "adapter=\(adapter == nil ? selfReading.description : adapterHash ?? "unknown")", "description=\(description)",
+            "adapter=\(reader)", "description=\(description)",
             "prediction=\(model.configuration.schedule.predictionType.rawValue)",
             "compute=\(model.engine.numericalIdentity)",
         ].joined(separator: " ")

@@ -20,7 +20,8 @@ extension Engine {
         let heads = shares.shape[1]
         try measured("blend \(x.shape)") {
             kernels_blend_heads(
-                x.bytes, y.bytes, x.elementType.kernels, shares.floats, Int64(x.shape[0]), Int64(x.shape[1]), Int64(heads),
+                x.bytes, y.bytes, x.elementType.kernels, shares.floats, Int64(x.shape[0]), Int64(x.shape[1]),
+                Int64(heads),
                 Int64(x.channels / heads))
         }
     }
