@@ -36,7 +36,7 @@ extension DaemonTests {
             try place.eventually("the daemon runs") { try place.dreamcache("status").output.hasPrefix("running: idle") }
             try DaemonTests().dropSubject("cat", place)
             try place.drop(Data(DaemonTests().manifest("cat").utf8), as: "jobs/a.json")
-            try place.eventually("it is held") { place.receipt("cat").contains("File too large") }
+            try place.eventually("it is said") { try place.dreamcache("status").output.contains("File too large") }
             #expect(daemon.isRunning)
             let lifted = try Workplace.run(
                 "/usr/bin/prlimit", ["--pid", "\(daemon.pid)", "--fsize=unlimited:unlimited"])

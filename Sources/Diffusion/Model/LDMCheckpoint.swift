@@ -117,9 +117,10 @@ struct LDMCheckpoint {
         return isSaid
     }
 
-    /// The yaml that lies beside a checkpoint under the same base name.
-    static func sibling(of path: String) -> String? {
+    /// The yaml given, or the one that lies beside a checkpoint under the same base name.
+    static func yaml(_ given: String?, of path: String) throws(DiffusionError) -> String? {
+        if let given { return given }
         let yaml = URL(fileURLWithPath: path).deletingPathExtension().appendingPathExtension("yaml").path
-        return FileManager.default.fileExists(atPath: yaml) ? yaml : nil
+        return try FilePresence.of(yaml) == .nothing ? nil : yaml
     }
 }

@@ -131,7 +131,7 @@ public final class StableDiffusion {
         var configuration = try ModelConfiguration(
             recognisedFrom: store, path: path, autoencoder: separate?.configuration)
         let isSaid = file.applyMetadata(to: &configuration)
-        if let yaml = options.yaml ?? LDMCheckpoint.sibling(of: path) {
+        if let yaml = try LDMCheckpoint.yaml(options.yaml, of: path) {
             try configuration.apply(ldmYaml: yaml)
             _ = file.applyMarkers(to: &configuration)
         } else if !file.applyMarkers(to: &configuration), !isSaid, options.predictionType == nil,
@@ -178,7 +178,12 @@ public final class StableDiffusion {
     private static func ownTokenizer(
         of path: String, naming: TextEncoderConfiguration.Naming
     ) throws(DiffusionError) -> Tokenizer {
-        if DiffusersFolder.isFolder(path) { return try DiffusersFolder.tokenizer(of: path) }
+        switch try FilePresence.of(path) {
+        case .folder: return try DiffusersFolder.tokenizer(of: path)
+        case .file: break
+        // A folder that goes away while it is read has a tokenizer of its own all the same.
+        case .nothing: throw .configuration(path: path, field: "file", found: "nothing", expected: "a model")
+        }
         do {
             return naming == .transformers
                 ? try Tokenizer.clip(cleaning: .transformers, padding: .endOfText) : try Tokenizer.clip()
@@ -222,16 +227,18 @@ public final class StableDiffusion {
 
     /// The files that say how the weights are used: of a folder its configurations and the tokenizer's tables, of a single
     /// file the yaml, if there is one.
-    public static func describingFiles(of path: String, yaml: String? = nil) -> [String] {
-        guard DiffusersFolder.isFolder(path) else {
-            return [yaml ?? LDMCheckpoint.sibling(of: path)].compactMap(\.self)
+    public static func describingFiles(of path: String, yaml: String? = nil) throws(DiffusionError) -> [String] {
+        guard try FilePresence.of(path) == .folder else {
+            return [try LDMCheckpoint.yaml(yaml, of: path)].compactMap(\.self)
         }
-        return ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"].flatMap { part in
+        var files: [String] = []
+        for part in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
             let folder = DiffusersFolder.join(path, part)
-            let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-            return names.filter { ($0.hasSuffix(".json") && !$0.contains(".index.")) || $0.hasSuffix(".txt") }
+            files += try FilePresence.names(in: folder)
+                .filter { ($0.hasSuffix(".json") && !$0.contains(".index.")) || $0.hasSuffix(".txt") }
                 .sorted().map { DiffusersFolder.join(folder, $0) }
         }
+        return files
     }
 
     /// Builds the model from parameters in LDM naming, or from a random store.

@@ -332,9 +332,9 @@ public struct Tokenizer: Sendable {
 
             enum CodingKeys: String, CodingKey { case padToken = "pad_token" }
         }
-        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+        let names = try names(in: folder)
+        for name in ["special_tokens_map.json", "tokenizer_config.json"] where names.contains(name) {
             let url = folder.appendingPathComponent(name)
-            guard FileManager.default.fileExists(atPath: url.path) else { continue }
             let configuration: Configuration
             do {
                 configuration = try JSONDecoder().decode(Configuration.self, from: read(url))

@@ -52,10 +52,8 @@ extension Tokenizer {
             folder.appendingPathComponent("vocab.json"), folder.appendingPathComponent("merges.txt")
         )
         let whole = folder.appendingPathComponent("tokenizer.json")
-        guard
-            FileManager.default.fileExists(atPath: vocabulary.path)
-                || !FileManager.default.fileExists(atPath: whole.path)
-        else {
+        let names = try names(in: folder)
+        guard names.contains("vocab.json") || !names.contains("tokenizer.json") else {
             let document: Document = try decoded(whole, expected: "a byte-pair encoding of the tokenizers library")
             let added = Dictionary((document.addedTokens ?? []).map { ($0.content, $0.id) }) { first, _ in first }
             func symbol(_ text: String) -> BytePairEncoding.Symbol { .init(spelling: Array(text.utf8)[...]) }
@@ -83,11 +81,12 @@ extension Tokenizer {
             enum CodingKeys: String, CodingKey { case tokens = "added_tokens_decoder" }
         }
         let old = folder.appendingPathComponent("added_tokens.json")
-        if FileManager.default.fileExists(atPath: old.path) {
+        let names = try names(in: folder)
+        if names.contains(old.lastPathComponent) {
             return try decoded(old, expected: "a JSON object of token to id")
         }
         let new = folder.appendingPathComponent("tokenizer_config.json")
-        guard FileManager.default.fileExists(atPath: new.path) else { return [:] }
+        guard names.contains(new.lastPathComponent) else { return [:] }
         let configuration: Configuration = try decoded(new, expected: "a tokenizer's configuration")
         let added = (configuration.tokens ?? [:]).compactMap { key, token in Int32(key).map { (token.content, $0) } }
         return Dictionary(added) { first, _ in first }
@@ -107,6 +106,13 @@ extension Tokenizer {
         let data = try read(url)
         do { return try JSONDecoder().decode(Value.self, from: data) } catch {
             throw TokenizerError(path: url.path, problem: "not \(expected): \(error)")
+        }
+    }
+
+    /// The names in the folder. They are seen together: a file that cannot be looked at must not count as one that is not there.
+    static func names(in folder: URL) throws(TokenizerError) -> Set<String> {
+        do { return Set(try FileManager.default.contentsOfDirectory(atPath: folder.path)) } catch {
+            throw TokenizerError(path: folder.path, problem: "cannot be read: \(error.localizedDescription)")
         }
     }
 

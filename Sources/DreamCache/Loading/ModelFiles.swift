@@ -80,7 +80,11 @@ public struct ModelFiles: Sendable, Hashable {
     }
 
     /// The files that say how the base model's weights are used.
-    func describingFiles() -> [String] { StableDiffusion.describingFiles(of: checkpoint, yaml: yaml) }
+    func describingFiles() throws(DreamCacheError) -> [String] {
+        try onModel { () throws(DiffusionError) in
+            try StableDiffusion.describingFiles(of: checkpoint, yaml: yaml)
+        }
+    }
 
     /// What identifies the base model: SHA-256 of a single file; of a folder, SHA-256 over the SHA-256 of each of its weight
     /// files, in hexadecimal, sorted, a line each.
