@@ -55,6 +55,7 @@ extension JobStore {
             "accepted": result["accepted"], "seed": result["seed"], "manifest_sha256": .string(Digest.sha256(bytes)),
             "attempts": attempts, "caches": result["caches"], "init_image": result["init_image"],
             "restarts": result["restarts"], "grid": result["grid"], "grid_error": result["grid_error"],
+            "page": result["page"], "page_error": result["page_error"],
             "announced_as_waiting": .bool(false),
         ])
         guard var rebuilt = JobRecord(record) else { return nil }
