@@ -38,6 +38,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/hummingbird-project/swift-mustache", from: "2.1.1"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
     ],
     targets: [
@@ -100,11 +101,19 @@ let package = Package(
                 .product(name: "Crypto", package: "swift-crypto"), .product(name: "Yams", package: "Yams"),
             ], swiftSettings: swift),
 
+        // What people look at.
+        .target(
+            name: "Pages",
+            dependencies: [
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Mustache", package: "swift-mustache"),
+            ], swiftSettings: swift),
+
         // The spool.
         .target(
             name: "Spool",
             dependencies: [
-                "Bytes", "CLinux", "InotifyTools", "Raster",
+                "Bytes", "CLinux", "InotifyTools", "Pages", "Raster",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -114,7 +123,7 @@ let package = Package(
         .target(
             name: "Application",
             dependencies: [
-                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool",
+                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Pages", "Raster", "Spool",
                 "TensorEngine", "Training",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
@@ -159,6 +168,7 @@ let package = Package(
             name: "TrainingTests",
             dependencies: ["Checkpoint", "Diffusion", "DreamCache", "Golden", "Raster", "TensorEngine", "Training"],
             swiftSettings: swift),
+        .testTarget(name: "PagesTests", dependencies: ["Pages"], swiftSettings: swift),
         .testTarget(
             name: "SpoolTests",
             dependencies: [

@@ -23,7 +23,7 @@ struct DreamCacheCommand: ParsableCommand {
                 name: "Queue:",
                 subcommands: [
                     SubmitCommand.self, WaitCommand.self, StatusCommand.self, ListCommand.self, WatchCommand.self,
-                    CancelCommand.self, RetryCommand.self, VerifyCommand.self,
+                    CancelCommand.self, RetryCommand.self, OpenCommand.self, VerifyCommand.self,
                 ]),
             CommandGroup(
                 name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self, CutOutCommand.self]),

@@ -61,7 +61,9 @@ import Testing
         let done = try place.dreamcache("wait", "early", "--timeout", "60")
         #expect(done.status == 0, "\(done.errors)")
         let set = done.output.trimmingCharacters(in: .whitespacesAndNewlines)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: set).sorted() == ["0000.png", "result.json"])
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: set).sorted()
+                == ["0000.png", "index.html", "result.json"])
         #expect(daemon.stop() == 0)
     }
 

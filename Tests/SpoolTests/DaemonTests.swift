@@ -21,7 +21,7 @@ import Testing
         let receipt = try spool.receipt("job.json")
         #expect(receipt.state == .accepted)
         let out = "out/\(receipt.id)"
-        #expect(spool.names(out) == ["0000.png", "0001.png", "0002.png", "0003.png", "result.json"])
+        #expect(spool.names(out) == ["0000.png", "0001.png", "0002.png", "0003.png", "index.html", "result.json"])
         for (index, prompt) in ["in the snow", "in the snow", "on a beach", "on a beach"].enumerated() {
             let plan = ImagePlan(index: index, prompt: prompt, seed: 7 + index)
             #expect(try spool.read("\(out)/000\(index).png") == StubRenderer.expected(plan))

@@ -234,6 +234,7 @@ struct Scenario {
             if try Files.read(out + "000\(index).png") != expected { faults.append("image \(index) has other bytes") }
         }
         if !Files.exists(out + "grid.png") { faults.append("no contact sheet") }
+        if !Files.exists(out + "index.html") { faults.append("no page") }
         let receipt = try client.receipt(of: "job.json")
         if receipt?.id != job.id || receipt?.state != .accepted {
             faults.append("receipt: \(String(describing: receipt))")

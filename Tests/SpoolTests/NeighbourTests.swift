@@ -344,6 +344,8 @@ private final class StickyDeath: Sendable {
             let id = try spool.receipt(drop).id
             #expect(try spool.json("out/\(id)/result.json")["grid_error"]?.string != nil)
         }
+        // What the machine refuses thrice costs the page too.
+        #expect(spool.renderer.log.withLock { $0.pages.map(\.sheet) } == [nil, nil])
         #expect(try spool.faults() == [])
     }
 
@@ -363,7 +365,7 @@ private final class StickyDeath: Sendable {
         try spool.dropReferences("dog")
         try spool.settle(turns: 20)
         #expect(try isDone(spool, "job.json"))
-        #expect(spool.names("out/\(id)") == ["0000.png", "result.json"])
+        #expect(spool.names("out/\(id)") == ["0000.png", "index.html", "result.json"])
         #expect(spool.names("out").sorted() == [id.text, "\(id)~1", "\(id)~2"])
         #expect(try spool.faults() == [])
     }
@@ -388,6 +390,58 @@ private final class StickyDeath: Sendable {
         #expect(try isDone(spool, "waiting.json"))
         #expect(try spool.json("out/\(waiting)/result.json")["drop"]?.string == "waiting.json")
         #expect(spool.exists("out/\(waiting)~1"))
+    }
+
+    @Test func aPageNeverCostsASet() throws {
+        let spool = try TestSpool()
+        let errors: [RendererError] = [
+            .rejected(field: nil, message: "too wide"), .transient(message: "odd"), .environment(message: "no memory"),
+        ]
+        try spool.start()
+        try spool.dropReferences("dog")
+        for (index, error) in errors.enumerated() {
+            spool.renderer.script.withLock { $0.onPage = { _ throws(RendererError) in throw error } }
+            let drop = "\(index).json"
+            try spool.dropManifest(#"{"subject": "dog", "prompt": "x"}"#, drop)
+            try spool.settle(turns: 100)
+            #expect(try isDone(spool, drop))
+            let id = try spool.receipt(drop).id
+            let result = try spool.json("out/\(id)/result.json")
+            #expect(result["page_error"]?.string != nil && result["grid_error"] == nil)
+            #expect(!spool.exists("out/\(id)/index.html"))
+        }
+        #expect(try spool.faults() == [])
+    }
+
+    @Test func everySetHasAPageThatSaysHowToMakeItAgain() throws {
+        let spool = try TestSpool()
+        try spool.start()
+        try spool.dropReferences("dog", ["a.png": Pictures.png(), "b.jpg": Pictures.jpeg()])
+        try spool.dropManifest(#"{"subject": "dog", "prompts": ["x", "y"], "output": {"grid": true}}"#)
+        try spool.settle()
+        let id = try spool.receipt("job.json").id
+        let result = try spool.json("out/\(id)/result.json")
+        #expect(result["page"]?["file"]?.string == "index.html")
+        let request = try #require(spool.renderer.log.withLock { $0.pages.first })
+        #expect(request.job == id.text && request.sheet == "grid.png" && request.references.count == 2)
+        #expect(request.pictures.map(\.prompt) == ["x", "y"])
+        let again = try JSONReader.read(Array(request.document.utf8))
+        #expect(again["seed"] == result["seed"] && again["prompts"] == result["manifest"]?["prompts"])
+        #expect(try spool.faults(notes: true) == [])
+        // A page that was changed is no longer what the record names.
+        try Files.write(Array("x".utf8), spool.path("out/\(id)/index.html"))
+        #expect(try spool.faults().count == 1)
+    }
+
+    @Test func withoutPages() throws {
+        let spool = try TestSpool(configure: { $0.pages = false })
+        try spool.start()
+        try spool.dropReferences("dog")
+        try spool.dropManifest(#"{"subject": "dog", "prompt": "x"}"#)
+        try spool.settle()
+        let id = try spool.receipt("job.json").id
+        #expect(spool.names("out/\(id)") == ["0000.png", "result.json"])
+        #expect(!spool.exists("index.html") && !spool.exists("pages"))
     }
 
     // MARK: - Damage

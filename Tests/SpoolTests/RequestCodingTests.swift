@@ -78,6 +78,16 @@ import Testing
         #expect(try readBack(request) == request)
     }
 
+    @Test func aPageRequest() throws {
+        let report = RenderedImage(seconds: ["denoise": 1.5], metadata: ["model": "sd15"], identity: "x")
+        let request = PageRequest(
+            job: "j", manifest: try manifest(Self.fullManifest), document: "{}",
+            references: [GridRequest.Reference(subject: "dog", path: "/s/1.jpg", cutOut: "/s/0.png")],
+            pictures: [PageRequest.Picture(path: "/s/0000.jpg", prompt: "p", seed: 3, report: report)],
+            sheet: "grid.jpg", notes: ["n"], output: "/s/index.html")
+        #expect(try readBack(request) == request)
+    }
+
     @Test func whatAnImageWasMadeWith() throws {
         let report = RenderedImage(
             seconds: ["denoise": 1.1, "decode": 0.3], metadata: ["model": "sd15"], identity: "dreamcache=1 base=ab")

@@ -50,7 +50,7 @@ import Testing
                 Issue.record("\(outcome)")
                 return
             }
-            #expect(Files.names(set) == ["0000.png", "result.json"])
+            #expect(Files.names(set) == ["0000.png", "index.html", "result.json"])
             #expect(try spool.client.list().map(\.id) == [id])
             #expect(socket.receive { $0 == "WATCHDOG=1" })
         }

@@ -12,6 +12,7 @@ final class StubRenderer: Renderer {
         var onRender: @Sendable (RenderRequest) throws(RendererError) -> Void = { _ in }
         var pictureIdentity: @Sendable () -> String? = { nil }
         var onGrid: @Sendable (GridRequest) throws(RendererError) -> Void = { _ in }
+        var onPage: @Sendable (PageRequest) throws(RendererError) -> Void = { _ in }
         var check: @Sendable (JobManifest) throws(RendererError) -> Void = { _ in }
         var identity = "stub"
         /// Saves a checkpoint at each step instead of when one is due.
@@ -24,6 +25,7 @@ final class StubRenderer: Renderer {
         var rendered: [String] = []
         var encoded: [String] = []
         var sheets: [GridRequest] = []
+        var pages: [PageRequest] = []
         var resumedAt: [Int] = []
     }
 
@@ -126,6 +128,14 @@ final class StubRenderer: Renderer {
         try script.withLock { $0 }.onGrid(request)
         try write(Self.picture(UInt64(request.images.count)), to: request.output)
         log.withLock { $0.sheets.append(request) }
+    }
+
+    func makePage(
+        _ request: PageRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) {
+        try script.withLock { $0 }.onPage(request)
+        try write(Array("page of \(request.pictures.count)".utf8), to: request.output)
+        log.withLock { $0.pages.append(request) }
     }
 
     /// What the image of a plan must be, were it made in one go.

@@ -67,6 +67,7 @@ struct SettingKey: Sendable {
         integer("spool.min_free_megabytes", 0...1_000_000, unit: "megabytes"),
         integer("spool.max_megapixels", 1...1000, unit: "megapixels"),
         choice("spool.watch", ["auto", "inotify", "poll"]),
+        choice("spool.pages", ["true", "false"]),
         number("retention.outputs_days", 0...36_500, unit: "days"),
         number("retention.failed_days", 0...36_500, unit: "days"),
         number("retention.receipts_days", 0...36_500, unit: "days"),

@@ -102,6 +102,7 @@ public struct Settings: Sendable {
             try values.integer("spool.min_free_megabytes").map { $0 << 20 } ?? spool.minimumFreeBytes
         spool.references.pixels =
             try values.integer("spool.max_megapixels").map { $0 * 1_000_000 } ?? spool.references.pixels
+        spool.pages = try values.string("spool.pages").map { $0 == "true" } ?? spool.pages
         switch try values.string("spool.watch") {
         case "inotify": spool.polling = false
         case "poll": spool.polling = true

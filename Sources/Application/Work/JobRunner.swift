@@ -19,6 +19,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     private let settings: Mutex<Settings>
     private let models: ModelShelf
     private var sheets = SheetMaker()
+    private var pages = PageMaker()
     /// The picture that the images of a job begin with, as it was decoded for the first of them.
     private var initialImage: (image: InitialImage, state: FileIdentity?, picture: Raster)?
     private let promptNotes = PromptNotes()
@@ -172,6 +173,17 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 output.format == .png ? try sheet.encodedPNG() : try sheet.encodedJPEG(quality: output.quality)
             try Self.write(bytes, to: request.output)
         } catch { throw RendererError(error) }
+    }
+
+    /// The page of a set: its pictures, how they were made, and its references.
+    public func makePage(
+        _ request: PageRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) {
+        let step = RenderProgress(phase: "page", step: 0, steps: request.references.count)
+        let page = try pages.page(request, progress: progress, shouldStop: shouldStop) {
+            path throws(RendererError) in try photos.photo(path, step, progress, shouldStop)
+        }
+        try Self.write(Array(page.utf8), to: request.output)
     }
 
     // MARK: Models

@@ -33,6 +33,23 @@ struct ForegroundRun {
         return [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
     }
 
+    /// A manifest, as it is to be run with these settings of the cache, and as it was written.
+    static func manifest(_ path: String, _ given: CacheSettings) throws -> (JobManifest, document: JSON) {
+        let bytes: [UInt8]
+        do { bytes = try read(path) } catch {
+            throw Failure(code: .rejected, message: "\(path): \(error.localizedDescription)")
+        }
+        do {
+            var manifest = try JobManifest.parse(bytes, subjectRequired: false)
+            let own = manifest.cache
+            manifest.cache = CacheSettings(
+                mode: given.mode ?? own.mode, seed: given.seed ?? own.seed, prompt: given.prompt ?? own.prompt,
+                fit: given.fit ?? own.fit, tokens: given.tokens ?? own.tokens,
+                background: given.background ?? own.background)
+            return (manifest, try JSONReader.read(bytes))
+        } catch { throw Failure(code: .rejected, message: "\(path):\n\(error)") }
+    }
+
     /// Encodes references into a file that must not exist yet.
     /// - Returns: what is to be said of the references, a sentence each, by the names that the person gave them.
     func makeCache(
@@ -67,10 +84,12 @@ struct ForegroundRun {
     }
 
     /// Makes the set of a manifest in a folder that must not exist yet. It is there whole or not at all.
-    /// - Parameter initialImage: the file of the manifest's `init_image`; nil takes it from the spool.
+    /// - Parameters:
+    ///   - document: the manifest as it was written, for the set's page.
+    ///   - initialImage: the file of the manifest's `init_image`; nil takes it from the spool.
     /// - Returns: the contents of its `result.json`.
     func render(
-        _ manifest: JobManifest, caches source: CacheSource, initialImage: String?, output: String,
+        _ manifest: JobManifest, document: JSON, caches source: CacheSource, initialImage: String?, output: String,
         progress: @escaping Progress
     ) throws -> JSON {
         try refuseExisting(output)
@@ -89,6 +108,7 @@ struct ForegroundRun {
         let seed = manifest.seed ?? Int.random(in: 0...Int(UInt32.max))
         let plans = manifest.images(seed: seed)
         var images: [JSON] = []
+        var pictures: [PageRequest.Picture] = []
         for plan in plans {
             let name = manifest.fileName(image: plan.index)
             let request = RenderRequest(
@@ -102,6 +122,8 @@ struct ForegroundRun {
             if images.isEmpty {
                 for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
             }
+            pictures.append(
+                PageRequest.Picture(path: folder.path(name), prompt: plan.prompt, seed: plan.seed, report: report))
             images.append(
                 .object([
                     "file": .string(name), "sha256": .string(try Self.digest(folder.path(name))),
@@ -109,11 +131,28 @@ struct ForegroundRun {
                     "seconds": .object(report.seconds), "metadata": .object(report.metadata.mapValues(JSON.string)),
                 ]))
         }
+        let references = references(photos, subject: subject, in: folder)
+        func show(_ step: RenderProgress) { progress(plans.count - 1, plans.count, step) }
         let grid =
             manifest.output.grid
-            ? try makeGrid(manifest, photos, subject: subject, in: folder, progress: progress) : nil
+            ? try sheet(manifest.gridFileName, "contact sheet", in: folder) { output in
+                try runner.makeGrid(
+                    GridRequest(
+                        manifest: manifest, references: references, images: pictures.map(\.path), output: output),
+                    progress: show, shouldStop: { Interruption.isRequested })
+            } : nil
+        let page =
+            settings.spool.pages
+            ? try sheet(PageRequest.fileName, "page", in: folder) { output in
+                try runner.makePage(
+                    PageRequest(
+                        job: nil, manifest: manifest, document: PageRequest.document(document, seed: seed),
+                        references: references, pictures: pictures,
+                        sheet: grid == nil ? nil : manifest.gridFileName, output: output),
+                    progress: show, shouldStop: { Interruption.isRequested })
+            } : nil
         let result = JSON.object([
-            "version": .integer(1), "seed": .integer(seed), "images": .array(images), "grid": grid,
+            "version": .integer(1), "seed": .integer(seed), "images": .array(images), "grid": grid, "page": page,
         ])
         unlink(madeCache)
         try? FileManager.default.removeItem(atPath: CutOuts.folder(beside: madeCache))
@@ -126,30 +165,30 @@ struct ForegroundRun {
 
     private static let madeCache = ".subject.dcache"
 
-    private func makeGrid(
-        _ manifest: JobManifest, _ photos: ReferenceFolder?, subject: String, in folder: AtomicFolder,
-        progress: @escaping Progress
-    ) throws -> JSON? {
-        // What the contact sheet shows on its left: the photos given, if there are any.
+    /// What contact sheet and page show of the subject: the photos given, if there are any.
+    private func references(
+        _ photos: ReferenceFolder?, subject: String, in folder: AtomicFolder
+    ) -> [GridRequest.Reference] {
         let cutOuts = CutOuts.folder(beside: folder.path(Self.madeCache))
-        let references = (photos?.pictures ?? []).enumerated().map { index, path in
+        return (photos?.pictures ?? []).enumerated().map { index, path in
             GridRequest.Reference(
                 subject: subject, path: path, cutOut: "\(cutOuts)/\(CutOuts.fileName(reference: index))")
         }
-        let images = (0..<manifest.imageCount).map { folder.path(manifest.fileName(image: $0)) }
-        let output = folder.path(manifest.gridFileName)
-        let request = GridRequest(manifest: manifest, references: references, images: images, output: output)
+    }
+
+    /// Makes a contact sheet or a page: a convenience, which never costs a set.
+    private func sheet(
+        _ name: String, _ what: String, in folder: AtomicFolder, _ make: (_ output: String) throws -> Void
+    ) throws -> JSON? {
+        let output = folder.path(name)
         do {
-            try runner.makeGrid(
-                request, progress: { progress(manifest.imageCount - 1, manifest.imageCount, $0) },
-                shouldStop: { Interruption.isRequested })
-            return .object(["file": .string(manifest.gridFileName), "sha256": .string(try Self.digest(output))])
+            try make(output)
+            return .object(["file": .string(name), "sha256": .string(try Self.digest(output))])
         } catch RendererError.stopped {
             throw Failure(code: .failed, message: "interrupted")
         } catch {
-            // A sheet is a convenience, and never costs a set.
             unlink(output)
-            Terminal.note("dreamcache: no contact sheet: \(error)")
+            Terminal.note("dreamcache: no \(what): \(error)")
             return nil
         }
     }

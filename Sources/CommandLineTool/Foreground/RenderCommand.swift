@@ -57,19 +57,8 @@ struct RenderCommand: ParsableCommand {
         try Terminal.run {
             Interruption.listen()
             let run = ForegroundRun(try configuration.settings(try modelOptions.overrides()))
-            let bytes: [UInt8]
-            do { bytes = try ForegroundRun.read(manifest) } catch {
-                throw Failure(code: .rejected, message: "\(manifest): \(error.localizedDescription)")
-            }
-            var parsed: JobManifest
-            do { parsed = try JobManifest.parse(bytes, subjectRequired: false) } catch {
-                throw Failure(code: .rejected, message: "\(manifest):\n\(error)")
-            }
-            let given = try cacheOptions.settings()
-            parsed.cache = CacheSettings(
-                mode: given.mode ?? parsed.cache.mode, seed: given.seed ?? parsed.cache.seed,
-                prompt: given.prompt ?? parsed.cache.prompt, fit: given.fit ?? parsed.cache.fit,
-                tokens: given.tokens ?? parsed.cache.tokens, background: given.background ?? parsed.cache.background)
+            let (read, document) = try ForegroundRun.manifest(manifest, try cacheOptions.settings())
+            var parsed = read
             let source: ForegroundRun.CacheSource =
                 if let references { .references(references) } else if let cache { .file(cache) } else { .spool }
             if let initImage {
@@ -81,7 +70,8 @@ struct RenderCommand: ParsableCommand {
                     strength: strength ?? named?.strength ?? InitialImageUse.defaultStrength)
             }
             let result = try run.render(
-                parsed, caches: source, initialImage: initImage, output: out, progress: Terminal.show)
+                parsed, document: document, caches: source, initialImage: initImage, output: out,
+                progress: Terminal.show)
             Terminal.endProgress()
             if json { Terminal.result(result) } else { Terminal.result(out) }
         }

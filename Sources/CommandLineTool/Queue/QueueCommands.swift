@@ -180,7 +180,7 @@ struct RetryCommand: ParsableCommand {
 
 extension SpoolClient {
     /// A job by its id or by the name it was dropped under.
-    fileprivate func job(named name: String) throws -> JobID {
+    func job(named name: String) throws -> JobID {
         if let id = JobID(name), try onSpool({ () throws(SpoolError) in try summary(id) }) != nil { return id }
         let found = try onSpool { () throws(SpoolError) in try standing(of: name) }
         switch found {

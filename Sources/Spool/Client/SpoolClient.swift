@@ -227,6 +227,12 @@ public struct SpoolClient: Sendable {
         return InitialImage(path: store.system.absolute(file), sha256: image.sha256)
     }
 
+    /// The absolute path of the spool's page, or of a finished set's; nil when it is not there.
+    public func page(of job: JobID? = nil) throws(SpoolError) -> String? {
+        let path = job.map { SpoolLayout.published($0).appending(PageRequest.fileName) } ?? SpoolLayout.page
+        return try store.system.statusIfAny(path)?.kind == .regular ? store.system.absolute(path) : nil
+    }
+
     /// Whether a daemon holds the spool.
     public func isDaemonRunning() throws(SpoolError) -> Bool { try store.system.isLocked(SpoolLayout.lock) }
 

@@ -5,19 +5,20 @@ import SystemPackage
 enum Assignment: Sendable {
     case cache(CacheOrder)
     case image(RenderRequest, checkpoint: CheckpointSlot, initial: JobRecord.InitialImage?, temporary: SpoolPath)
-    case grid(GridRequest, temporary: SpoolPath)
+    case sheets(SheetOrder)
 
     /// What came of it; temporary files are for the spool to commit.
     enum Outcome: Sendable {
         /// The cache of that key is there already, or in the temporary file.
         case cache(key: String, temporary: SpoolPath?)
         case image(RenderedImage, temporary: SpoolPath)
-        case grid(temporary: SpoolPath)
+        case sheets(grid: Sheet?, page: Sheet?)
 
-        var temporary: SpoolPath? {
+        var temporaries: [SpoolPath] {
             switch self {
-            case .cache(_, let temporary): temporary
-            case .image(_, let temporary), .grid(let temporary): temporary
+            case .cache(_, let temporary): temporary.map { [$0] } ?? []
+            case .image(_, let temporary): [temporary]
+            case .sheets(let grid, let page): [grid, page].compactMap { $0?.temporary }
             }
         }
     }
@@ -57,10 +58,37 @@ enum Assignment: Sendable {
                 request, checkpoint: checkpoint, progress: progress, shouldStop: shouldStop)
             try expect(temporary, system)
             return .image(report, temporary: temporary)
-        case .grid(let request, let temporary):
-            try renderer.makeGrid(request, progress: progress, shouldStop: shouldStop)
+        case .sheets(let order):
+            let grid = try order.grid.map { (order) throws(RendererError) in
+                try sheet(order.temporary, system) { () throws(RendererError) in
+                    try renderer.makeGrid(order.request, progress: progress, shouldStop: shouldStop)
+                }
+            }
+            let page = try order.page.map { (order) throws(RendererError) in
+                var request = order.request
+                if case .failed = grid { request.sheet = nil }
+                return try sheet(order.temporary, system) { () throws(RendererError) in
+                    try renderer.makePage(request, progress: progress, shouldStop: shouldStop)
+                }
+            }
+            return .sheets(grid: grid, page: page)
+        }
+    }
+
+    /// Makes one of the sheets. It never costs the set; but what the machine refuses is worth another try.
+    private func sheet(
+        _ temporary: SpoolPath, _ system: SystemCalls, _ make: () throws(RendererError) -> Void
+    ) throws(RendererError) -> Sheet {
+        do throws(RendererError) {
+            try make()
             try expect(temporary, system)
-            return .grid(temporary: temporary)
+            return .made(temporary)
+        } catch {
+            switch error {
+            case .environment, .stopped: throw error
+            case .rejected(let field, let message): return .failed(field.map { "\($0): \(message)" } ?? message)
+            case .unavailable(let message), .transient(let message), .changed(let message): return .failed(message)
+            }
         }
     }
 
@@ -98,17 +126,32 @@ enum Assignment: Sendable {
         switch self {
         case .cache(let order): order.set
         case .image(_, _, let initial, _): initial?.references
-        case .grid: nil
+        case .sheets: nil
         }
     }
 
-    /// The file the renderer writes.
-    var temporary: SpoolPath {
+    /// The files the renderer writes.
+    var temporaries: [SpoolPath] {
         switch self {
-        case .cache(let order): order.temporary
-        case .image(_, _, _, let temporary), .grid(_, let temporary): temporary
+        case .cache(let order): [order.temporary]
+        case .image(_, _, _, let temporary): [temporary]
+        case .sheets(let order): [order.grid?.temporary, order.page?.temporary].compactMap(\.self)
         }
     }
+}
+
+/// What shows a set as a whole, as far as it is wanted: its contact sheet, and its page.
+struct SheetOrder: Sendable {
+    let grid: (request: GridRequest, temporary: SpoolPath)?
+    let page: (request: PageRequest, temporary: SpoolPath)?
+}
+
+/// What became of a contact sheet or a page.
+enum Sheet: Sendable {
+    case made(SpoolPath)
+    case failed(String)
+
+    var temporary: SpoolPath? { if case .made(let temporary) = self { temporary } else { nil } }
 }
 
 /// References to have in the cache, for one model.

@@ -4,6 +4,8 @@ struct DaemonSnapshot {
     let now: Double
     /// The wall clock, as documents have it.
     let stamp: String
+    /// The wall clock, in seconds since 1970.
+    let wall: Double
     let machine: QueueMachine
     /// The job in `active`.
     let current: Job?
@@ -16,6 +18,8 @@ struct DaemonSnapshot {
     /// Why drops are noticed by polling; nil when they are watched.
     let pollingReason: String?
     let hasExited: Bool
+    /// Whether pages are kept.
+    let wantsPages: Bool
     /// Intervals of the configuration, in seconds.
     let aliveInterval: Double, statusInterval: Double
 

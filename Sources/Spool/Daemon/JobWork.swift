@@ -24,7 +24,7 @@ extension SpoolLoop {
                     renderer, store.system, progress: { state.report($0) }, shouldStop: { state.shouldStop })
             }.mapError { store.naming($0, inSet: assignment.references) }
             if case .failure = result {
-                store.discard(assignment.temporary)
+                for temporary in assignment.temporaries { store.discard(temporary) }
                 if case .cache(let order) = assignment {
                     store.discard(SpoolPath(CutOuts.folder(beside: order.temporary.string)))
                 }
@@ -62,24 +62,7 @@ extension SpoolLoop {
                         initialImage: initialImage(job), output: store.system.absolute(temporary),
                         identity: job.record.identity),
                     checkpoint: slot(job, image: index), initial: job.record.initialImage, temporary: temporary)
-            case .grid, .publish:
-                let set = SpoolLayout.job(job.id, .active).appending(JobStore.setFolder)
-                let temporary = store.temporary("\(job.id).\(job.manifest.gridFileName)")
-                var references: [GridRequest.Reference] = []
-                for (index, subject) in job.manifest.subjects.enumerated() {
-                    let key = job.record.caches[index].cache ?? ""
-                    references += try order(job, subject: index).references.enumerated().map { number, path in
-                        let cutOut = SpoolLayout.cutOuts(key).appending(CutOuts.fileName(reference: number))
-                        return GridRequest.Reference(
-                            subject: subject.name, path: path, cutOut: store.system.absolute(cutOut))
-                    }
-                }
-                return .grid(
-                    GridRequest(
-                        manifest: job.manifest, references: references,
-                        images: job.record.images.map { store.system.absolute(set.appending($0.file)) },
-                        output: store.system.absolute(temporary)),
-                    temporary: temporary)
+            case .grid, .publish: return .sheets(try sheets(job))
             }
         }
     }
@@ -184,10 +167,14 @@ extension SpoolLoop {
             current = job
             status.imageEnded(now: now)
             logger.info("image done", metadata: ["job": "\(id)", "image": "\(job.record.images.count - 1)"])
-        case (.job(let id, .grid), .grid(let temporary)):
+        case (.job(let id, .grid), .sheets(let grid, let page)):
             guard var job = current, job.id == id else { return }
-            try jobs.commitGrid(&job, temporary)
+            try jobs.commitSheets(&job, grid: grid, page: page)
             current = job
+            for (name, sheet) in [("contact sheet", grid), ("page", page)] {
+                guard case .failed(let reason) = sheet else { continue }
+                logger.warning("a set has no \(name)", metadata: ["job": "\(id)", "reason": "\(reason)"])
+            }
         default: break
         }
     }

@@ -42,6 +42,8 @@ public struct SpoolConfiguration: Sendable, Equatable {
     public var acceptBatch: Int = 1000
     /// Longest time between two reports that the daemon is alive, as long as it is; a watchdog's own must be longer.
     public var aliveInterval: Double = 10
+    /// Whether a page is made of every set and of the spool.
+    public var pages = true
     /// Limits on dropped references.
     public var references = ReferenceLimits()
     /// How long a renderer may take to stop; then its job goes back to the queue without it.

@@ -62,6 +62,7 @@ final class SpoolLoop {
     /// Why the watcher does not watch, or nil when it does.
     var pollingReason: String?
     var status: StatusKeeper
+    var pages: PageKeeper
     private var nextRetention: Double
 
     init(
@@ -80,14 +81,17 @@ final class SpoolLoop {
         store = DurableStore(system)
         jobs = JobStore(store: store)
         lock = try Recovery.open(store, jobs, logger)
+        let refusals = Refusals(store)
         receipts = ReceiptBook(
-            store: store, shelf: try ClaimShelf(store, logger: logger), clock: clock, logger: logger)
+            store: store, shelf: try ClaimShelf(store, logger: logger), clock: clock, logger: logger,
+            refusals: refusals)
         pulse = ScanPulse(clock: clock, mailbox: mailbox, hooks: hooks)
         intake = try Intake(
             store: store, jobs: jobs, receipts: receipts, clock: clock, random: random, logger: logger,
             configuration: configuration, pulse: pulse.beat)
         machine = QueueMachine(limits: .init(configuration))
         status = StatusKeeper(store: store, hooks: hooks)
+        pages = PageKeeper(store, jobs, refusals, logger)
         nextRetention = clock.monotonic() + 3600
         try recover()
     }
@@ -126,15 +130,18 @@ final class SpoolLoop {
             let retention = Retention(
                 store: store, jobs: jobs, limits: configuration.retention, wall: clock.wall(), logger: logger)
             retention.run(subjects: subjects, unfinished: Array(machine.jobs.keys))
+            pages.retentionRan()
         }
+        let snapshot = snapshot
         status.update(snapshot)
+        pages.update(snapshot, eta: snapshot.current.flatMap { status.eta($0, snapshot.progress, snapshot.now) })
     }
 
     private var snapshot: DaemonSnapshot {
         DaemonSnapshot(
-            now: now, stamp: stamp, machine: machine, current: current, ticks: workerState.ticks,
+            now: now, stamp: stamp, wall: clock.wall(), machine: machine, current: current, ticks: workerState.ticks,
             progress: workerState.progress, trouble: pressure ?? intakeTrouble, pollingReason: pollingReason,
-            hasExited: hasExited, aliveInterval: configuration.aliveInterval,
+            hasExited: hasExited, wantsPages: configuration.pages, aliveInterval: configuration.aliveInterval,
             statusInterval: configuration.statusInterval)
     }
 
@@ -142,6 +149,7 @@ final class SpoolLoop {
     var patience: Double {
         let deadlines = [
             nextScan, machine.nextDeadline(after: now), deferred.isEmpty ? nil : nextDeferred, stopDeadline,
+            configuration.pages && pages.hasMore ? now : nil,
         ]
         let rest = (deadlines.compactMap(\.self).min() ?? .infinity) - now
         return min(max(rest, 0.01), machine.work == nil ? 10 : 1, configuration.aliveInterval)
@@ -166,7 +174,7 @@ final class SpoolLoop {
             case .success(let outcome):
                 self.outcome = outcome
                 try feed(.worked)
-                if let left = self.outcome?.temporary { store.discard(left) }
+                for left in self.outcome?.temporaries ?? [] { store.discard(left) }
                 self.outcome = nil
             case .failure(let error): try workFailed(error)
             }
@@ -339,9 +347,10 @@ final class SpoolLoop {
         return .init(
             id: job.id, sequence: job.record.sequence, owner: job.record.owner, priority: job.manifest.priority,
             model: job.manifest.model ?? "", subjects: job.manifest.neededSubjects, caches: job.manifest.subjects.count,
-            images: job.manifest.imageCount, hasGrid: job.manifest.output.grid, attempts: job.record.attempts,
+            images: job.manifest.imageCount, hasGrid: job.manifest.output.grid || configuration.pages,
+            attempts: job.record.attempts,
             point: .init(images: job.record.images.count, step: step),
-            isGridDone: job.record.grid != nil || job.record.gridError != nil)
+            isGridDone: !needsGrid(job) && !needsPage(job))
     }
 
     // MARK: - Requests
@@ -382,6 +391,7 @@ final class SpoolLoop {
         try jobs.mend(&job, state)
         try jobs.save(job, state)
         try jobs.move(job.id, from: state, to: .queued)
+        pages.failuresChanged()
         _ = machine.handle(.queued(entry(job, .queued)), now: now)
         try answer(claim, id, "job \(id) is queued again")
     }

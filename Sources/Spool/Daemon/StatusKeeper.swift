@@ -66,7 +66,8 @@ struct StatusKeeper {
         try? store.replaceUnsynced(progress, at: folder.appending(JobStore.progressFile))
     }
 
-    private func eta(_ job: Job, _ step: RenderProgress?, _ now: Double) -> Double? {
+    /// Seconds left for a job.
+    func eta(_ job: Job, _ step: RenderProgress?, _ now: Double) -> Double? {
         let left = Double(job.manifest.imageCount - job.record.images.count)
         let share =
             step.flatMap { $0.steps > 0 && $0.phase == "denoising" ? Double($0.step) / Double($0.steps) : nil } ?? 0

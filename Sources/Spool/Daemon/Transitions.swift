@@ -92,10 +92,11 @@ extension SpoolLoop {
             try countEncoding(subject, attempts)
         case .skipGrid(let id, let reason):
             guard var job = current, job.id == id else { return }
-            job.record.gridError = reason
+            if needsGrid(job) { job.record.gridError = reason }
+            if needsPage(job) { job.record.pageError = reason }
             try jobs.save(job, .active)
             current = job
-            logger.warning("no contact sheet", metadata: ["job": "\(id)", "reason": "\(reason)"])
+            logger.warning("no contact sheet and no page", metadata: ["job": "\(id)", "reason": "\(reason)"])
         case .restart(let id, let reason):
             guard var job = current, job.id == id else { return }
             job.record.attempts.mark = .init()
@@ -197,6 +198,7 @@ extension SpoolLoop {
         try jobs.move(id, from: .active, to: .done)
         if current?.id == id { current = nil }
         status.jobEnded(job, .done, stamp: stamp)
+        pages.finished(id)
         try answerCancel(of: id, "it was done first")
         logger.info("set published", metadata: ["job": "\(id)", "images": "\(job.record.images.count)"])
     }
@@ -204,6 +206,7 @@ extension SpoolLoop {
     func end(_ id: JobID, _ state: JobState, _ reason: String) throws(SpoolError) {
         guard let from = try jobs.locate(id) else { return }
         if !from.isFinal { try jobs.end(id, from: from, to: state, reason: reason, time: stamp) }
+        pages.failuresChanged()
         if let job = current, job.id == id {
             status.jobEnded(job, state, stamp: stamp)
             current = nil
@@ -226,6 +229,7 @@ extension SpoolLoop {
         var job = try jobs.load(id, state)
         if try jobs.isPublished(job, state) {
             try jobs.move(id, from: state, to: .done)
+            pages.finished(id)
             return try feed(.settled(id, nil))
         }
         if let attempts { job.record.attempts = attempts }

@@ -7,6 +7,7 @@ struct ReceiptBook {
     let shelf: ClaimShelf
     let clock: SpoolClock
     let logger: Logger
+    let refusals: Refusals
 
     /// A receipt for a claim.
     func make(
@@ -20,6 +21,7 @@ struct ReceiptBook {
     /// Writes a receipt, in place of the one before under the same name.
     func write(_ receipt: Receipt) throws(SpoolError) {
         try store.publish(receipt.json, at: SpoolLayout.receipt(receipt.drop), replacing: true)
+        refusals.note(receipt)
     }
 
     /// The receipt of a drop, or nil; one that cannot be understood counts as none, and is written anew when there is
@@ -46,6 +48,7 @@ struct ReceiptBook {
     func write(_ receipts: [Receipt]) throws(SpoolError) {
         try store.publish(
             receipts.map { (Array($0.json.text().utf8), SpoolLayout.receipt($0.drop)) }, in: SpoolLayout.receipts)
+        for receipt in receipts { refusals.note(receipt) }
     }
 
     /// Refuses a drop: the receipt, then the drop goes where it is kept.

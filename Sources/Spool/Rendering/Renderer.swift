@@ -45,9 +45,22 @@ public protocol Renderer: AnyObject, Sendable {
     func makeGrid(
         _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError)
+
+    /// Writes the page of a finished set to `request.output`. Its bytes are a function of the request and of the files it
+    /// names.
+    func makePage(
+        _ request: PageRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError)
 }
 
 extension Renderer {
     /// Nothing to say.
     public func notes(on manifest: JobManifest) -> [String] { [] }
+
+    /// A renderer that makes no pages: sets go without.
+    public func makePage(
+        _ request: PageRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) {
+        throw .rejected(field: nil, message: "this renderer makes no pages")
+    }
 }

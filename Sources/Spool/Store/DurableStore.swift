@@ -41,9 +41,14 @@ public final class DurableStore: Sendable {
 
     /// Replaces a file that only informs: atomically, but not durably, since it is written anew soon.
     func replaceUnsynced(_ json: JSON, at path: SpoolPath) throws(SpoolError) {
+        try replaceUnsynced(Array(json.text().utf8), at: path)
+    }
+
+    /// The same for bytes.
+    func replaceUnsynced(_ bytes: [UInt8], at path: SpoolPath) throws(SpoolError) {
         let temporary = temporary(path.lastName?.string ?? "file")
         do throws(SpoolError) {
-            try writeUnsynced(Array(json.text().utf8), at: temporary)
+            try writeUnsynced(bytes, at: temporary)
             try put(temporary, at: path, replacing: true)
         } catch {
             discard(temporary)

@@ -63,6 +63,7 @@ extension JobStore {
             "accepted": result["accepted"], "seed": result["seed"], "manifest_sha256": .string(Digest.sha256(bytes)),
             "attempts": attempts, "caches": result["caches"], "init_image": result["init_image"],
             "restarts": result["restarts"], "grid": result["grid"], "grid_error": result["grid_error"],
+            "page": result["page"], "page_error": result["page_error"],
         ])
         guard var rebuilt = JobRecord(record) else { return nil }
         rebuilt.images = images

@@ -30,6 +30,10 @@ public struct JobRecord: Sendable, Equatable {
     public var grid: Image?
     /// Why there is no contact sheet although one was asked for.
     public var gridError: String?
+    /// The page, once made.
+    public var page: Image?
+    /// Why there is no page although one was asked for.
+    public var pageError: String?
     /// Why it last failed.
     public var lastError: String?
 
@@ -134,6 +138,7 @@ extension JobRecord {
             "owner": .integer(Int(owner)), "identity": identity.map { .string($0) },
             "restarts": restarts.isEmpty ? nil : .array(restarts.map { .string($0) }),
             "grid": grid?.json, "grid_error": gridError.map { .string($0) },
+            "page": page?.json, "page_error": pageError.map { .string($0) },
             "last_error": lastError.map { .string($0) },
         ]).sealed
     }
@@ -162,6 +167,7 @@ extension JobRecord {
         identity = json["identity"]?.string
         restarts = (json["restarts"]?.array ?? []).compactMap(\.string)
         gridError = json["grid_error"]?.string
+        pageError = json["page_error"]?.string
         for entry in caches {
             guard let subject = entry["subject"]?.string, let references = entry["references"]?.string,
                 DropName.isPlain(subject), DropName.isPlain(references),
@@ -179,6 +185,10 @@ extension JobRecord {
         if let grid = json["grid"] {
             guard let image = Image(grid) else { return nil }
             self.grid = image
+        }
+        if let page = json["page"] {
+            guard let image = Image(page) else { return nil }
+            self.page = image
         }
     }
 

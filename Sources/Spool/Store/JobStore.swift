@@ -202,10 +202,16 @@ struct JobStore: Sendable {
         try? store.system.unlink(SpoolLayout.job(job.id, .active).appending(CheckpointFile.name))
     }
 
-    /// The contact sheet is done.
-    func commitGrid(_ job: inout Job, _ temporary: SpoolPath) throws(SpoolError) {
-        job.record.grid = try adopt(
-            temporary, as: job.manifest.gridFileName, seed: job.record.seed, report: RenderedImage(), of: job.id)
+    /// The contact sheet and the page, as far as they were wanted, are done or given up.
+    func commitSheets(_ job: inout Job, grid: Sheet?, page: Sheet?) throws(SpoolError) {
+        func adopted(_ sheet: Sheet?, as name: String) throws(SpoolError) -> JobRecord.Image? {
+            guard let temporary = sheet?.temporary else { return nil }
+            return try adopt(temporary, as: name, seed: job.record.seed, report: RenderedImage(), of: job.id)
+        }
+        if grid != nil { job.record.grid = try adopted(grid, as: job.manifest.gridFileName) }
+        if page != nil { job.record.page = try adopted(page, as: PageRequest.fileName) }
+        if case .failed(let reason) = grid { job.record.gridError = reason }
+        if case .failed(let reason) = page { job.record.pageError = reason }
         try save(job, .active)
     }
 
@@ -241,6 +247,7 @@ struct JobStore: Sendable {
             "caches": record["caches"], "init_image": record["init_image"],
             "images": .array(job.record.images.map(\.json)),
             "grid": job.record.grid?.json, "grid_error": job.record.gridError.map { .string($0) },
+            "page": job.record.page?.json, "page_error": job.record.pageError.map { .string($0) },
             "restarts": job.record.restarts.isEmpty ? nil : .array(job.record.restarts.map { .string($0) }),
         ])
     }
@@ -260,20 +267,23 @@ struct JobStore: Sendable {
             guard try isWhole(image, in: folder) else { break }
             good.append(image)
         }
-        var grid = job.record.grid
-        if good.count < job.manifest.imageCount { grid = nil }
-        if let there = grid, try !isWhole(there, in: folder) { grid = nil }
-        if good != job.record.images || grid != job.record.grid {
+        func whole(_ sheet: JobRecord.Image?) throws(SpoolError) -> JobRecord.Image? {
+            guard let sheet, good.count == job.manifest.imageCount, try isWhole(sheet, in: folder) else { return nil }
+            return sheet
+        }
+        let (grid, page) = (try whole(job.record.grid), try whole(job.record.page))
+        if good != job.record.images || grid != job.record.grid || page != job.record.page {
             if good != job.record.images {
                 job.record.images = good
                 try ImagePages(store, of: SpoolLayout.job(job.id, state)).replace(good)
             }
             job.record.grid = grid
+            job.record.page = page
             try save(job, state)
         }
         guard let status = try store.system.statusIfAny(folder) else { return }
         guard status.kind == .folder else { return try store.removeTree(folder) }
-        let known = Set(good.map(\.file) + (grid.map { [$0.file] } ?? []))
+        let known = Set((good + [grid, page].compactMap(\.self)).map(\.file))
         for name in try store.system.list(folder) where !known.contains(name.string) {
             try store.removeTree(folder.appending(name))
         }
@@ -302,6 +312,7 @@ struct JobStore: Sendable {
         let folder = SpoolLayout.job(job.id, .active)
         job.record.images = []
         job.record.grid = nil
+        job.record.page = nil
         job.record.identity = nil
         job.record.restarts.append(reason)
         try ImagePages(store, of: folder).replace([])

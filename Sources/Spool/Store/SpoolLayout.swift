@@ -7,6 +7,7 @@ public enum SpoolLayout {
     static let out: SpoolPath = "out"
     static let cacheLinks: SpoolPath = "cache"
     static let statusFile: SpoolPath = "status.json"
+    static let page: SpoolPath = "index.html"
     static let temporary: SpoolPath = "lib/tmp"
     static let references: SpoolPath = "lib/references"
     static let caches: SpoolPath = "lib/cache"

@@ -126,7 +126,7 @@ extension Verification {
     private mutating func checkSet(_ job: Job, _ state: JobState, at folder: SpoolPath) throws(SpoolError) {
         // What a finished set has lost nobody can make again without its owner; an unfinished job's images are.
         let remedy: Remedy? = state == .done ? nil : .mend(job.id, state)
-        let images = job.record.images + (job.record.grid.map { [$0] } ?? [])
+        let images = job.record.images + [job.record.grid, job.record.page].compactMap(\.self)
         for image in images {
             let path = folder.appending(image.file)
             try attempt(path) { (check) throws(SpoolError) in

@@ -166,6 +166,13 @@ struct Verification {
         try attempt(SpoolLayout.statusFile) { (check) throws(SpoolError) in
             try check.checkInforming(SpoolLayout.statusFile)
         }
+        try attempt(SpoolLayout.page) { (check) throws(SpoolError) in
+            if let status = try check.store.system.statusIfAny(SpoolLayout.page), status.kind != .regular {
+                check.note(
+                    .informing, SpoolLayout.page, "found something that is no file, expected the spool's page",
+                    .remove(SpoolLayout.page))
+            }
+        }
         guard !isDaemonRunning else { return }
         for folder in [SpoolLayout.temporary, SpoolLayout.trash] {
             try each(in: folder) { (check, _, path) throws(SpoolError) in
