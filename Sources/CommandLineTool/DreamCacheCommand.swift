@@ -27,7 +27,7 @@ struct DreamCacheCommand: ParsableCommand {
                 ]),
             CommandGroup(
                 name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self, CutOutCommand.self]),
-            CommandGroup(name: "Training:", subcommands: [TrainCommand.self]),
+            CommandGroup(name: "Training:", subcommands: [TrainCommand.self, DatasetCommand.self]),
             CommandGroup(
                 name: "Files and machine:",
                 subcommands: [

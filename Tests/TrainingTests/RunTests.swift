@@ -188,6 +188,28 @@ import Testing
         #expect(kept == history)
     }
 
+    /// A random model's pictures are noise, in which a segmenter finds nothing that it is sure of: all are left out, and none is made
+    /// twice.
+    @Test func dataSetsOfTheBaseItself() throws {
+        #expect(
+            DatasetCreation.captions(classes: ["backpack", "owl"], scenes: ["on the beach"])
+                == ["a photo of a backpack, on the beach", "a photo of an owl, on the beach"])
+        let pipeline = try Pipeline(files: ModelFiles(checkpoint: Golden.path("tiny-sd2.ckpt")), path: .openBLAS)
+        let plan = DatasetCreation.Plan(captions: ["a backpack", "a cup"], seed: 3, steps: 1, guidanceScale: 1)
+        func make() throws -> (kept: Int, dropped: [Int], named: Set<String>) {
+            var dropped: [Int] = []
+            let kept = try DatasetCreation(pipeline, folder: folder.path("made")).make(
+                plan, progress: { _, _, _ in }, dropped: { number, _ in dropped.append(number) }, shouldStop: { false })
+            let names = try FileManager.default.contentsOfDirectory(atPath: folder.path("made"))
+            return (kept, dropped, Set(names))
+        }
+        let first = try make()
+        #expect(first.kept + first.dropped.count == 2 && first.named.count == 2)
+        let second = try make()
+        #expect(second.kept == first.kept && second.dropped.isEmpty && second.named == first.named)
+        if first.kept > 0 { #expect(try Dataset(folder: folder.path("made")).views.count == first.kept) }
+    }
+
     @Test func twoRunsDoNotShareAFolder() throws {
         let held = try RunFolder(folder.path("shared"))
         let error = #expect(throws: TrainingError.self) { _ = try run("shared", Self.settings()) }

@@ -44,8 +44,30 @@ public struct TrainingWork {
         let run = TrainingRun(
             places, settings: training, pipeline: pipeline,
             base: { () throws(TrainingError) in try files.parameters(engine: pipeline.model.engine) },
-            read: { try photos.picture($0, shouldStop: shouldStop) })
+            read: { path in
+                do throws(RendererError) { return try photos.picture(path, shouldStop: shouldStop) } catch {
+                    if case .stopped = error { throw TrainingError.stopped }
+                    throw error
+                }
+            })
         run.acceptsSettings = acceptsSettings
         return try run.run(progress: progress, shouldStop: shouldStop)
+    }
+
+    /// Lets the plain base make a data set.
+    ///
+    /// - Parameter dropped: told the number of each picture that is left out, and why.
+    /// - Returns: how many pictures the folder has.
+    public func makeDataset(
+        _ plan: DatasetCreation.Plan, folder: String, progress: (TrainingProgress) -> Void,
+        dropped: (_ number: Int, _ reasons: [String]) -> Void, shouldStop: @escaping () -> Bool
+    ) throws -> Int {
+        func show(_ phase: String, _ done: Int, _ of: Int) {
+            progress(TrainingProgress(phase: phase, step: done, steps: of))
+        }
+        let pipeline = try ModelShelf(logger: logger).pipeline(
+            of: files, settings, progress: show, shouldStop: shouldStop)
+        return try DatasetCreation(pipeline, folder: folder).make(
+            plan, progress: show, dropped: dropped, shouldStop: shouldStop)
     }
 }

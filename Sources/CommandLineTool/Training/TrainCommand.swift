@@ -117,7 +117,7 @@ struct TrainCommand: ParsableCommand {
     }
 
     /// One line: what is done, how much of it, the loss, the time left.
-    private static func show(_ work: TrainingProgress) {
+    static func show(_ work: TrainingProgress) {
         var line = work.phase
         if work.steps > 0 { line += " \(Terminal.bar(work.step, of: work.steps)) \(work.step)/\(work.steps)" }
         if let loss = work.loss { line += String(format: " loss %.4f", loss) }

@@ -101,6 +101,7 @@ public final class TrainingRun {
         }
         let log = try TrainingLog(path: folder.log, upTo: trainer.step)
         try train(trainer, data, log, folder, binding, progress, shouldStop)
+        try LossReport(log, settings: settings).write(to: folder)
         try AdapterResult(trainer, binding: binding, validation: log.validations.last).write(to: places.output)
         return TrainingResult(
             steps: trainer.step, loss: trainer.history.mean, validation: log.validations.last,
@@ -168,7 +169,7 @@ public final class TrainingRun {
 
     private func train(
         _ trainer: Trainer, _ data: TrainingData, _ log: TrainingLog, _ folder: RunFolder, _ binding: RunBinding,
-        _ progress: (TrainingProgress) -> Void, _ shouldStop: () -> Bool
+        _ progress: (TrainingProgress) -> Void, _ shouldStop: @escaping () -> Bool
     ) throws(TrainingError) {
         let clock = ContinuousClock()
         var (saved, pace) = (clock.now, Pace())
@@ -185,9 +186,12 @@ public final class TrainingRun {
                         try trainer.validate { number throws(TrainingError) in
                             try data.validationSample(number)
                         })
+                    try LossReport(log, settings: settings).write(to: folder)
                 }
                 if trainer.step >= settings.steps { break }
                 if shouldStop() { throw .stopped }
+                // The making of caches, for data prepared anew, ends with no interruption at all.
+                engine.interruption = shouldStop
                 let start = clock.now
                 let step = try trainer.advance { number throws(TrainingError) in try data.sample(number) }
                 let seconds = (clock.now - start) / .seconds(1)
