@@ -1,7 +1,9 @@
 import Bytes
+import Diffusion
 import DreamCache
 import Foundation
 import Raster
+import TensorEngine
 import Vision
 
 /// A data set that a base makes of its own pictures: of each caption a picture by the plain model, with the mask that the segmenter
