@@ -3,7 +3,8 @@ import DreamCache
 import Foundation
 import Raster
 
-/// Reads a picture: upright, RGB or RGBA. The caller decides how far it trusts the file.
+/// Reads a picture: upright, RGB or RGBA. The caller decides how far it trusts the file. An error that is a `TrainingError` ends
+/// the run, any other is the picture's.
 public typealias PictureReader = (_ path: String) throws -> Raster
 
 /// What is known of a view's files.
@@ -66,8 +67,10 @@ struct DatasetCheck {
             let files = [view.picture, view.mask].compactMap { $0 }.compactMap(FileIdentity.init)
             var entry = document.views[view.name]
             if entry?.files != files || files.isEmpty {
-                entry = Entry(files: files, facts: facts(view))
-                document.views[view.name] = entry
+                let looked = Entry(files: files, facts: try facts(view))
+                entry = looked
+                // A fault may be the machine's: it is looked for again.
+                document.views[view.name] = looked.facts.faults.isEmpty ? looked : nil
                 isNew = true
             }
             guard let facts = entry?.facts else { continue }
@@ -89,13 +92,13 @@ struct DatasetCheck {
         return checked
     }
 
-    private func facts(_ view: DatasetView) -> ViewFacts {
+    private func facts(_ view: DatasetView) throws(TrainingError) -> ViewFacts {
         var (width, height, faults) = (0, 0, [String]())
         do {
             let picture = try read(view.picture)
             (width, height) = (picture.width, picture.height)
             if let path = view.mask { _ = try picture.masked(by: try read(path), path: path) }
-        } catch { faults.append(Self.named(view, "\(error)")) }
+        } catch let error as TrainingError { throw error } catch { faults.append(Self.named(view, "\(error)")) }
         func hash(_ path: String) -> String {
             do { return try sha256(ofFile: path) } catch {
                 if faults.isEmpty { faults.append("\(error)") }

@@ -122,7 +122,10 @@ final class PreparedData {
             "\(field.name) \(field.text(settings))"
         }
         let key =
-            ["reference", "variant \(variant)", view.facts.picture, view.facts.mask ?? CutOutMaker.version]
+            [
+                "reference", "side \(side)", "variant \(variant)", view.facts.picture,
+                view.facts.mask ?? CutOutMaker.version,
+            ]
             + augmentations
         return try features(key) { () throws(TrainingError) in
             let cutOut = try cutOut(of: view)
@@ -138,7 +141,8 @@ final class PreparedData {
 
     /// What an all white reference leaves.
     func blankMemory() throws(TrainingError) -> [InjectionSite: Tensor] {
-        try features(["blank"]) { () throws(TrainingError) in Raster(width: side, height: side, color: (255, 255, 255))
+        try features(["blank", "side \(side)"]) { () throws(TrainingError) in
+            Raster(width: side, height: side, color: (255, 255, 255))
         }
     }
 
@@ -158,7 +162,7 @@ final class PreparedData {
             let picture = try read(view.view.picture)
             guard let path = view.view.mask else { return (picture, picture.hasTransparency ? picture : nil) }
             return (picture, try picture.masked(by: try read(path), path: path))
-        } catch { throw .data(["\(error)"]) }
+        } catch let error as TrainingError { throw error } catch { throw .data(["\(error)"]) }
     }
 
     private func cutOut(of view: CheckedView) throws(TrainingError) -> Raster {
