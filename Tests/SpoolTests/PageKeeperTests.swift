@@ -1,6 +1,7 @@
 import Glibc
 import Spool
 import Synchronization
+import SystemPackage
 import Testing
 
 /// The spool's page and those of older sets.

@@ -28,7 +28,8 @@ extension Pipeline {
             return try Self.load(files, engine, known, weightsFolder, monitor)
         }
         try self.init(
-            model: parts.model, adapter: parts.adapter, selfReading: files.selfReading, modelHash: parts.hash, adapterHash: parts.adapterHash,
+            model: parts.model, adapter: parts.adapter, selfReading: files.selfReading, modelHash: parts.hash,
+            adapterHash: parts.adapterHash,
             featureHash: parts.featureHash, description: parts.description)
         preparedWeights = parts.prepared
         weightFiles = parts.weightFiles.union([parts.prepared?.path].compactMap(\.self))
