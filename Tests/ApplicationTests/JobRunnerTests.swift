@@ -147,7 +147,8 @@ import Testing
                 shouldStop: { step == 2 })
         }
         #expect(error == .stopped)
-        #expect(kept.states.map(\.step) == [2])
+        // A stop is heard in the middle of a step that takes long, and else at its end.
+        #expect([[2], [3]].contains(kept.states.map(\.step)))
     }
 
     @Test func loadingIsStoppedAndReported() throws {

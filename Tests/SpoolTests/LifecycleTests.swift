@@ -25,6 +25,30 @@ import Testing
         #expect(spool.names("lib/jobs/queued") == [first.text])
     }
 
+    /// A key's file that is gone, empty, cut off or names another job does not free the key: the manifests know whose it is.
+    @Test(arguments: [nil, "", "2026", "elsewhere-1"], [false, true])
+    func aKeyWhoseFileIsLostStillNamesItsJob(_ contents: String?, _ hasDied: Bool) throws {
+        let spool = try TestSpool()
+        try spool.start()
+        let keyed = #"{"subject": "dog", "prompt": "x", "idempotency_key": "k"}"#
+        try spool.dropManifest(keyed, "a.json")
+        try spool.settle(turns: 3)
+        let first = try spool.receipt("a.json").id
+        let file = spool.path("lib/keys/" + (try #require(spool.names("lib/keys").first)))
+        if hasDied { spool.crash() }
+        if let contents { try Files.write(Array(contents.utf8), file) } else { Files.remove(file) }
+        if hasDied { try spool.start() }
+        try spool.dropManifest(keyed, "b.json")
+        try spool.settle(turns: 3)
+        #expect(try spool.receipt("b.json").id == first)
+        #expect(spool.names("lib/jobs/queued") == [first.text])
+        #expect(try Files.read(file) == Array(first.text.utf8))
+        // One that nobody has is free.
+        try spool.dropManifest(keyed.replacing(#""k""#, with: #""new""#), "c.json")
+        try spool.settle(turns: 3)
+        #expect(spool.names("lib/jobs/queued").count == 2)
+    }
+
     @Test func aNewGenerationLeavesARunningJobItsOwn() throws {
         let spool = try TestSpool()
         try spool.start()

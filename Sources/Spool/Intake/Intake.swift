@@ -48,6 +48,8 @@ struct Intake {
     var fresh: Set<JobID> = []
     /// The claims an earlier daemon has left. One of them may have ended it.
     private var suspects: Set<JobID>
+    /// Whose idempotency keys the manifests say they are; read when the first key is met whose own file names no job that is kept.
+    var keyOwners: [String: JobID]?
     /// Claims that are left alone until a moment, since something went wrong with them.
     private var paused: [JobID: Double] = [:]
     /// Folders whose last claims may not be durable yet.

@@ -99,12 +99,13 @@ extension Intake {
             id: claim.id, sequence: nextSequence, drop: claim.key, accepted: Timestamp(clock.wall()).text,
             seed: manifest.seed ?? Int(random() & 0xFFFF_FFFF), manifestDigest: digest, owner: status.owner)
         nextSequence += 1
+        if let key = manifest.idempotencyKey { keyOwners?[key] = claim.id }
         return .accept(Job(record: record, manifest: manifest), bytes: bytes)
     }
 
     // MARK: - Idempotency keys
 
-    private func judge(
+    private mutating func judge(
         _ key: String, _ digest: String, _ claim: Claim, beside batch: [Job]
     ) throws(SpoolError) -> Verdict? {
         guard let owner = try owner(of: key, claim, beside: batch) else { return nil }
@@ -123,26 +124,26 @@ extension Intake {
     /// The job an idempotency key belongs to and its manifest's digest, when that is not this claim's. The key is bound to
     /// the claim's id before the job exists; after a crash in between, the claim's replay finds its own id. A key whose
     /// job is no longer kept is free.
-    private func owner(
+    private mutating func owner(
         of key: String, _ claim: Claim, beside batch: [Job]
     ) throws(SpoolError) -> (id: JobID, digest: String?)? {
-        let path = SpoolLayout.key(key)
-        let mine = Array(claim.id.text.utf8)
-        do throws(SpoolError) {
-            try store.publish(mine, at: path, replacing: false)
-            return nil
-        } catch  where error.errno == .fileExists {
-            let found = try store.keyOwner(path)
-            // A key's file that says no id is damaged; the manifests know whose key it was.
-            let owner = found == nil ? try jobs.owner(ofKey: key) : found
-            if owner == claim.id { return nil }
-            if let owner {
-                if found == nil { try store.publish(Array(owner.text.utf8), at: path, replacing: true) }
-                if let job = batch.first(where: { $0.id == owner }) { return (owner, job.record.manifestDigest) }
-                if let state = try jobs.locate(owner) { return (owner, try jobs.manifestDigest(owner, state)) }
-            }
-            try store.publish(mine, at: path, replacing: true)
-            return nil
+        func kept(_ id: JobID) throws(SpoolError) -> (id: JobID, digest: String?)? {
+            if let job = batch.first(where: { $0.id == id }) { return (id, job.record.manifestDigest) }
+            guard let state = try jobs.locate(id) else { return nil }
+            return (id, try jobs.manifestDigest(id, state))
         }
+        let path = SpoolLayout.key(key)
+        let named = try system.statusIfAny(path) == nil ? nil : try store.keyOwner(path)
+        if named == claim.id { return nil }
+        if let named, let owner = try kept(named) { return owner }
+        // Its file is missing or damaged, or the key is new or free: the manifests know.
+        let owners = try keyOwners ?? jobs.keyOwners()
+        keyOwners = owners
+        if let id = owners[key], id != claim.id, let owner = try kept(id) {
+            try store.publish(Array(id.text.utf8), at: path, replacing: true)
+            return owner
+        }
+        try store.publish(Array(claim.id.text.utf8), at: path, replacing: true)
+        return nil
     }
 }

@@ -112,14 +112,15 @@ struct JobStore: Sendable {
         return bytes.flatMap { try? JobManifest.parse($0) }?.idempotencyKey
     }
 
-    /// The job whose manifest has an idempotency key, found by reading all of them: a key's own file was damaged.
-    func owner(ofKey key: String) throws(SpoolError) -> JobID? {
+    /// The job of each idempotency key, found by reading the manifests of all jobs.
+    func keyOwners() throws(SpoolError) -> [String: JobID] {
+        var owners: [String: JobID] = [:]
         for state in JobState.allCases {
             for id in try list(state) {
-                if idempotencyKey(id, state) == key { return id }
+                if let key = idempotencyKey(id, state) { owners[key] = id }
             }
         }
-        return nil
+        return owners
     }
 
     private func manifestPath(_ id: JobID, _ state: JobState) -> SpoolPath {
