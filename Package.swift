@@ -84,6 +84,8 @@ let package = Package(
             ],
             swiftSettings: swift),
 
+        // Judges pictures, whoever made them: never imports DreamCache.
+        .target(name: "Evaluation", dependencies: ["Raster", "Vision"], swiftSettings: swift),
         .target(
             name: "Training", dependencies: ["Checkpoint", "Diffusion", "DreamCache", "TensorEngine"],
             swiftSettings: swift),
@@ -139,6 +141,7 @@ let package = Package(
         .testTarget(
             name: "VisionTests", dependencies: ["Checkpoint", "Golden", "Raster", "TensorEngine", "Vision"],
             swiftSettings: swift),
+        .testTarget(name: "EvaluationTests", dependencies: ["Evaluation", "Raster"], swiftSettings: swift),
         .testTarget(
             name: "DreamCacheTests",
             dependencies: ["Checkpoint", "Diffusion", "DreamCache", "Golden", "Raster", "TensorEngine"],
