@@ -1,7 +1,9 @@
+import Diffusion
 import DreamCache
 import Foundation
 import Golden
 import Raster
+import TensorEngine
 import Testing
 
 /// The base model's own view of a picture, on the model that ships.
