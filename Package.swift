@@ -104,8 +104,8 @@ let package = Package(
         .target(
             name: "Application",
             dependencies: [
-                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool",
-                "TensorEngine",
+                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Raster",
+                "Spool", "TensorEngine", "Vision",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "Logging", package: "swift-log"),
@@ -121,8 +121,8 @@ let package = Package(
         .executableTarget(
             name: "CommandLineTool",
             dependencies: [
-                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool",
-                "TensorEngine",
+                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Raster",
+                "Spool", "TensorEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
