@@ -94,6 +94,8 @@ let package = Package(
             ],
             swiftSettings: swift),
 
+        // Judges pictures, whoever made them: never imports DreamCache.
+        .target(name: "Evaluation", dependencies: ["Raster", "Vision"], swiftSettings: swift),
         .target(
             name: "Training",
             dependencies: [
@@ -123,8 +125,8 @@ let package = Package(
         .target(
             name: "Application",
             dependencies: [
-                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Pages", "Raster", "Spool",
-                "TensorEngine", "Training",
+                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Pages", "Raster",
+                "Spool", "TensorEngine", "Training", "Vision",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
                 .product(name: "Logging", package: "swift-log"),
@@ -140,7 +142,7 @@ let package = Package(
         .executableTarget(
             name: "CommandLineTool",
             dependencies: [
-                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Raster", "Spool",
+                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Raster", "Spool",
                 "TensorEngine", "Training",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -160,6 +162,7 @@ let package = Package(
         .testTarget(
             name: "VisionTests", dependencies: ["Checkpoint", "Golden", "Raster", "TensorEngine", "Vision"],
             swiftSettings: swift),
+        .testTarget(name: "EvaluationTests", dependencies: ["Evaluation", "Raster"], swiftSettings: swift),
         .testTarget(
             name: "DreamCacheTests",
             dependencies: ["Checkpoint", "Diffusion", "DreamCache", "Golden", "Raster", "TensorEngine"],

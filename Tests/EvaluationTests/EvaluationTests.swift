@@ -1,0 +1,125 @@
+import Foundation
+import Raster
+import Testing
+
+@testable import Evaluation
+
+/// Scores and reports over a measure that a test can work out by hand: a picture's mean colour.
+@Suite struct EvaluationTests {
+    private static var colour: Measure {
+        Measure(
+            name: "colour", description: "mean colour",
+            features: { picture in
+                let pixels = picture.compositedOnWhite().pixels
+                let sums = (0..<3).map { c in
+                    stride(from: c, to: pixels.count, by: 3).reduce(Float(0)) { $0 + Float(pixels[$1]) }
+                }
+                return Features(rows: sums, width: 3)
+            },
+            text: { text in Features(rows: text == "red" ? [1, 0, 0] : [0, 0, 1], width: 3) })
+    }
+
+    private func plain(_ name: String, _ color: (UInt8, UInt8, UInt8), prompt: String? = nil) -> Picture {
+        Picture(name: name, raster: Raster(width: 8, height: 8, color: color), prompt: prompt)
+    }
+
+    /// A drawing with structure, in a square of white.
+    private func drawing(seed: Int, side: Int = 64, at place: (x: Int, y: Int) = (8, 8), ground: UInt8 = 255) -> Raster
+    {
+        var pixels = [UInt8](repeating: ground, count: side * side * 3)
+        for y in 0..<40 {
+            for x in 0..<40 {
+                let start = ((y + place.y) * side + x + place.x) * 3
+                for c in 0..<3 {
+                    pixels[start + c] = UInt8(((x / 8 * (3 + seed) + y / 8 * (5 + c) + seed * c) * 37) % 240)
+                }
+            }
+        }
+        return Raster(width: side, height: side, channels: 3, pixels: pixels)
+    }
+
+    private func evaluated(_ method: ReferenceProtocol, source: String? = nil) throws -> Report {
+        var evaluation = Evaluation(measures: [Self.colour], method: method)
+        try evaluation.add(
+            EvaluatedSubject(
+                name: "ball", references: [plain("0.png", (200, 0, 0)), plain("1.png", (0, 200, 0))], source: source,
+                sets: [
+                    .init(
+                        label: "image_scale 1", imageScale: 1,
+                        pictures: [
+                            plain("a.png", (200, 0, 0), prompt: "red"), plain("b.png", (0, 0, 200), prompt: "red"),
+                        ])
+                ]))
+        return evaluation.result
+    }
+
+    @Test func aFoundTokenIsTheNearest() {
+        let reference = Features(rows: [1, 0, 0, 2, 5, 5], width: 2, foreground: [true, true, false])
+        let picture = Features(rows: [3, 0, 1, 1], width: 2)
+        #expect(abs(reference.found(in: picture) - (1 + 0.5.squareRoot()) / 2) < 1e-6)
+        // Where nothing is said to be the subject, all is.
+        #expect(Features(rows: [1, 0, 0, 2], width: 2, foreground: [false, false]).foreground == [true, true])
+        #expect(Features(rows: [0, 0], width: 2).found(in: picture) == 0)
+    }
+
+    @Test func theProtocolsChooseThePhotos() throws {
+        func identity(_ report: Report, _ row: Int) -> Double? { report.rows[row].scores["identity.colour"]?.mean }
+        // Of a.png and b.png with both photos: 1, 0, 0, 0.
+        let all = try evaluated(.dreambooth)
+        #expect(all.rows.map(\.label) == [Evaluation.real, "image_scale 1"])
+        #expect(identity(all, 1) == 0.25)
+        // The photos among themselves: red and green.
+        #expect(identity(all, 0) == 0)
+        #expect(identity(try evaluated(.paper), 1) == 0.5)
+        #expect(identity(try evaluated(.source, source: "1.png"), 1) == 0)
+        #expect(all.rows[1].scores["text.colour"]?.mean == 0.5)
+        #expect(all.rows[1].scores["diversity.colour"]?.mean == 1)
+        #expect(all.rows[0].scores["text.colour"] == nil)
+    }
+
+    @Test func maskedLooksAtWhatIsCutOut() throws {
+        var evaluation = Evaluation(measures: [Self.colour], method: .masked) { _ in
+            Raster(width: 1, height: 1, color: (9, 9, 9))
+        }
+        try evaluation.add(
+            EvaluatedSubject(
+                name: "x", references: [plain("0.png", (200, 0, 0))],
+                sets: [.init(label: "s", pictures: [plain("a.png", (0, 0, 200))])]))
+        #expect(abs((evaluation.result.rows[1].scores["identity.colour"]?.mean ?? 0) - 1) < 1e-6)
+    }
+
+    @Test func intervalsHoldTheMeanAndAreRepeatable() throws {
+        let scores = (0..<200).map { Double($0 % 10) / 10 }
+        let spread = try #require(Spread(groups: [scores]))
+        #expect(abs(spread.mean - 0.45) < 1e-9 && abs(spread.deviation - 0.288) < 1e-2)
+        // The mean of 200 scatters by .0203: the interval is about 1.96 times that on each side.
+        #expect(abs(spread.mean - spread.low - 0.04) < 0.01 && abs(spread.high - spread.mean - 0.04) < 0.01)
+        #expect(spread == Spread(groups: [scores]))
+        // Of subjects that differ, the interval is as wide as they are few.
+        let subjects = try #require(
+            Spread(groups: [[Double](repeating: 0, count: 100), [Double](repeating: 1, count: 100)]))
+        #expect(subjects.low == 0 && subjects.high == 1)
+        #expect(Spread(groups: [[]]) == nil)
+    }
+
+    @Test func aPastedReferenceIsACopyAndAnotherPictureIsNot() {
+        let score = CopyScore(reference: drawing(seed: 1))
+        let pasted = score(drawing(seed: 1, at: (20, 16), ground: 90))
+        let other = score(drawing(seed: 4, at: (20, 16), ground: 90))
+        #expect(pasted >= CopyScore.copied, "\(pasted)")
+        #expect(other < CopyScore.copied, "\(other)")
+        #expect(score(Raster(width: 64, height: 64, color: (7, 8, 9))) == 0)
+    }
+
+    @Test func reportsAreForProgramsAndPeople() throws {
+        let report = try evaluated(.dreambooth)
+        #expect(report == (try JSONDecoder().decode(Report.self, from: report.json())))
+        let lines = report.csv.split(separator: "\r\n").map(String.init)
+        #expect(lines[0] == "set,image_scale,score,mean,deviation,low,high,count")
+        #expect(lines.contains { $0.hasPrefix("image_scale 1,1.0,identity.colour,0.250000,") && $0.hasSuffix(",2") })
+        #expect(report.table.contains("image_scale 1"))
+        let html = ReportPage(report) { _ in Raster(width: 4, height: 4, color: (1, 2, 3)) }.html
+        #expect(html.contains("data:image/png;base64,") && html.contains("<svg") && !html.contains("http"))
+        #expect(ReportPage.escaped("<a href='x'>&\"") == "&lt;a href=&#39;x&#39;&gt;&amp;&quot;")
+    }
+}
