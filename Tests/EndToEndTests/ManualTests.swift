@@ -19,10 +19,12 @@ import Testing
         let arguments: [Argument]?
         let subcommands: [Command]?
 
-        /// It and its commands, `help` left out.
-        var all: [Command] {
-            var found: [Command] = [self]
-            for inner in subcommands ?? [] where inner.commandName != "help" { found += inner.all }
+        /// It and its commands with all of their names, `help` left out.
+        var all: [(name: String, command: Command)] {
+            var found = [(commandName, self)]
+            for inner in subcommands ?? [] where inner.commandName != "help" {
+                found += inner.all.map { ("\(commandName) \($0.name)", $0.command) }
+            }
             return found
         }
 
@@ -61,12 +63,12 @@ import Testing
         #expect(page.contains(".TH \(program.uppercased()) \(section)"))
         let commands = try Self.description(of: program).all
         #expect(commands.count >= leastCommands)
-        for command in commands.dropFirst() {
-            let parts = page.components(separatedBy: ".SS \"\(program) \(command.commandName)\"\n")
-            #expect(parts.count == 2, "\(command.commandName)")
+        for (name, command) in commands.dropFirst() {
+            let parts = page.components(separatedBy: ".SS \"\(name)\"\n")
+            #expect(parts.count == 2, "\(name)")
             let own = parts.last?.components(separatedBy: ".SS ").first ?? ""
             for option in command.options where option != "--version" {
-                #expect(own.contains("\n.TP\n\\fB\(option)\\fR"), "\(command.commandName) \(option)")
+                #expect(own.contains("\n.TP\n\\fB\(option)\\fR"), "\(name) \(option)")
             }
         }
         for option in try Self.description(of: program).options { #expect(page.contains("\\fB\(option)\\fR")) }
@@ -81,7 +83,7 @@ import Testing
     func everyCommandIsCompleted(shell: String, program: String) throws {
         let script = try Workplace.run(Self.path(program), ["--generate-completion-script", shell])
         #expect(script.status == 0, "\(script.errors)")
-        for command in try Self.description(of: program).all {
+        for (_, command) in try Self.description(of: program).all {
             #expect(script.output.contains(command.commandName))
             for option in command.options {
                 let name = shell == "fish" ? String(option.dropFirst(2)) : option

@@ -17,6 +17,7 @@ struct DaemonSnapshot {
     let trouble: String?
     /// Why drops are noticed by polling; nil when they are watched.
     let pollingReason: String?
+    let isStopping: Bool
     let hasExited: Bool
     /// Whether pages are kept.
     let wantsPages: Bool

@@ -57,16 +57,20 @@ struct PageKeeper {
     }
 
     private mutating func refresh(_ snapshot: DaemonSnapshot, _ eta: Double?) throws(SpoolError) {
-        if refusals.hasMore { try refusals.readMore() }
-        if finished == nil { finished = try FinishedSets(store, jobs) }
-        if finished?.hasMore == true { try finished?.writePage() }
+        // Who waits for the daemon's end does not wait for its pages; the next start makes them.
+        if !snapshot.isStopping {
+            if refusals.hasMore { try refusals.readMore() }
+            if finished == nil { finished = try FinishedSets(store, jobs) }
+            if finished?.hasMore == true { try finished?.writePage() }
+        }
         guard snapshot.now >= nextWrite || snapshot.hasExited else { return }
         nextWrite = snapshot.now + snapshot.statusInterval
         let page = try content(snapshot, eta)
         if let written, written.page == page, snapshot.now - written.moment < Self.renewal { return }
         let html: String
         do throws(PageError) {
-            html = try page.html(time: Timestamp.forPeople(snapshot.stamp), seconds: Int(snapshot.wall))
+            html = try page.html(
+                time: Timestamp.forPeople(snapshot.stamp), seconds: Timestamp(snapshot.wall).seconds)
         } catch {
             throw SpoolError(.damaged, operation: "make", path: SpoolLayout.page.string, detail: "\(error)")
         }
@@ -95,7 +99,7 @@ struct PageKeeper {
         let share = step.flatMap { $0.steps > 0 && $0.phase == "denoising" ? Double($0.step) / Double($0.steps) : nil }
         var words = ["picture \(min(done + 1, all)) of \(all)"]
         if let step { words.append(step.phase + (step.steps > 1 ? " \(step.step) of \(step.steps)" : "")) }
-        if let eta { words.append("about \(eta < 90 ? "\(Int(eta)) s" : "\(Int(eta / 60)) min") left") }
+        if let eta, eta < 1e9 { words.append("about \(eta < 90 ? "\(Int(eta)) s" : "\(Int(eta / 60)) min") left") }
         return SpoolPage.Work(
             job: job.id.text, subjects: job.manifest.subjects.map(\.name).joined(separator: ", "),
             prompt: job.plan(image: min(done, all - 1)).prompt, words: words.joined(separator: ", "),

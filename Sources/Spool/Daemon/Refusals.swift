@@ -9,7 +9,8 @@ final class Refusals {
     private var unread: [SpoolPath.Name]?
 
     private static let shown = 20
-    private static let batch = 100
+    /// A turn of the loop reads so many: whoever wants it to stop waits for no more.
+    private static let batch = 16
 
     init(_ store: DurableStore) { self.store = store }
 

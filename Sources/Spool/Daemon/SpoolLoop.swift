@@ -141,7 +141,8 @@ final class SpoolLoop {
         DaemonSnapshot(
             now: now, stamp: stamp, wall: clock.wall(), machine: machine, current: current, ticks: workerState.ticks,
             progress: workerState.progress, trouble: pressure ?? intakeTrouble, pollingReason: pollingReason,
-            hasExited: hasExited, wantsPages: configuration.pages, aliveInterval: configuration.aliveInterval,
+            isStopping: stopDeadline != nil, hasExited: hasExited, wantsPages: configuration.pages,
+            aliveInterval: configuration.aliveInterval,
             statusInterval: configuration.statusInterval)
     }
 

@@ -50,8 +50,8 @@ struct Intake {
     private var suspects: Set<JobID>
     /// Whose idempotency keys the manifests say they are; read when the first key is met whose own file names no job that is kept.
     var keyOwners: [String: JobID]?
-    /// Claims that are left alone until a moment, since something went wrong with them.
-    private var paused: [JobID: Double] = [:]
+    /// Claims that are left alone until a moment, and what went wrong with them.
+    private var paused: [JobID: (until: Double, trouble: String)] = [:]
     /// Folders whose last claims may not be durable yet.
     private var unsynced: Set<DropFolder> = []
     private var nextTidying = 0.0
@@ -98,7 +98,7 @@ struct Intake {
     ) throws(SpoolError) {
         fresh = []
         let now = clock.monotonic()
-        paused = paused.filter { $0.value > now }
+        paused = paused.filter { $0.value.until > now }
         if now >= nextTidying {
             nextTidying = now + configuration.rescanInterval
             try shelf.tidy { (path) throws(SpoolError) in try fingerprint(path) }
@@ -127,6 +127,7 @@ struct Intake {
             }
         }
         try acceptTogether(manifests, &result, waiting: waiting, check: check, notes: notes)
+        if result.trouble == nil { result.trouble = paused.values.min { $0.until < $1.until }?.trouble }
     }
 
     // MARK: - Claims
@@ -221,11 +222,13 @@ struct Intake {
             try body(&self, claim, &result)
         } catch {
             try note(error, of: claim.key, &result)
-            pause(claim)
+            pause(claim, error)
             guard !error.isMachineTrouble else { return }
             do throws(SpoolError) {
                 claim = try shelf.counted(claim)
-                if claim.attempt > Self.maximumTries { try refuse(claim, kind, error.description) }
+                guard claim.attempt > Self.maximumTries else { return }
+                try refuse(claim, kind, error.description)
+                paused[claim.id] = nil
             } catch {
                 try note(error, of: claim.key, &result)
             }
@@ -233,7 +236,9 @@ struct Intake {
     }
 
     /// Leaves a claim alone for a while.
-    mutating func pause(_ claim: Claim) { paused[claim.id] = clock.monotonic() + configuration.environmentPause }
+    mutating func pause(_ claim: Claim, _ error: SpoolError) {
+        paused[claim.id] = (clock.monotonic() + configuration.environmentPause, "\(claim.key): \(error)")
+    }
 
     /// Refuses what cannot be dealt with in any other way; where even its receipt cannot be written, without one.
     private func refuse(_ claim: Claim, _ kind: Receipt.Kind, _ reason: String) throws(SpoolError) {
@@ -279,7 +284,7 @@ struct Intake {
             try accept(batch, &result, waiting: waiting, check: check, notes: notes)
         } catch {
             try note(error, of: "\(batch.count) manifests", &result)
-            guard !error.isMachineTrouble else { return batch.forEach { pause($0) } }
+            guard !error.isMachineTrouble else { return batch.forEach { pause($0, error) } }
             suspects.formUnion(batch.map(\.id))
             alone = try shelf.waiting(in: .jobs).filter { suspects.contains($0.id) && request($0) == nil }
         }

@@ -137,9 +137,8 @@ extension Intake {
         if named == claim.id { return nil }
         if let named, let owner = try kept(named) { return owner }
         // Its file is missing or damaged, or the key is new or free: the manifests know.
-        let owners = try keyOwners ?? jobs.keyOwners()
-        keyOwners = owners
-        if let id = owners[key], id != claim.id, let owner = try kept(id) {
+        if keyOwners == nil { keyOwners = try jobs.keyOwners() }
+        if let id = keyOwners?[key], id != claim.id, let owner = try kept(id) {
             try store.publish(Array(id.text.utf8), at: path, replacing: true)
             return owner
         }

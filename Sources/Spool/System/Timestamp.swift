@@ -4,12 +4,15 @@ import Glibc
 public struct Timestamp: Sendable, Equatable {
     /// `2026-11-23T09:14:07.250Z`
     public let text: String
+    /// Whole seconds since 1970.
+    public let seconds: Int
 
     /// A moment, in seconds since 1970.
     public init(_ seconds: Double) {
         // A clock set to nonsense must give a nonsensical date, not a trap.
         let bounded = min(max(seconds.isFinite ? seconds : 0, 0), 253_402_300_799)
         var whole = time_t(bounded)
+        self.seconds = whole
         var fields = tm()
         gmtime_r(&whole, &fields)
         let milliseconds = Int((bounded - bounded.rounded(.down)) * 1000)
