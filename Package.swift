@@ -125,7 +125,8 @@ let package = Package(
         .target(
             name: "Application",
             dependencies: [
-                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Pages", "Raster",
+                "Bytes", "CConfinement", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Pages",
+                "Raster",
                 "Spool", "TensorEngine", "Training", "Vision",
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Yams", package: "Yams"),
@@ -142,7 +143,8 @@ let package = Package(
         .executableTarget(
             name: "CommandLineTool",
             dependencies: [
-                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Raster", "Spool",
+                "Application", "Bytes", "CLinux", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Raster",
+                "Spool",
                 "TensorEngine", "Training",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
