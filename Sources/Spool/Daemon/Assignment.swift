@@ -86,8 +86,7 @@ enum Assignment: Sendable {
         } catch {
             switch error {
             case .environment, .stopped: throw error
-            case .rejected(let field, let message): return .failed(field.map { "\($0): \(message)" } ?? message)
-            case .unavailable(let message), .transient(let message), .changed(let message): return .failed(message)
+            case .rejected, .unavailable, .transient, .changed: return .failed(error.description)
             }
         }
     }

@@ -2,10 +2,8 @@
 struct DaemonSnapshot {
     /// The monotonic clock, in seconds.
     let now: Double
-    /// The wall clock, as documents have it.
-    let stamp: String
-    /// The wall clock, in seconds since 1970.
-    let wall: Double
+    /// The wall clock.
+    let time: Timestamp
     let machine: QueueMachine
     /// The job in `active`.
     let current: Job?

@@ -69,8 +69,7 @@ struct PageKeeper {
         if let written, written.page == page, snapshot.now - written.moment < Self.renewal { return }
         let html: String
         do throws(PageError) {
-            html = try page.html(
-                time: Timestamp.forPeople(snapshot.stamp), seconds: Timestamp(snapshot.wall).seconds)
+            html = try page.html(time: Timestamp.forPeople(snapshot.time.text), seconds: snapshot.time.seconds)
         } catch {
             throw SpoolError(.damaged, operation: "make", path: SpoolLayout.page.string, detail: "\(error)")
         }

@@ -139,7 +139,7 @@ final class SpoolLoop {
 
     private var snapshot: DaemonSnapshot {
         DaemonSnapshot(
-            now: now, stamp: stamp, wall: clock.wall(), machine: machine, current: current, ticks: workerState.ticks,
+            now: now, time: Timestamp(clock.wall()), machine: machine, current: current, ticks: workerState.ticks,
             progress: workerState.progress, trouble: pressure ?? intakeTrouble, pollingReason: pollingReason,
             isStopping: stopDeadline != nil, hasExited: hasExited, wantsPages: configuration.pages,
             aliveInterval: configuration.aliveInterval,

@@ -49,7 +49,7 @@ struct StatusKeeper {
         var active: JSON?
         if let job = snapshot.current {
             let step = snapshot.progress
-            let progress = progress(job, .active, step: step, eta: eta(job, step, now), snapshot.stamp)
+            let progress = progress(job, .active, step: step, eta: eta(job, step, now), snapshot.time.text)
             active = progress
             write(progress, to: SpoolLayout.job(job.id, .active))
         }
@@ -114,7 +114,7 @@ struct StatusKeeper {
                 waiting.prefix(Self.namedWaiting).map { entry, reason in
                     .object(["job": .string(entry.id.text), "reason": .string(reason)])
                 }),
-            "time": .string(snapshot.stamp),
+            "time": .string(snapshot.time.text),
         ])
         let work = snapshot.current.map { ", \($0.id) image \($0.record.images.count)/\($0.manifest.imageCount)" } ?? ""
         return (document, "\(trouble ?? snapshot.state): \(counts["queued"] ?? 0) queued\(work)")

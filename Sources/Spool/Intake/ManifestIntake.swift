@@ -86,10 +86,9 @@ extension Intake {
         }
         do throws(RendererError) {
             try check(manifest)
-        } catch .rejected(let field, let message) {
-            return .reject(message: field.map { "\($0): \(message)" } ?? message, faults: [])
         } catch {
             // Anything else may have passed by the time the job runs.
+            if case .rejected = error { return .reject(message: error.description, faults: []) }
         }
         let digest = Digest.sha256(bytes)
         if let key = manifest.idempotencyKey, let verdict = try judge(key, digest, claim, beside: batch) {

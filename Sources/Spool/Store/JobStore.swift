@@ -112,12 +112,13 @@ struct JobStore: Sendable {
         return bytes.flatMap { try? JobManifest.parse($0) }?.idempotencyKey
     }
 
-    /// The job of each idempotency key, found by reading the manifests of all jobs.
+    /// The job of each idempotency key, found by reading the manifests of all jobs. Of two jobs with one key the later has it:
+    /// the earlier was gone when it came.
     func keyOwners() throws(SpoolError) -> [String: JobID] {
         var owners: [String: JobID] = [:]
         for state in JobState.allCases {
             for id in try list(state) {
-                if let key = idempotencyKey(id, state) { owners[key] = id }
+                if let key = idempotencyKey(id, state) { owners[key] = max(owners[key] ?? id, id) }
             }
         }
         return owners
