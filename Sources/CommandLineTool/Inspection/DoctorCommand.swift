@@ -1,4 +1,5 @@
 import ArgumentParser
+import Diffusion
 import DreamCache
 import Foundation
 import Glibc

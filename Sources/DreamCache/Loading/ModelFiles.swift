@@ -2,55 +2,29 @@ import Bytes
 import Diffusion
 import Foundation
 
-/// The files of a model, and what of them is taken.
+/// The files of a model, and what of them is taken. The ``options`` are members too: `files.clipSkip`.
+@dynamicMemberLookup
 public struct ModelFiles: Sendable, Hashable {
     /// Base model: an LDM checkpoint, or a diffusers folder.
     public var checkpoint: String
-    /// Its LDM yaml, if it does not lie beside it.
-    public var yaml: String?
+    /// What of it is loaded, and how.
+    public var options = StableDiffusion.Options()
     /// The adapter; without one the base itself reads caches, as ``selfReading`` says.
     public var adapter: String?
     /// How the base reads caches where there is no adapter.
     public var selfReading = SelfReading()
-    /// Variant of a folder's weights, such as `fp16`.
-    public var variant: String?
-    /// Whether the averaged (EMA) U-Net of a single file is taken.
-    public var usesEMA = false
-    /// Text encoder blocks that are left out (diffusers' `clip_skip`).
-    public var clipSkip = 0
-    /// What the U-Net predicts, where the files do not say it.
-    public var predictionType: PredictionType?
-    /// LoRA files, merged in this order.
-    public var loras: [LowRankFile] = []
-    /// An autoencoder that takes the place of the model's own: a file, or a diffusers folder.
-    public var autoencoder: String?
-    /// Textual inversions: files, or folders of them.
-    public var embeddings: [EmbeddingFile] = []
-    /// What is said of the schedule over the files.
-    public var schedule = ScheduleOverrides()
-    /// Whether tensors that are no part of the model are an error.
-    public var isStrict = false
 
     /// Paths of the files; the other fields have the values that leave the model as its files have it.
     public init(checkpoint: String, yaml: String? = nil, adapter: String? = nil) {
         self.checkpoint = checkpoint
-        self.yaml = yaml
         self.adapter = adapter
+        options.yaml = yaml
     }
 
-    package var options: StableDiffusion.Options {
-        var options = StableDiffusion.Options()
-        options.yaml = yaml
-        options.variant = variant
-        options.usesEMA = usesEMA
-        options.clipSkip = clipSkip
-        options.predictionType = predictionType
-        options.loras = loras
-        options.autoencoder = autoencoder
-        options.embeddings = embeddings
-        options.schedule = schedule
-        options.isStrict = isStrict
-        return options
+    /// One of the ``options``.
+    public subscript<Value>(dynamicMember option: WritableKeyPath<StableDiffusion.Options, Value>) -> Value {
+        get { options[keyPath: option] }
+        set { options[keyPath: option] = newValue }
     }
 
     /// The model's tokenizer, without loading anything else.
@@ -63,7 +37,9 @@ public struct ModelFiles: Sendable, Hashable {
     /// The files that hold the base model's weights.
     public func weightFiles() throws(DreamCacheError) -> [String] {
         try onModel { () throws(DiffusionError) in
-            try StableDiffusion.weightFiles(of: checkpoint, variant: variant, hasAutoencoder: autoencoder == nil)
+            try StableDiffusion.weightFiles(
+                of: checkpoint, variant: options.variant,
+                hasAutoencoder: options.autoencoder == nil)
         }
     }
 
@@ -71,18 +47,18 @@ public struct ModelFiles: Sendable, Hashable {
     public func allFiles() throws(DreamCacheError) -> [String] {
         let additions = try onModel { () throws(DiffusionError) in
             try
-                (autoencoder.map { path throws(DiffusionError) in
-                    try StableDiffusion.autoencoderFiles(of: path, variant: variant)
-                } ?? []) + StableDiffusion.embeddingFiles(of: embeddings).map(\.path)
+                (options.autoencoder.map { path throws(DiffusionError) in
+                    try StableDiffusion.autoencoderFiles(of: path, variant: options.variant)
+                } ?? []) + StableDiffusion.embeddingFiles(of: options.embeddings).map(\.path)
         }
         return try weightFiles() + describingFiles() + [adapter].compactMap(\.self) + additions
-            + loras.flatMap { [$0.file] + $0.describingFiles }
+            + options.loras.flatMap { [$0.file] + $0.describingFiles }
     }
 
     /// The files that say how the base model's weights are used.
     func describingFiles() throws(DreamCacheError) -> [String] {
         try onModel { () throws(DiffusionError) in
-            try StableDiffusion.describingFiles(of: checkpoint, yaml: yaml)
+            try StableDiffusion.describingFiles(of: checkpoint, yaml: options.yaml)
         }
     }
 
@@ -103,22 +79,22 @@ public struct ModelFiles: Sendable, Hashable {
         weightsHash: String, _ known: KnownFiles, _ monitor: Monitor
     ) throws(DreamCacheError) -> String {
         var lines = [weightsHash]
-        if usesEMA { lines.append("ema") }
-        if clipSkip > 0 { lines.append("clip_skip \(clipSkip)") }
-        if let autoencoder {
+        if options.usesEMA { lines.append("ema") }
+        if options.clipSkip > 0 { lines.append("clip_skip \(options.clipSkip)") }
+        if let autoencoder = options.autoencoder {
             let files = try onModel { () throws(DiffusionError) in
-                try StableDiffusion.autoencoderFiles(of: autoencoder, variant: variant)
+                try StableDiffusion.autoencoderFiles(of: autoencoder, variant: options.variant)
             }
             for file in files { lines.append("vae \(try known.sha256(of: file, monitor))") }
         }
         let inversions = try onModel { () throws(DiffusionError) in
-            try StableDiffusion.embeddingFiles(of: embeddings)
+            try StableDiffusion.embeddingFiles(of: options.embeddings)
         }
         for file in inversions {
             lines.append("embedding \(file.word ?? "") \(try known.sha256(of: file.path, monitor))")
         }
-        if let training = schedule.training { lines.append("schedule \(training)") }
-        for lora in loras {
+        if let training = options.schedule.training { lines.append("schedule \(training)") }
+        for lora in options.loras {
             let parts = [lora.unetWeight.map { " unet \($0)" }, lora.textEncoderWeight.map { " text \($0)" }]
             let weights = "\(lora.weight)" + parts.compactMap { $0 }.joined()
             for file in lora.describingFiles { lines.append("lora of \(try known.sha256(of: file, monitor))") }
