@@ -7,11 +7,9 @@ Needs what `evaluate.py` needs, the trained judges of `--work` among it. Prints 
 subject is found first among the held-out ones, and whose scene is named; chance is one in their number.
 """
 
-import argparse
 import concurrent.futures
 import json
 import os
-import pathlib
 import sys
 
 import numpy
@@ -70,13 +68,7 @@ class Program(evaluate.Program):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=pathlib.Path, required=True)
-    parser.add_argument("--programs", type=pathlib.Path, default=pathlib.Path(".build/release"))
-    parser.add_argument("--model", type=pathlib.Path, required=True)
-    parser.add_argument("--every", type=int, default=1, help="judge only every so many subjects (a quick look)")
-    parser.add_argument("--image-scale", type=float, default=4, help="%(default)s")
-    arguments = parser.parse_args()
+    arguments = evaluate.parser_of(__doc__).parse_args()
     arguments.option = {"guidance_scale": 7.5, "steps": 12, "scheduler": "DPMSolverMultistepScheduler"}
     held_out = train.held_out(arguments.work)[:evaluate.SUBJECTS]
     judges = Judges(train.averaged(arguments.work, "judges"), held_out)

@@ -87,8 +87,9 @@ class Program:
         return [numpy.asarray(Image.open(p).convert("RGB")) for p in sorted(out.glob("[0-9]*.png"))]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def parser_of(description):
+    """The options that every judging of the program has."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--programs", type=pathlib.Path, default=pathlib.Path(".build/release"))
     parser.add_argument("--model", type=pathlib.Path, required=True)
@@ -97,8 +98,13 @@ def main():
     parser.add_argument(
         "--self", action="append", default=[], metavar="'KEY: VALUE'",
         help="a setting of the adapter self, as in the configuration; may be given several times")
+    parser.add_argument("--image-scale", type=float, default=4, help="where a row names no other; %(default)s")
+    return parser
+
+
+def main():
+    parser = parser_of(__doc__)
     parser.add_argument("--only", help="conditions to run, by the beginning of their names")
-    parser.add_argument("--image-scale", type=float, default=4, help="of the rows beside the curve; %(default)s")
     parser.add_argument("--guidance", type=float, default=7.5, help="%(default)s")
     arguments = parser.parse_args()
     arguments.option = {
