@@ -212,7 +212,7 @@ if let readers = Context.environment["DREAMCACHE_FUZZ"] {
             linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]))
 }
 
-// `make sanitize` sets this: some test targets, and what they need, so that its builds stay small.
+// `make sanitize` and the campaigns set this: some test targets, and what they need, so that its builds stay small.
 if let chosen = Context.environment["DREAMCACHE_TESTS"] {
     var names = Set(chosen.split(separator: ",").map(String.init))
     var count = 0

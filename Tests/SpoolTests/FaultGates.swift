@@ -253,3 +253,22 @@ struct Scenario {
         return try JSONReader.read(try Files.read(root + "/out/\(job.id)/result.json"))["attempts"]?.integer
     }
 }
+
+/// Ends the process at calls of a kind, for good, until it is started anew.
+final class StickyDeath: Sendable {
+    private let isDead = Mutex(false)
+    private let isDeadly: @Sendable (SystemCall) -> Bool
+
+    init(_ isDeadly: @escaping @Sendable (SystemCall) -> Bool) { self.isDeadly = isDeadly }
+
+    func revive() { isDead.withLock { $0 = false } }
+
+    var gate: SystemGate {
+        SystemGate { [self] call in
+            isDead.withLock { isDead in
+                if isDeadly(call) { isDead = true }
+                return isDead ? .stop : .proceed
+            }
+        }
+    }
+}

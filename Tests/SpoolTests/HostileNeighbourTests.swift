@@ -25,7 +25,7 @@ import Testing
         }
 
         init() throws {
-            var makers: [@Sendable (String) throws -> Void] = DropTests.hostile.map(\.make)
+            var makers: [@Sendable (String) throws -> Void] = HostileDropTests.hostile.map(\.make)
             func add(_ make: @escaping @Sendable (String) throws -> Void) { makers.append(make) }
             func job(_ name: String, _ text: String) {
                 add { try Files.write(Array(text.utf8), $0 + "/drop/jobs/" + name) }
@@ -53,7 +53,7 @@ import Testing
             }
             count = max(200, makers.count)
             for folder in ["/drop", "/drop/jobs", "/drop/references", "/lib"] { mkdir(staging + folder, 0o755) }
-            try Files.write([1], staging + "/" + DropTests.secret)
+            try Files.write([1], staging + "/" + HostileDropTests.secret)
             for number in 0..<count {
                 try makers[number % makers.count](staging)
                 mkdir(ready + "/\(number)", 0o755)

@@ -238,3 +238,25 @@ enum Files {
         }
     }
 }
+
+// MARK: - One job
+
+extension TestSpool {
+    static let job = #"{"subject": "dog", "prompt": "x", "seed": 1}"#
+    static let keyed = #"{"subject": "dog", "prompt": "x", "idempotency_key": "k"}"#
+
+    /// A spool with one finished job, `done.json`.
+    static func used() throws -> TestSpool {
+        let spool = try TestSpool()
+        try spool.start()
+        try spool.dropReferences("dog")
+        try spool.dropManifest(keyed, "done.json")
+        try spool.settle(turns: 5)
+        try #require(try spool.isDone("done.json"))
+        return spool
+    }
+
+    func isDone(_ drop: String) throws -> Bool {
+        if case .ended(.done) = try client.standing(of: drop) { true } else { false }
+    }
+}

@@ -1,0 +1,123 @@
+import Glibc
+import Spool
+import Synchronization
+import Testing
+
+/// What belongs to a set beside its pictures never costs the set.
+@Suite struct FinishedSetTests {
+    @Test func aContactSheetNeverCostsASet() throws {
+        let spool = try TestSpool()
+        let errors: [RendererError] = [
+            .rejected(field: nil, message: "too wide"), .transient(message: "odd"), .environment(message: "no memory"),
+        ]
+        try spool.start()
+        try spool.dropReferences("dog")
+        for (index, error) in errors.enumerated() {
+            spool.renderer.script.withLock { $0.onGrid = { _ throws(RendererError) in throw error } }
+            let drop = "\(index).json"
+            try spool.dropManifest(#"{"subject": "dog", "prompt": "x", "output": {"grid": true}}"#, drop)
+            try spool.settle(turns: 100)
+            #expect(try spool.isDone(drop))
+            let id = try spool.receipt(drop).id
+            #expect(try spool.json("out/\(id)/result.json")["grid_error"]?.string != nil)
+        }
+        // What the machine refuses thrice costs the page too.
+        #expect(spool.renderer.log.withLock { $0.pages.map(\.sheet) } == [nil, nil])
+        #expect(try spool.faults() == [])
+    }
+
+    /// Whoever takes sets away may put something in a set's place before it is there.
+    @Test(arguments: ["folder", "file", "link"]) func whatLiesInASetsPlaceStepsAside(_ kind: String) throws {
+        let spool = try TestSpool()
+        try spool.start()
+        try spool.dropManifest(TestSpool.job)
+        try spool.settle(turns: 3)
+        let id = try spool.receipt("job.json").id
+        switch kind {
+        case "folder": mkdir(spool.path("out/\(id)"), 0o700)
+        case "file": try Files.write([1], spool.path("out/\(id)"))
+        default: symlink("/nonexistent", spool.path("out/\(id)"))
+        }
+        try Files.write([2], spool.path("out/\(id)~1"))
+        try spool.dropReferences("dog")
+        try spool.settle(turns: 20)
+        #expect(try spool.isDone("job.json"))
+        #expect(spool.names("out/\(id)") == ["0000.png", "index.html", "result.json"])
+        #expect(spool.names("out").sorted() == [id.text, "\(id)~1", "\(id)~2"])
+        #expect(try spool.faults() == [])
+    }
+
+    /// What another's folder under a job's id says of the job does not count.
+    @Test func aForgedSetFinishesNoJob() throws {
+        let spool = try TestSpool.used()
+        try spool.dropManifest(#"{"subject": "cat", "prompt": "x"}"#, "waiting.json")
+        try spool.settle(turns: 3)
+        let (done, waiting) = (try spool.receipt("done.json").id, try spool.receipt("waiting.json").id)
+        let forged = spool.path("out/\(waiting)")
+        try Files.copy(spool.path("out/\(done)"), to: forged)
+        let result = String(decoding: try spool.read("out/\(done)/result.json"), as: UTF8.self)
+        try Files.write(Array(result.replacing(done.text, with: waiting.text).utf8), forged + "/result.json")
+        guard chown(forged, 12_345, 12_345) == 0 else { return }
+        #expect(try spool.faults() == [])
+        spool.crash()
+        try spool.start()
+        #expect(spool.names("lib/jobs/queued") == [waiting.text])
+        try spool.dropReferences("cat")
+        try spool.settle(turns: 20)
+        #expect(try spool.isDone("waiting.json"))
+        #expect(try spool.json("out/\(waiting)/result.json")["drop"]?.string == "waiting.json")
+        #expect(spool.exists("out/\(waiting)~1"))
+    }
+
+    @Test func aPageNeverCostsASet() throws {
+        let spool = try TestSpool()
+        let errors: [RendererError] = [
+            .rejected(field: nil, message: "too wide"), .transient(message: "odd"), .environment(message: "no memory"),
+        ]
+        try spool.start()
+        try spool.dropReferences("dog")
+        for (index, error) in errors.enumerated() {
+            spool.renderer.script.withLock { $0.onPage = { _ throws(RendererError) in throw error } }
+            let drop = "\(index).json"
+            try spool.dropManifest(#"{"subject": "dog", "prompt": "x"}"#, drop)
+            try spool.settle(turns: 100)
+            #expect(try spool.isDone(drop))
+            let id = try spool.receipt(drop).id
+            let result = try spool.json("out/\(id)/result.json")
+            #expect(result["page_error"]?.string != nil && result["grid_error"] == nil)
+            #expect(!spool.exists("out/\(id)/index.html"))
+        }
+        #expect(try spool.faults() == [])
+    }
+
+    @Test func everySetHasAPageThatSaysHowToMakeItAgain() throws {
+        let spool = try TestSpool()
+        try spool.start()
+        try spool.dropReferences("dog", ["a.png": Pictures.png(), "b.jpg": Pictures.jpeg()])
+        try spool.dropManifest(#"{"subject": "dog", "prompts": ["x", "y"], "output": {"grid": true}}"#)
+        try spool.settle()
+        let id = try spool.receipt("job.json").id
+        let result = try spool.json("out/\(id)/result.json")
+        #expect(result["page"]?["file"]?.string == "index.html")
+        let request = try #require(spool.renderer.log.withLock { $0.pages.first })
+        #expect(request.job == id.text && request.sheet == "grid.png" && request.references.count == 2)
+        #expect(request.pictures.map(\.prompt) == ["x", "y"])
+        let again = try JSONReader.read(Array(request.document.utf8))
+        #expect(again["seed"] == result["seed"] && again["prompts"] == result["manifest"]?["prompts"])
+        #expect(try spool.faults(notes: true) == [])
+        // A page that was changed is no longer what the record names.
+        try Files.write(Array("x".utf8), spool.path("out/\(id)/index.html"))
+        #expect(try spool.faults().count == 1)
+    }
+
+    @Test func withoutPages() throws {
+        let spool = try TestSpool(configure: { $0.pages = false })
+        try spool.start()
+        try spool.dropReferences("dog")
+        try spool.dropManifest(#"{"subject": "dog", "prompt": "x"}"#)
+        try spool.settle()
+        let id = try spool.receipt("job.json").id
+        #expect(spool.names("out/\(id)") == ["0000.png", "result.json"])
+        #expect(!spool.exists("index.html") && !spool.exists("pages"))
+    }
+}
