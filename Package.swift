@@ -84,7 +84,7 @@ let package = Package(
             dependencies: ["Bytes", "Checkpoint", "TensorEngine", .product(name: "Yams", package: "Yams")],
             resources: [.copy("Resources")], swiftSettings: swift),
         .target(
-            name: "Vision", dependencies: ["Checkpoint", "Diffusion", "Raster", "TensorEngine"],
+            name: "Vision", dependencies: ["Bytes", "Checkpoint", "Diffusion", "Raster", "TensorEngine"],
             resources: [.copy("Resources")], swiftSettings: swift),
         .target(
             name: "DreamCache",

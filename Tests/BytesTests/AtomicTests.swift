@@ -139,6 +139,25 @@ private final class Scratch {
     }
 }
 
+@Suite struct FilePresenceTests {
+    @Test func whatCannotBeLookedAtIsAnErrorAndNotNothing() throws {
+        let scratch = try Scratch()
+        try AtomicFile.write([1], to: scratch["file"])
+        symlink("file", scratch["link"])
+        symlink("nowhere", scratch["dangling"])
+        symlink("loop", scratch["loop"])
+        #expect(try FilePresence.of(scratch["file"]) == .file && FilePresence.of(scratch["link"]) == .file)
+        #expect(try FilePresence.of(scratch["dangling"]) == .nothing && FilePresence.of(scratch["file/x"]) == .nothing)
+        #expect(try FilePresence.names(in: scratch["nothing"]) == [])
+        #expect(try FilePresence.names(in: scratch[""]).sorted() == ["dangling", "file", "link", "loop"])
+        for path in ["loop", "loop/x"] {
+            let error = #expect(throws: FileError.self) { try FilePresence.of(scratch[path]) }
+            #expect(error?.code == ELOOP && error?.path == scratch[path])
+            #expect(throws: FileError.self) { try FilePresence.names(in: scratch[path]) }
+        }
+    }
+}
+
 @Suite struct DigestTests {
     @Test func publishedValues() throws {
         #expect(sha256("abc".utf8) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")

@@ -1,5 +1,6 @@
 import Checkpoint
 import Foundation
+import Glibc
 import Golden
 import TensorEngine
 import Testing
@@ -36,6 +37,29 @@ import Testing
     private func refusal(_ path: String, _ change: (inout StableDiffusion.Options) -> Void = { _ in }) -> String {
         let error = #expect(throws: DiffusionError.self) { try load(path, change) }
         return error.map { "\($0)" } ?? ""
+    }
+
+    /// A part that cannot be looked at, here for a link in a circle, is an error; the model is not made without it in silence.
+    @Test func whatCannotBeLookedAtIsAnError() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID())").path
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        for name in ["adapter_config.json", "loop", "model.yaml"] {
+            try FileManager.default.createSymbolicLink(atPath: "\(folder)/\(name)", withDestinationPath: name)
+        }
+        let model = "\(folder)/model.safetensors"
+        try FileManager.default.copyItem(atPath: Self.original, toPath: model)
+        let attempts: [() throws -> Any] = [
+            { try LowRankFile(path: folder).files() }, { try LowRankFile(path: "\(folder)/lora.safetensors").files() },
+            { try TextualInversion.files([EmbeddingFile(path: "\(folder)/loop")]) },
+            { try StableDiffusion.weightFiles(of: "\(folder)/loop") },
+            { try StableDiffusion.describingFiles(of: model) },
+            { try StableDiffusion.autoencoderFiles(of: "\(folder)/loop", variant: nil) },
+        ]
+        for attempt in attempts {
+            let error = #expect(throws: DiffusionError.self) { _ = try attempt() }
+            #expect(error.map { "\($0)" }?.contains("(errno \(ELOOP))") == true, "\(error.map { "\($0)" } ?? "")")
+        }
     }
 
     /// What ControlNet and EMA tools, samplers and safety checkers leave in a file is not used, and said.

@@ -1,3 +1,4 @@
+import Bytes
 import Foundation
 import Raster
 import Spool
@@ -33,7 +34,7 @@ struct PhotoReader: Sendable {
             ReferenceNames.maskName(of: url.lastPathComponent)
         ).path
         do {
-            let hasMask = FileManager.default.fileExists(atPath: mask)
+            let hasMask = try FilePresence.of(mask) != .nothing
             let cut = hasMask ? try photo.masked(by: try decoded(mask), path: mask) : photo
             try cut.checkForeground(path: path)
             return cut

@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import Diffusion
 import DreamCache
@@ -18,6 +19,7 @@ extension RendererError {
         case let error as CheckpointError: self.init(file: error)
         case let error as EngineError: self.init(engine: error)
         case let error as RasterError: self.init(picture: error)
+        case let error as FileError: self.init(errno: error.code, "\(error.path): \(error.operation)")
         default: self = .transient(message: "\(error)")
         }
     }

@@ -23,19 +23,21 @@ public struct LowRankFile: Sendable, Hashable {
     }
 
     /// The file itself, where `path` is a folder.
-    public var file: String {
-        guard DiffusersFolder.isFolder(path) else { return path }
+    func file() throws(DiffusionError) -> String {
+        guard try ModelPath.isFolder(path) else { return path }
         let names = ["adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors"]
         let files = names.map { DiffusersFolder.join(path, $0) }
-        return files.first { FileManager.default.fileExists(atPath: $0) } ?? files[0]
+        for file in files where try ModelPath.isFile(file) { return file }
+        return files[0]
     }
 
-    /// The files beside it that say how its updates count: PEFT's configuration.
-    public var describingFiles: [String] {
-        let folder = file.lastIndex(of: "/").map { String(file[..<$0]) } ?? "."
-        return [DiffusersFolder.join(folder, "adapter_config.json")].filter {
-            FileManager.default.fileExists(atPath: $0)
-        }
+    /// The file itself, and those beside it that say how its updates count: PEFT's configuration.
+    /// - Throws: `.checkpoint` when one cannot be looked at.
+    public func files() throws(DiffusionError) -> (weights: String, describing: [String]) {
+        let weights = try file()
+        let folder = weights.lastIndex(of: "/").map { String(weights[..<$0]) } ?? "."
+        let configuration = DiffusersFolder.join(folder, "adapter_config.json")
+        return (weights, try ModelPath.isFile(configuration) ? [configuration] : [])
     }
 }
 
@@ -61,7 +63,8 @@ final class LowRankUpdates: Sendable {
             throw .configuration(path: file.path, field: "weight", found: "\(weight)", expected: "a finite number")
         }
         let checkpoint: Checkpoint
-        do { checkpoint = try Checkpoint.open(file.file) } catch { throw .checkpoint(error) }
+        let path = try file.file()
+        do { checkpoint = try Checkpoint.open(path) } catch { throw .checkpoint(error) }
         var modules: [String: LowRankModule] = [:]
         for (key, tensor) in checkpoint.tensors {
             guard let (ending, role) = LowRankModule.endings.first(where: { key.hasSuffix($0.0) }) else {

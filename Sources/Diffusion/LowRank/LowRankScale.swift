@@ -15,7 +15,7 @@ struct LowRankScale {
     static func beside(_ path: String) throws(DiffusionError) -> LowRankScale? {
         let file = URL(fileURLWithPath: path).deletingLastPathComponent().appendingPathComponent("adapter_config.json")
             .path
-        guard try FilePresence.of(file) != .nothing else { return nil }
+        guard try ModelPath.isFile(file) else { return nil }
         return try LowRankScale(try JSONDocument(path: file).values, path: file, prefix: "")
     }
 

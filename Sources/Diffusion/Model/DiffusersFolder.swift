@@ -30,12 +30,6 @@ struct DiffusersFolder {
             folder: "text_encoder", classes: ["CLIPTextModel"], stems: ["model", "pytorch_model"])
     }
 
-    /// Whether a path is a folder; what is in it is told by `init`.
-    static func isFolder(_ path: String) -> Bool {
-        var isDirectory: ObjCBool = false
-        return FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory.boolValue
-    }
-
     /// Reads the index and finds the files of every part.
     /// - Parameter variant: such as `fp16`; nil takes the files without one, or the only variant there is.
     /// - Parameter hasAutoencoder: false where another takes the place of the folder's own.
@@ -120,8 +114,9 @@ struct DiffusersFolder {
         _ path: String, _ part: Part, _ variant: String?
     ) throws(DiffusionError) -> Weights {
         let folder = join(path, part.folder)
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-        let candidates = names.compactMap { candidate($0, stems: part.stems) }.sorted { $0.rank < $1.rank }
+        let candidates = try ModelPath.names(in: folder).compactMap { candidate($0, stems: part.stems) }.sorted {
+            $0.rank < $1.rank
+        }
         let variants = Set(candidates.map(\.variant))
         let expected = part.stems.map { "\($0)\(variant.map { "." + $0 } ?? "").safetensors or .bin" }
             .joined(separator: ", ")
@@ -159,7 +154,7 @@ struct DiffusersFolder {
             }
             files.insert(file)
         }
-        for file in files.sorted() where !FileManager.default.fileExists(atPath: join(folder, file)) {
+        for file in files.sorted() where try !ModelPath.isFile(join(folder, file)) {
             throw .configuration(
                 path: path, field: "weight_map", found: "\(file), which is not in \(folder)", expected: "every shard")
         }

@@ -121,6 +121,6 @@ struct LDMCheckpoint {
     static func yaml(_ given: String?, of path: String) throws(DiffusionError) -> String? {
         if let given { return given }
         let yaml = URL(fileURLWithPath: path).deletingPathExtension().appendingPathExtension("yaml").path
-        return try FilePresence.of(yaml) == .nothing ? nil : yaml
+        return try ModelPath.isFile(yaml) ? yaml : nil
     }
 }

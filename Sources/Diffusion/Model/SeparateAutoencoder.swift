@@ -18,23 +18,23 @@ struct SeparateAutoencoder {
 
     /// The files that hold its weights.
     static func weightFiles(of path: String, variant: String?) throws(DiffusionError) -> [String] {
-        guard DiffusersFolder.isFolder(path) else { return [path] }
-        let folder = folder(path)
+        guard try ModelPath.isFolder(path) else { return [path] }
+        let folder = try folder(path)
         return try DiffusersFolder.autoencoderWeights(folder, variant: variant).files.map {
             DiffusersFolder.join(folder, $0)
         }
     }
 
     /// The autoencoder's own folder in that of a whole model.
-    private static func folder(_ path: String) -> String {
+    private static func folder(_ path: String) throws(DiffusionError) -> String {
         let inner = DiffusersFolder.join(path, "vae")
-        return DiffusersFolder.isFolder(inner) ? inner : path
+        return try ModelPath.isFolder(inner) ? inner : path
     }
 
     init(path: String, variant: String?) throws(DiffusionError) {
         do {
-            guard !DiffusersFolder.isFolder(path) else {
-                let folder = Self.folder(path)
+            guard try !ModelPath.isFolder(path) else {
+                let folder = try Self.folder(path)
                 let config = try JSONDocument(path: DiffusersFolder.join(folder, "config.json"))
                 configuration = try AutoencoderConfiguration(diffusers: config)
                 latentScale = try config.number("scaling_factor").map { Float($0) }

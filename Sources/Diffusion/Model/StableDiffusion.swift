@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import Foundation
 import TensorEngine
@@ -66,7 +67,7 @@ public final class StableDiffusion {
             try SeparateAutoencoder(path: file, variant: options.variant)
         }
         var (base, configuration, ignored) =
-            DiffusersFolder.isFolder(path)
+            try ModelPath.isFolder(path)
             ? try folder(path, options, separate) : try singleFile(path, options, separate, engine)
         if let type = options.predictionType { configuration.schedule.predictionType = type }
         do { try configuration.schedule.apply(options.schedule) } catch {
@@ -154,7 +155,7 @@ public final class StableDiffusion {
 
     /// Refuses a model of another kind by its name, from an index or a file's header alone.
     public static func checkFamily(of path: String) throws(DiffusionError) {
-        if DiffusersFolder.isFolder(path) {
+        if try ModelPath.isFolder(path) {
             _ = try DiffusersFolder(path: path, variant: nil, hasAutoencoder: false)
         } else {
             _ = try LDMCheckpoint(path: path, prefersEMA: false)
@@ -164,7 +165,7 @@ public final class StableDiffusion {
     /// The tokenizer that ``load(checkpoint:yaml:options:engine:)`` gives a model, textual inversions included.
     public static func tokenizer(of path: String, options: Options) throws(DiffusionError) -> Tokenizer {
         var naming = TextEncoderConfiguration.Naming.transformers
-        if !DiffusersFolder.isFolder(path) {
+        if try !ModelPath.isFolder(path) {
             let names = try LDMCheckpoint(path: path, prefersEMA: false).file.tensors.keys
             if names.contains(where: { $0.hasPrefix(LDMNames.openCLIP) }) { naming = .openCLIP }
         }
@@ -178,7 +179,7 @@ public final class StableDiffusion {
     private static func ownTokenizer(
         of path: String, naming: TextEncoderConfiguration.Naming
     ) throws(DiffusionError) -> Tokenizer {
-        switch try FilePresence.of(path) {
+        switch try ModelPath.presence(of: path) {
         case .folder: return try DiffusersFolder.tokenizer(of: path)
         case .file: break
         // A folder that goes away while it is read has a tokenizer of its own all the same.
@@ -195,7 +196,7 @@ public final class StableDiffusion {
     public static func weightParts(
         of path: String, variant: String? = nil
     ) throws(DiffusionError) -> [(folder: String, files: [String], stem: String)]? {
-        guard DiffusersFolder.isFolder(path) else { return nil }
+        guard try ModelPath.isFolder(path) else { return nil }
         let folder = try DiffusersFolder(path: path, variant: variant)
         return [
             ("unet", folder.unet, "diffusion_pytorch_model"), ("vae", folder.autoencoder, "diffusion_pytorch_model"),
@@ -209,7 +210,7 @@ public final class StableDiffusion {
     public static func weightFiles(
         of path: String, variant: String? = nil, hasAutoencoder: Bool = true
     ) throws(DiffusionError) -> [String] {
-        guard DiffusersFolder.isFolder(path) else { return [path] }
+        guard try ModelPath.isFolder(path) else { return [path] }
         return try DiffusersFolder(path: path, variant: variant, hasAutoencoder: hasAutoencoder).weightFiles.map {
             DiffusersFolder.join(path, $0)
         }
@@ -228,13 +229,13 @@ public final class StableDiffusion {
     /// The files that say how the weights are used: of a folder its configurations and the tokenizer's tables, of a single
     /// file the yaml, if there is one.
     public static func describingFiles(of path: String, yaml: String? = nil) throws(DiffusionError) -> [String] {
-        guard try FilePresence.of(path) == .folder else {
+        guard try ModelPath.isFolder(path) else {
             return [try LDMCheckpoint.yaml(yaml, of: path)].compactMap(\.self)
         }
         var files: [String] = []
         for part in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
             let folder = DiffusersFolder.join(path, part)
-            files += try FilePresence.names(in: folder)
+            files += try ModelPath.names(in: folder)
                 .filter { ($0.hasSuffix(".json") && !$0.contains(".index.")) || $0.hasSuffix(".txt") }
                 .sorted().map { DiffusersFolder.join(folder, $0) }
         }

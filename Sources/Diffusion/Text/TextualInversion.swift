@@ -38,13 +38,12 @@ struct TextualInversion {
     static func files(_ files: [EmbeddingFile]) throws(DiffusionError) -> [EmbeddingFile] {
         var all: [EmbeddingFile] = []
         for file in files {
-            guard DiffusersFolder.isFolder(file.path) else {
+            guard try ModelPath.isFolder(file.path) else {
                 all.append(file)
                 continue
             }
-            let names = (try? FileManager.default.contentsOfDirectory(atPath: file.path)) ?? []
-            let known = names.filter { extensions.contains(URL(fileURLWithPath: $0).pathExtension.lowercased()) }
-                .sorted()
+            let known = try ModelPath.names(in: file.path)
+                .filter { extensions.contains(URL(fileURLWithPath: $0).pathExtension.lowercased()) }.sorted()
             guard !known.isEmpty else {
                 throw .configuration(
                     path: file.path, field: "embeddings", found: "no .safetensors, .pt, .bin or .ckpt in it",

@@ -51,8 +51,11 @@ public struct ModelFiles: Sendable, Hashable {
                     try StableDiffusion.autoencoderFiles(of: path, variant: options.variant)
                 } ?? []) + StableDiffusion.embeddingFiles(of: options.embeddings).map(\.path)
         }
+        let loras = try onModel { () throws(DiffusionError) in
+            try options.loras.map { lora throws(DiffusionError) in try lora.files() }
+        }
         return try weightFiles() + describingFiles() + [adapter].compactMap(\.self) + additions
-            + options.loras.flatMap { [$0.file] + $0.describingFiles }
+            + loras.flatMap { [$0.weights] + $0.describing }
     }
 
     /// The files that say how the base model's weights are used.
@@ -97,8 +100,9 @@ public struct ModelFiles: Sendable, Hashable {
         for lora in options.loras {
             let parts = [lora.unetWeight.map { " unet \($0)" }, lora.textEncoderWeight.map { " text \($0)" }]
             let weights = "\(lora.weight)" + parts.compactMap { $0 }.joined()
-            for file in lora.describingFiles { lines.append("lora of \(try known.sha256(of: file, monitor))") }
-            lines.append("lora \(try known.sha256(of: lora.file, monitor)) \(weights)")
+            let files = try onModel { () throws(DiffusionError) in try lora.files() }
+            for file in files.describing { lines.append("lora of \(try known.sha256(of: file, monitor))") }
+            lines.append("lora \(try known.sha256(of: files.weights, monitor)) \(weights)")
         }
         return lines.count == 1 ? weightsHash : Self.hash(of: lines)
     }

@@ -1,3 +1,4 @@
+import Bytes
 import Foundation
 import Raster
 
@@ -49,10 +50,7 @@ public struct Dataset: Sendable {
         var (objects, faults) = ([DatasetObject](), [String]())
         for name in names where !name.hasPrefix(".") {
             let path = "\(folder)/\(name)"
-            var isFolder: ObjCBool = false
-            guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
-                continue
-            }
+            guard try onFiles({ () throws(FileError) in try FilePresence.of(path) }) == .folder else { continue }
             let views = Self.views(in: path, object: name, &faults)
             if !views.isEmpty { objects.append(DatasetObject(name: name, views: views)) }
         }
@@ -64,7 +62,11 @@ public struct Dataset: Sendable {
     }
 
     private static func views(in folder: String, object: String, _ faults: inout [String]) -> [DatasetView] {
-        let names = ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).sorted()
+        let names: [String]
+        do throws(FileError) { names = try FilePresence.names(in: folder).sorted() } catch {
+            faults.append("\(error)")
+            return []
+        }
         var (pictures, masks, captions) = ([String: String](), [String: String](), [String: String]())
         for name in names where !name.hasPrefix(".") {
             let stem = URL(fileURLWithPath: name).deletingPathExtension().lastPathComponent

@@ -64,11 +64,11 @@ public final class DatasetCreation {
             let digits = "\(number)"
             let name = String(repeating: "0", count: max(0, 6 - digits.count)) + digits
             let (place, marker) = ("\(folder)/\(name)", "\(folder)/.\(name).dropped")
-            if FileManager.default.fileExists(atPath: place) {
+            if try isThere(place) {
                 kept += 1
                 continue
             }
-            if FileManager.default.fileExists(atPath: marker) { continue }
+            if try isThere(marker) { continue }
             let picture = try onMethod { () throws(DreamCacheError) in
                 try pipeline.generate(request(caption, plan, number), shouldStop: shouldStop)
             }
@@ -83,6 +83,10 @@ public final class DatasetCreation {
         }
         progress("pictures", plan.captions.count, plan.captions.count)
         return kept
+    }
+
+    private func isThere(_ path: String) throws(TrainingError) -> Bool {
+        try onFiles { () throws(FileError) in try FilePresence.of(path) } != .nothing
     }
 
     private func request(_ caption: String, _ plan: Plan, _ number: Int) -> ImageRequest {

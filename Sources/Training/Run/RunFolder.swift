@@ -28,5 +28,8 @@ final class RunFolder {
     var log: String { "\(path)/train.jsonl" }
     func file(_ name: String) -> String { "\(path)/\(name)" }
 
-    var hasState: Bool { FileManager.default.fileExists(atPath: state) }
+    /// Whether there is a state to go on from. A state that cannot be looked at is an error, or a run would begin anew over it.
+    func hasState() throws(TrainingError) -> Bool {
+        try onFiles { () throws(FileError) in try FilePresence.of(state) } != .nothing
+    }
 }

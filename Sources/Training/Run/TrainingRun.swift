@@ -93,7 +93,7 @@ public final class TrainingRun {
         engine.trimMemory()
         let trainer = try Trainer(pipeline.model, start: try startStore(), settings: settings)
         let binding = RunBinding(base: pipeline.featureHash, data: data.digest)
-        if folder.hasState {
+        if try folder.hasState() {
             try trainer.restore(from: folder.state, binding: binding, acceptsSettings: acceptsSettings)
         } else {
             try begin(trainer, data, prepared)

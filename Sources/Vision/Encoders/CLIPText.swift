@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import Diffusion
 import Foundation
@@ -38,11 +39,14 @@ struct CLIPText {
 
     /// The tokenizer that belongs to the weights: the folder's own, or CLIP's.
     func tokenizer() throws(VisionError) -> Tokenizer {
-        do throws(TokenizerError) {
-            let folder = URL(fileURLWithPath: files.folder)
-            let hasOwn = ["tokenizer.json", "vocab.json"].contains {
-                FileManager.default.fileExists(atPath: folder.appendingPathComponent($0).path)
+        let folder = URL(fileURLWithPath: files.folder)
+        var hasOwn = false
+        do throws(FileError) {
+            for name in ["tokenizer.json", "vocab.json"] where !hasOwn {
+                hasOwn = try FilePresence.of(folder.appendingPathComponent(name).path) == .file
             }
+        } catch { throw .checkpoint(CheckpointError(error)) }
+        do throws(TokenizerError) {
             if case .clip = files.kind {
                 return hasOwn
                     ? try Tokenizer(diffusersFolder: folder)

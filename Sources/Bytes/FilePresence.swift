@@ -1,24 +1,29 @@
-import Checkpoint
-import Foundation
 import Glibc
 
 /// What a path stands for. Foundation's `fileExists` says no whatever the error is; but a file that cannot be looked at must not
-/// count as one that is not there, or a model is made without it.
-enum FilePresence: Equatable {
-    case nothing, file, folder
+/// count as one that is not there: a model would be made without it, a photo used without its mask.
+public enum FilePresence: Equatable, Sendable {
+    /// Nothing has this name.
+    case nothing
+    /// Anything but a folder.
+    case file
+    /// A folder.
+    case folder
 
-    /// - Throws: `.checkpoint` with the errno, unless it says that nothing is there.
-    static func of(_ path: String) throws(DiffusionError) -> FilePresence {
+    /// What a path stands for; links are followed.
+    /// - Throws: the errno, unless it says that nothing is there.
+    public static func of(_ path: String) throws(FileError) -> FilePresence {
         var status = stat()
         if stat(path, &status) == 0 { return status.st_mode & S_IFMT == S_IFDIR ? .folder : .file }
-        guard errno == ENOENT || errno == ENOTDIR else { throw .checkpoint(.system("stat", path)) }
+        guard errno == ENOENT || errno == ENOTDIR else { throw .current("stat", path) }
         return .nothing
     }
 
     /// The names in a folder, none where there is no folder.
-    static func names(in folder: String) throws(DiffusionError) -> [String] {
+    /// - Throws: the errno of what cannot be read.
+    public static func names(in folder: String) throws(FileError) -> [String] {
         guard try of(folder) == .folder else { return [] }
-        guard let stream = opendir(folder) else { throw .checkpoint(.system("list", folder)) }
+        guard let stream = opendir(folder) else { throw .current("list", folder) }
         defer { closedir(stream) }
         var names: [String] = []
         while true {
@@ -29,7 +34,7 @@ enum FilePresence: Equatable {
             }
             if name != ".", name != ".." { names.append(name) }
         }
-        guard errno == 0 else { throw .checkpoint(.system("list", folder)) }
+        guard errno == 0 else { throw .current("list", folder) }
         return names
     }
 }

@@ -1,0 +1,20 @@
+import Bytes
+import Checkpoint
+
+/// What lies on the disk of a model. A file that cannot be looked at is an error, never one that is not there.
+enum ModelPath {
+    static func presence(of path: String) throws(DiffusionError) -> FilePresence {
+        do throws(FileError) { return try FilePresence.of(path) } catch { throw .checkpoint(CheckpointError(error)) }
+    }
+
+    static func isFile(_ path: String) throws(DiffusionError) -> Bool { try presence(of: path) == .file }
+
+    static func isFolder(_ path: String) throws(DiffusionError) -> Bool { try presence(of: path) == .folder }
+
+    /// The names in a folder, none where there is no folder.
+    static func names(in folder: String) throws(DiffusionError) -> [String] {
+        do throws(FileError) { return try FilePresence.names(in: folder) } catch {
+            throw .checkpoint(CheckpointError(error))
+        }
+    }
+}
