@@ -33,11 +33,14 @@ static void close_heif(image_decoder *decoder) {
 }
 
 static image_result failure(image_decoder *decoder, struct heif_error error) {
-    image_result result = error.code == heif_error_Memory_allocation_error ? IMAGE_NO_MEMORY
-        : error.code == heif_error_Unsupported_filetype || error.code == heif_error_Unsupported_feature
-        ? IMAGE_UNSUPPORTED
-        : error.subcode == heif_suberror_End_of_data ? IMAGE_TRUNCATED
-                                                     : IMAGE_CORRUPT;
+    image_result result = IMAGE_CORRUPT;
+    // libheif calls it want of memory, too, where a file asks for more than its limits allow.
+    if (error.code == heif_error_Memory_allocation_error && error.subcode != heif_suberror_Security_limit_exceeded)
+        result = IMAGE_NO_MEMORY;
+    else if (error.code == heif_error_Unsupported_filetype || error.code == heif_error_Unsupported_feature)
+        result = IMAGE_UNSUPPORTED;
+    else if (error.subcode == heif_suberror_End_of_data)
+        result = IMAGE_TRUNCATED;
     return image_fail(decoder, result, error.message && *error.message ? error.message : "an error without a message");
 }
 

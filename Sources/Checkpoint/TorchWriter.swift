@@ -120,13 +120,13 @@ public struct TorchWriter: Sendable {
         return bytes
     }
 
-    /// Row-major.
+    /// Row-major. Where there is no element none is used, and they may be anything.
     private static func strides(_ shape: [Int]) -> [Int] {
         var strides: [Int] = []
         var stride = 1
         for extent in shape.reversed() {
             strides.append(stride)
-            stride *= max(extent, 1)
+            stride = stride.multipliedReportingOverflow(by: max(extent, 1)).partialValue
         }
         return strides.reversed()
     }

@@ -69,35 +69,37 @@ struct DaemonCommand: ParsableCommand {
         let daemon = SpoolDaemon(
             configuration: settings.spool, renderer: runner, watcher: .inotify,
             hooks: .systemd(notifier), logger: Logger(label: "spool"))
-        SignalThread.start(
-            stop: {
-                logger.notice("stopping")
-                daemon.requestStop()
-            },
-            reload: {
-                notifier.sendReloading()
-                do {
-                    let settings = try self.load()
-                    runner.reload(settings)
-                    daemon.reload(configuration: settings.spool)
-                    StructuredLog.level = settings.logLevel
-                    // What waits for a start is compared with what this start took.
-                    let changes = settings.changes(from: last.withLock { $0 })
-                    let waiting = settings.changes(from: started).atStart
-                    last.withLock { $0 = settings }
-                    logger.notice(
-                        "configuration reloaded",
-                        metadata: [
-                            "taken": "\(changes.live.isEmpty ? "nothing" : changes.live.joined(separator: " "))",
-                            "waiting_for_restart": "\(waiting.isEmpty ? "nothing" : waiting.joined(separator: " "))",
-                        ])
-                } catch {
-                    logger.error("configuration not reloaded, the old one stays", metadata: ["error": "\(error)"])
-                    // After a reload that succeeds the daemon says so itself, once the configuration is in force.
-                    notifier.send("READY=1")
-                }
-            })
-        do throws(SpoolError) { try daemon.run() } catch {
+        let reload: @Sendable () -> Void = {
+            notifier.sendReloading()
+            do {
+                let settings = try self.load()
+                runner.reload(settings)
+                daemon.reload(configuration: settings.spool)
+                StructuredLog.level = settings.logLevel
+                // What waits for a start is compared with what this start took.
+                let changes = settings.changes(from: last.withLock { $0 })
+                let waiting = settings.changes(from: started).atStart
+                last.withLock { $0 = settings }
+                logger.notice(
+                    "configuration reloaded",
+                    metadata: [
+                        "taken": "\(changes.live.isEmpty ? "nothing" : changes.live.joined(separator: " "))",
+                        "waiting_for_restart": "\(waiting.isEmpty ? "nothing" : waiting.joined(separator: " "))",
+                    ])
+            } catch {
+                logger.error("configuration not reloaded, the old one stays", metadata: ["error": "\(error)"])
+                // After a reload that succeeds the daemon says so itself, once the configuration is in force.
+                notifier.send("READY=1")
+            }
+        }
+        let stop: @Sendable () -> Void = {
+            logger.notice("stopping")
+            daemon.requestStop()
+        }
+        do throws(SpoolError) {
+            try SignalThread.start(stop: stop, reload: reload)
+            try daemon.run()
+        } catch {
             logger.critical("ending", metadata: ["error": "\(error)"])
             throw ExitCode(error.exitCode)
         }

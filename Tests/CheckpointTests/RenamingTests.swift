@@ -118,6 +118,17 @@ private func checkpoint(_ shapes: [String: [Int]]) throws -> Checkpoint {
         }
     }
 
+    /// Strides of a tensor of no element are beyond all numbers where its other extents are large.
+    @Test func anEmptyTensorMayBeVast() throws {
+        let paths = ["safetensors", "pt"].map { NSTemporaryDirectory() + "vast-\(UUID().uuidString).\($0)" }
+        defer { for path in paths { unlink(path) } }
+        var writer = SafetensorsWriter()
+        writer.add("vast", type: .f32, shape: [0, 1 << 62, 4], floats: [])
+        try writer.write(toPath: paths[0])
+        try TorchWriter(Array(try Checkpoint.open(paths[0]).tensors.values)).write(toPath: paths[1])
+        #expect((try? Checkpoint.open(paths[1]))?.tensors["vast"]?.count ?? 0 == 0)
+    }
+
     /// Finding 17: the count field of a zip has 16 bits.
     @Test func moreRecordsThanAZipCountsAreRefused() throws {
         let one = try #require(try Checkpoint.open(fixture("Checkpoint/kinds.safetensors")).tensors.values.first)

@@ -72,7 +72,10 @@ extension DaemonTests {
                 ["--reuid=\(user)", "--regid=\(group)", "--clear-groups", "/bin/sh", "-c", script])
         }
 
-        @Test(.enabled(if: getuid() == 0 && FileManager.default.isExecutableFile(atPath: "/usr/bin/setpriv")))
+        @Test(
+            .enabled(
+                if: getuid() == 0 && FileManager.default.isExecutableFile(atPath: "/usr/bin/setpriv"),
+                "needs root and setpriv"))
         func severalUsersShareASpool() throws {
             let place = try Workplace()
             let spool = place.path("spool")

@@ -69,7 +69,9 @@ extension DaemonTests {
         /// The log names what a reload took, and what waits.
         @Test func aReloadSaysWhatItTook() throws {
             let place = try Workplace()
-            let daemon = try place.startDaemon()
+            let socket = try NotifySocket(path: place.path("notify"))
+            let daemon = try place.startDaemon(environment: ["NOTIFY_SOCKET": socket.path])
+            _ = try socket.message(containing: "READY=1")
             let config = place.folder.appendingPathComponent("config.yaml")
             let text = try String(contentsOf: config, encoding: .utf8)
             func log() throws -> String { try String(contentsOfFile: place.path("daemon.log"), encoding: .utf8) }
@@ -81,6 +83,8 @@ extension DaemonTests {
             try place.eventually("the log says it") {
                 try log().contains(#"taken="log_level threads" waiting_for_restart=spool.path"#)
             }
+            // systemd waits for this, whatever of the configuration has to wait for a restart.
+            _ = try socket.message(containing: "READY=1")
             try Data(text.utf8).write(to: config)
             daemon.signal(SIGHUP)
             try place.eventually("the log says it again") {

@@ -83,7 +83,7 @@ import Testing
     }
 
     /// The cost of a view after ten thousand jobs, printed by the campaign.
-    @Test(.enabled(if: CampaignTests.isFull)) func aViewAfterTenThousandJobs() throws {
+    @Test(.enabled(if: CampaignTests.isFull, "make campaign-watch")) func aViewAfterTenThousandJobs() throws {
         let spool = try TestSpool()
         try spool.start()
         try spool.dropReferences("dog")

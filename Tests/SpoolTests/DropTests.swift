@@ -119,8 +119,6 @@ import Testing
 
     private static func isTaken(_ spool: TestSpool) -> Bool { spool.names("lib/subjects") == ["dog.json"] }
 
-    @Test func thereAreTwentyWays() { #expect(Self.ways.count == 20) }
-
     @Test(arguments: ways) func whole(_ way: Way) throws {
         let spool = try TestSpool { $0.rescanInterval = 5 }
         try spool.start()

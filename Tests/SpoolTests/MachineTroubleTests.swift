@@ -37,6 +37,34 @@ import Testing
         }
     }
 
+    /// What was cut of a prompt is said for as long as the receipt stands, also when that is written again.
+    @Test func whatWasNotedOfAManifestStaysInItsReceipt() throws {
+        let isMissing = Mutex(true)
+        let spool = try TestSpool()
+        spool.renderer.script.withLock {
+            $0.notes = ["the prompt is cut"]
+            $0.onRender = { _ throws(RendererError) in
+                if isMissing.withLock({ $0 }) { throw .unavailable(message: "gone.ckpt: no such file") }
+            }
+        }
+        try spool.start()
+        try spool.dropManifest(TestSpool.job)
+        try spool.settle(turns: 3)
+        func receipt(_ message: String) throws {
+            let receipt = try spool.receipt("job.json")
+            #expect(receipt.message == message && receipt.notes == ["the prompt is cut"])
+        }
+        #expect(try spool.receipt("job.json").notes == ["the prompt is cut"])
+        try spool.dropReferences("dog")
+        try spool.settle(turns: 20)
+        try receipt("held: gone.ckpt: no such file")
+        // Lost, it is made anew.
+        unlink(spool.path("receipts/job.json.json"))
+        isMissing.withLock { $0 = false }
+        try spool.settle(turns: 700)
+        try receipt("started")
+    }
+
     @Test func troubleOfTheMachineHoldsEverythingAndIsProbedWithPatience() throws {
         let isTroubled = Mutex(true)
         let tries = Mutex(0)

@@ -157,6 +157,62 @@ import Testing
         }
     }
 
+    /// What is in trouble alone is held alone, however often.
+    @Test func oneThingInTroubleHoldsNobodyElse() throws {
+        var machine = Self.machine()
+        _ = machine.handle(.subject("cat", .pending(notBefore: 0)), now: 0)
+        var now = 0.0
+        for number in 0..<5 {
+            #expect(machine.handle(.tick, now: now).first == .beginEncoding("cat", attempts: 1))
+            _ = machine.handle(.failed(.environment(message: "no memory")), now: now)
+            _ = machine.handle(.queued(try Self.entry("job\(number)", number)), now: now)
+            #expect(Self.begun(machine.handle(.tick, now: now)) == "job\(number)")
+            _ = machine.handle(.cancel(try Self.id("job\(number)")), now: now)
+            _ = machine.handle(.failed(.stopped), now: now)
+            now += 1000
+        }
+    }
+
+    /// Three things in trouble hold the machine; then the one that had no trouble yet is tried, not the three again.
+    @Test func afterTroubleWhatHadLeastOfItIsTriedFirst() throws {
+        var machine = Self.machine { $0.environmentPause = 10 }
+        for name in ["a", "b", "c"] { _ = machine.handle(.subject(name, .pending(notBefore: 0, owner: 7)), now: 0) }
+        _ = machine.handle(.tick, now: 0)
+        for _ in 0..<3 { _ = machine.handle(.failed(.environment(message: "no memory")), now: 0) }
+        // Of an owner who has had much of the machine, so that by turns it would be the last.
+        _ = machine.handle(.queued(try Self.entry("good", 1)), now: 0)
+        #expect(Self.begun(machine.handle(.tick, now: 9)) == nil)
+        #expect(Self.begun(machine.handle(.tick, now: 10)) == "good")
+        #expect(machine.handle(.worked, now: 11).last == .work(.job(try Self.id("good"), .image(0))))
+        _ = machine.handle(.worked, now: 12)
+        #expect(machine.obstacle(to: try Self.entry("next", 2)) == nil)
+    }
+
+    /// A picture that makes its decoder run out of memory each time is refused in the end, but only where the machine does
+    /// other work all the while; else it waits for as long as it takes.
+    @Test(arguments: [true, false]) func aSubjectThatIsAlwaysInTroubleIsRefused(_ isAlone: Bool) throws {
+        var machine = Self.machine()
+        _ = machine.handle(.subject("cat", .pending(notBefore: 0)), now: 0)
+        var refusals: [Machine.Action] = []
+        var tries = 0
+        for number in 0..<20 {
+            let now = Double(number) * 1000
+            if machine.handle(.tick, now: now).contains(.work(.encode("cat"))) { tries += 1 }
+            if machine.work == .encode("cat") {
+                refusals += machine.handle(.failed(.environment(message: "no memory")), now: now).filter {
+                    if case .rejectSubject = $0 { true } else { false }
+                }
+            }
+            guard isAlone else { continue }
+            _ = machine.handle(.queued(try Self.entry("job\(number)", number)), now: now)
+            _ = machine.handle(.tick, now: now)
+            while machine.active != nil { _ = machine.handle(.worked, now: now) }
+        }
+        #expect(tries == (isAlone ? 9 : 20))
+        let reason = "its encoding failed 9 times while other work went on; the last: no memory"
+        #expect(refusals == (isAlone ? [.rejectSubject("cat", reason: reason)] : []))
+    }
+
     @Test func referencesAreEncodedBeforeJobsAndJobsWaitForThem() throws {
         var machine = Self.machine()
         _ = machine.handle(.queued(try Self.entry("j", 1, subjects: ["cat"])), now: 0)

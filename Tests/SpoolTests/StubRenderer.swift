@@ -14,6 +14,7 @@ final class StubRenderer: Renderer {
         var onGrid: @Sendable (GridRequest) throws(RendererError) -> Void = { _ in }
         var onPage: @Sendable (PageRequest) throws(RendererError) -> Void = { _ in }
         var check: @Sendable (JobManifest) throws(RendererError) -> Void = { _ in }
+        var notes: [String] = []
         var identity = "stub"
         /// Saves a checkpoint at each step instead of when one is due.
         var isEager = false
@@ -40,6 +41,8 @@ final class StubRenderer: Renderer {
     }
 
     func check(_ manifest: JobManifest) throws(RendererError) { try script.withLock { $0 }.check(manifest) }
+
+    func notes(on manifest: JobManifest) -> [String] { script.withLock { $0.notes } }
 
     func cacheIdentity(
         model: String?, settings: CacheSettings, progress: (RenderProgress) -> Void, shouldStop: () -> Bool

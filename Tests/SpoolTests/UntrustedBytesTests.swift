@@ -13,6 +13,15 @@ import Testing
         #expect((jpeg.format, jpeg.width, jpeg.height) == (.jpeg, 8, 8))
     }
 
+    /// Receipts and the log show names and texts of others; `cat` of one must not act upon a terminal.
+    @Test func whatActsOnATerminalIsEscapedInEveryDocument() throws {
+        let text = "\u{1B}[2J\u{9B}\u{7F}\u{202E}gnp.a\u{2066}\u{2028}\u{200F} ä\u{301}👩\u{200D}🚀"
+        let written = JSON.string(text).text(pretty: false)
+        #expect(
+            written == #""\u001b[2J\u009b\u007f\u202egnp.a\u2066\u2028\u200f ä\#u{301}👩\#u{200D}🚀""#)
+        #expect(try JSONReader.read(Array(written.utf8)).string == text)
+    }
+
     /// What cameras append after the end of the picture does no harm.
     @Test func bytesAfterTheEndAreNobodysBusiness() throws {
         for whole in [Pictures.jpeg(), Pictures.png()] {

@@ -133,10 +133,15 @@ import Testing
         try folder.write("data/object-0/0_caption.txt", "another caption")
         #expect(message(Self.settings()).contains("dreamcache.training.data_sha256"))
         let state = folder.path("first/state.safetensors")
-        var bytes = try Data(contentsOf: URL(fileURLWithPath: state))
-        bytes[bytes.count - 5] ^= 1
-        try bytes.write(to: URL(fileURLWithPath: state))
-        #expect(message(Self.settings()).contains("dreamcache.training.content_sha256"))
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: state))
+        // In a tensor, and in the number of steps beside them.
+        let step = try #require(bytes.range(of: Data(#"training.step":"2""#.utf8))).upperBound - 2
+        for place in [bytes.count - 5, step] {
+            var damaged = bytes
+            damaged[place] ^= 1
+            try damaged.write(to: URL(fileURLWithPath: state))
+            #expect(message(Self.settings()).contains("dreamcache.training.content_sha256"))
+        }
     }
 
     @Test func damagedPreparedDataIsMadeAgain() throws {

@@ -1,5 +1,6 @@
 import Checkpoint
 import Foundation
+import Glibc
 import Golden
 import Raster
 import TensorEngine
@@ -105,6 +106,24 @@ import Testing
         #expect("\(text)".contains("which reads no text, expected a CLIP"))
         let small = try #require(throws: VisionError.self) { try encoder("clip").features(of: "a dog") }
         #expect("\(small)".contains("found a vocabulary of 24 tokens"))
+    }
+
+    /// Sizes come from shapes, and a tensor of no element may say any.
+    @Test func tensorsThatHoldNothingAreRefused() throws {
+        for (name, shape) in [
+            ("text_model.embeddings.token_embedding.weight", [0, 1 << 60]),
+            ("text_model.embeddings.position_embedding.weight", [1 << 60, 0]),
+            ("vision_model.embeddings.position_embedding.weight", [1 << 60, 0]),
+        ] {
+            let path = NSTemporaryDirectory() + "encoder-\(UUID().uuidString).safetensors"
+            defer { unlink(path) }
+            var writer = SafetensorsWriter()
+            writer.add("vision_model.embeddings.patch_embedding.weight", type: .f32, shape: [1], floats: [0])
+            writer.add(name, type: .f32, shape: shape, floats: [])
+            try writer.write(toPath: path)
+            let error = try #require(throws: VisionError.self) { try ImageEncoder(path, compute: .openBLAS) }
+            #expect("\(error)".contains("\(name) of shape \(shape), expected tensors that hold something"))
+        }
     }
 
     @Test func aWrongPreparationNamesItsField() throws {

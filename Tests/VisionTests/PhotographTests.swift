@@ -8,7 +8,8 @@ import Testing
 
 /// The whole golden set, which is not part of the project: `DREAMCACHE_U2NETP` names a folder with `u2netp.safetensors` (fp32),
 /// `golden.safetensors` and a mask `SUBJECT-NN.png` for each photo `photos/SUBJECT/NN.jpg` beside it.
-@Suite(.enabled(if: ProcessInfo.processInfo.environment["DREAMCACHE_U2NETP"] != nil)) struct PhotographTests {
+@Suite(.enabled(if: ProcessInfo.processInfo.environment["DREAMCACHE_U2NETP"] != nil, "DREAMCACHE_U2NETP is not set"))
+struct PhotographTests {
     private static let folder = URL(
         fileURLWithPath: ProcessInfo.processInfo.environment["DREAMCACHE_U2NETP"] ?? ".", isDirectory: true)
     private static let photos = folder.deletingLastPathComponent().deletingLastPathComponent()

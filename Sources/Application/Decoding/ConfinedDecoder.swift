@@ -122,7 +122,8 @@ public enum ConfinedDecoder {
     private static func failure(_ ending: DecoderProcess.Ending, _ budget: Int, _ path: String) -> RendererError {
         switch ending {
         case .signalled(SIGXCPU): rejected("a picture that takes more than \(budget) s of processor time", path)
-        // Only the machine's owner sends this, or the kernel where memory runs out.
+        // The kernel sends this where memory runs out, or the machine's owner. A decoder that was taken over can send it to
+        // itself: the queue refuses references that are in trouble while all other work goes on.
         case .signalled(SIGKILL): .environment(message: "the decoder of \(name(path)) was killed")
         case .signalled(SIGSYS): rejected("a picture that makes its decoder ask for what it may not have", path)
         case .signalled(let number): rejected("a picture that ends its decoder by signal \(number)", path)

@@ -45,7 +45,7 @@ public final class Evaluator {
     public init(
         _ settings: Settings, usesModel: Bool, encoders: [String], progress: @escaping (String) -> Void = { _ in }
     ) throws {
-        Engine.threadCount = settings.threads > 0 ? settings.threads : ProcessInfo.processInfo.activeProcessorCount
+        try ThreadProbe.set(settings.threads)
         photos = PhotoReader(limits: settings.spool.references.raster)
         cutter = CutOutMaker(path: settings.compute)
         self.progress = progress

@@ -97,12 +97,7 @@ final class ModelShelf {
     /// The number of threads belongs to the thread that calls, so it is set here and not at start-up. libgomp ends the
     /// process where it gets no thread, so it is asked only for as many as could be started a moment before.
     private func setThreads(_ threads: Int) throws(RendererError) {
-        let count = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
-        if count > provenThreads {
-            try ThreadProbe.check(count - 1)
-            provenThreads = count
-        }
-        Engine.threadCount = count
+        provenThreads = max(provenThreads, try ThreadProbe.set(threads, known: provenThreads))
     }
 
     /// Memory that the rest of the process holds is not the model's to use.
@@ -125,6 +120,16 @@ final class ModelShelf {
 
 /// Whether threads can be had.
 enum ThreadProbe {
+    /// Has the engine compute with so many threads; 0 is one a core. Up to `known` of them are known to be had.
+    /// - Returns: how many.
+    /// - Throws: `.environment` where not all of them could be started.
+    @discardableResult static func set(_ threads: Int, known: Int = 1) throws(RendererError) -> Int {
+        let count = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
+        if count > known { try check(count - 1) }
+        Engine.threadCount = count
+        return count
+    }
+
     /// Starts `count` threads at once and ends them again.
     /// - Parameter stackSize: in bytes; nil is the system's.
     /// - Throws: `.environment` where not all of them could be started.

@@ -29,7 +29,7 @@ struct ForegroundRun {
 
     /// Bytes of a file, or of standard input for `-`.
     static func read(_ path: String) throws -> [UInt8] {
-        if path == "-" { return [UInt8](FileHandle.standardInput.readDataToEndOfFile()) }
+        if path == "-" { return [UInt8](try FileHandle.standardInput.readToEnd() ?? Data()) }
         return [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
     }
 

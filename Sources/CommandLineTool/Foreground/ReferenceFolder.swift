@@ -120,7 +120,10 @@ final class ReferenceFolder {
             return .failure(.refused(found: "\(status.st_size) bytes", expected: "at most \(limits.fileBytes)"))
         }
         let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: false)
-        let bytes = (try? handle.readToEnd()).flatMap(\.self) ?? Data()
+        let bytes: Data
+        do { bytes = try handle.readToEnd() ?? Data() } catch {
+            return .failure(.refused(found: error.localizedDescription, expected: "a file that can be read"))
+        }
         return Result { () throws(ImageFile.Fault) in try ImageFile.examine([UInt8](bytes), limits: limits) }
     }
 

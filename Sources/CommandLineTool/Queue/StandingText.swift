@@ -59,7 +59,7 @@ extension SpoolClient.JobSummary {
     }
 
     private static func duration(_ seconds: Double) -> String {
-        let whole = Int(seconds.rounded())
+        let whole = Int(exactly: max(0, seconds).rounded()) ?? 0
         return switch whole {
         case ..<60: "\(whole) s"
         case ..<3600: "\(whole / 60) min"

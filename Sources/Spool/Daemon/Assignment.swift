@@ -37,7 +37,9 @@ enum Assignment: Sendable {
             if (try? system.statusIfAny(existing)) != nil, renderer.isSound(cache: system.absolute(existing)) {
                 return .cache(key: key, temporary: nil)
             }
-            for file in order.files {
+            for (index, file) in order.files.enumerated() {
+                if shouldStop() { throw .stopped }
+                progress(RenderProgress(phase: "reading", step: index, steps: order.files.count))
                 try expectIntact(
                     SpoolLayout.referenceSet(order.set).appending(file.name), file.sha256, field: file.name,
                     "the file", system)

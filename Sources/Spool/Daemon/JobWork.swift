@@ -207,11 +207,24 @@ extension SpoolLoop {
         }
         record.generations[index].state = .ready(cache: key)
         record.generations[index].attempts = 0
+        try answerReplaced(&record, before: index)
         try store.publish(record.json, at: SpoolLayout.subject(subject), replacing: true)
         subjects[subject] = record
         logger.info("references encoded", metadata: ["subject": "\(subject)", "generation": "\(done.number)"])
         // A newer generation may have come meanwhile.
         announce(record)
+    }
+
+    /// Generations that were never encoded because a later one was: nothing will ever be done for them.
+    private func answerReplaced(_ record: inout SubjectRecord, before index: Int) throws(SpoolError) {
+        let reason = "replaced by references that were dropped later, before these were encoded"
+        for older in record.generations.indices.prefix(index) where record.generations[older].state == .pending {
+            try answer(record.name, record.generations[older]) { receipt in
+                receipt.state = .accepted
+                receipt.message = reason
+            }
+            record.generations[older].state = .rejected(reason: reason)
+        }
     }
 
     func rejectSubject(_ subject: String, _ reason: String) throws(SpoolError) {

@@ -150,7 +150,7 @@ extension SpoolLoop {
         }
         let receipt = try receipts.read(job.record.drop)
         if receipt == nil || receipt?.id == id && receipt?.state == .waiting {
-            try receipts.write(self.receipt(of: job, .accepted, "started"))
+            try receipts.write(self.receipt(of: job, .accepted, "started", after: receipt))
         }
         try jobs.save(job, .queued)
         try jobs.move(id, from: .queued, to: .active)
@@ -161,8 +161,14 @@ extension SpoolLoop {
             metadata: ["job": "\(id)", "attempt": "\(attempts.total)", "images_done": "\(job.record.images.count)"])
     }
 
-    private func receipt(of job: Job, _ state: Receipt.State, _ message: String) -> Receipt {
-        Receipt(drop: job.record.drop, kind: .job, state: state, id: job.id, message: message, time: stamp)
+    /// The receipt of a job's drop in another state. What was noted of the manifest stays.
+    private func receipt(
+        of job: Job, _ state: Receipt.State, _ message: String, after known: Receipt?
+    ) -> Receipt {
+        var receipt = Receipt(
+            drop: job.record.drop, kind: .job, state: state, id: job.id, message: message, time: stamp)
+        receipt.notes = known?.notes ?? renderer.notes(on: job.manifest)
+        return receipt
     }
 
     /// Tells the droppers of jobs, by their receipts, that these wait for the machine and why.
@@ -174,7 +180,7 @@ extension SpoolLoop {
             guard let job = try jobs.loadIfSound(id, .queued) else { continue }
             let known = try receipts.read(job.record.drop)
             guard known == nil || known?.id == id else { continue }
-            held.append(receipt(of: job, .waiting, "held: \(reason)"))
+            held.append(receipt(of: job, .waiting, "held: \(reason)", after: known))
         }
         try receipts.write(held)
     }

@@ -108,6 +108,16 @@ public struct JSON: Sendable, Equatable {
     }
 }
 
+extension Unicode.Scalar {
+    /// Whether it acts upon a terminal or a log: a control character, an end of a line, or one that turns the direction of text.
+    fileprivate var isControl: Bool {
+        switch value {
+        case ..<0x20, 0x7F...0x9F, 0x061C, 0x200E...0x200F, 0x2028...0x202E, 0x2066...0x2069: true
+        default: false
+        }
+    }
+}
+
 extension JSON {
     /// The value as JSON text in UTF-8: the same value always gives the same bytes.
     ///
@@ -163,7 +173,7 @@ extension JSON {
             case "\n": out += "\\n"
             case "\r": out += "\\r"
             case "\t": out += "\\t"
-            case _ where scalar.value < 0x20 || scalar.value == 0x7F || (0x80...0x9F).contains(scalar.value):
+            case _ where scalar.isControl:
                 let hex = String(scalar.value, radix: 16)
                 out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
             default: out.unicodeScalars.append(scalar)

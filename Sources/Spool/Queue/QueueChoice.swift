@@ -1,7 +1,8 @@
 /// What comes next.
 ///
 /// Owners take turns by the time they have had. Of one owner, references that want encoding come first, then the most
-/// urgent job, the one at hand on a tie.
+/// urgent job, the one at hand on a tie. While the machine seems in trouble, what had least of it comes before everything else:
+/// if that succeeds, the trouble was not the machine's.
 extension QueueMachine {
     private struct Candidate {
         var subject: String?
@@ -91,15 +92,14 @@ extension QueueMachine {
     /// For each owner what there is to do now: the first subject by name, and the most urgent job.
     private func candidates(_ now: Double) -> [UInt32: Candidate] {
         var found: [UInt32: Candidate] = [:]
+        let limit = row.count > 0 ? leastTroubles(now) : .max
         for (name, subject) in subjects {
-            guard let (moment, owner, _) = subject.order, moment <= now else { continue }
+            guard let (moment, owner, _) = subject.order, moment <= now, troubles(of: name) <= limit else { continue }
             if let other = found[owner]?.subject, other < name { continue }
             found[owner, default: Candidate()].subject = name
         }
         for (entry, standing) in jobs.values {
-            guard case .queued(let since) = standing, waiting(for: entry) == nil, !isHeld(entry.model, now) else {
-                continue
-            }
+            guard let since = since(entry, standing, now), troubles[entry.id, default: 0] <= limit else { continue }
             let urgency = urgency(entry, since: since, now: now)
             if let best = found[entry.owner]?.job,
                 (best.urgency, -best.entry.sequence) >= (urgency, -entry.sequence)
@@ -109,6 +109,24 @@ extension QueueMachine {
             found[entry.owner, default: Candidate()].job = (entry, urgency)
         }
         return found
+    }
+
+    /// Since when a job waits for its turn; nil when it may not begin.
+    private func since(_ entry: Entry, _ standing: Standing, _ now: Double) -> Double? {
+        guard case .queued(let since) = standing, waiting(for: entry) == nil, !isHeld(entry.model, now) else {
+            return nil
+        }
+        return since
+    }
+
+    private func troubles(of subject: String) -> Int { encodingTroubles[subject]?.count ?? 0 }
+
+    /// How much trouble what had least of it has had, of all that may be done now and the job at hand.
+    private func leastTroubles(_ now: Double) -> Int {
+        let ofSubjects = subjects.filter { ($0.value.order?.moment ?? .infinity) <= now }.keys.map(troubles(of:))
+        let ofJobs = jobs.values.filter { $0.entry.id == active || since($0.entry, $0.standing, now) != nil }
+            .map { troubles[$0.entry.id, default: 0] }
+        return (ofSubjects + ofJobs).min() ?? .max
     }
 
     private func urgency(_ entry: Entry, since: Double, now: Double) -> Double {

@@ -2,20 +2,24 @@
 extension QueueMachine {
     mutating func failed(_ error: RendererError, _ now: Double, _ actions: inout [Action]) {
         guard let failed = takeWork(now) else { return }
-        if case .environment(let message) = error { noteTrouble(message, now) }
+        if case .environment(let message) = error { noteTrouble(of: failed, message, now) }
         switch failed {
         case .encode(let subject): encodeFailed(subject, error, now, &actions)
         case .job(let id, let step): jobFailed(id, step, error, now, &actions)
         }
     }
 
-    /// Three troubles in a row, whatever was tried: the machine is the cause, and everything waits for it.
-    private mutating func noteTrouble(_ reason: String, _ now: Double) {
-        troublesInARow += 1
-        guard troublesInARow >= 3 else { return }
-        heldMachine = Hold(
-            failures: troublesInARow, until: now + troublePause(after: troublesInARow - 2), reason: reason)
+    /// Three different things in trouble and no success between: the machine is the cause, and everything waits for it. What is
+    /// in trouble alone waits alone: a picture can make its decoder run out of memory on any machine.
+    private mutating func noteTrouble(of work: Work, _ reason: String, _ now: Double) {
+        row.add(work)
+        guard row.jobs.count + row.subjects.count >= 3 else { return }
+        heldMachine = Hold(failures: row.count, until: now + troublePause(after: row.count - 2), reason: reason)
     }
+
+    /// So often the machine may be in trouble with the encoding of one subject while it does other work. Then the subject is
+    /// the cause.
+    private static let mostTroublesAlone = 8
 
     private mutating func encodeFailed(
         _ subject: String, _ error: RendererError, _ now: Double, _ actions: inout [Action]
@@ -26,18 +30,28 @@ extension QueueMachine {
             subjects[subject] = next
             actions.append(.restoreEncoding(subject, attempts: before))
         }
-        func anotherTrouble() -> Int {
-            encodingTroubles[subject, default: 0] += 1
-            return encodingTroubles[subject, default: 0]
+        var troubles = encodingTroubles[subject] ?? EncodingTroubles()
+        func noteTrouble() {
+            troubles.count += 1
+            troubles.successes = successes
+            encodingTroubles[subject] = troubles
         }
         switch error {
         case .rejected: reject(subject, error.description, &actions)
         case .unavailable(let message):
-            restore(.held(until: now + pause(after: anotherTrouble()), owner: owner, attempts: before))
+            noteTrouble()
+            restore(.held(until: now + pause(after: troubles.count), owner: owner, attempts: before))
             actions.append(.holdSubject(subject, reason: message))
         case .environment(let message):
-            let pause = troublePause(after: anotherTrouble())
-            restore(.pending(notBefore: now + pause, owner: owner, attempts: before))
+            if troubles.count > 0, successes > troubles.successes { troubles.alone += 1 }
+            guard troubles.alone < Self.mostTroublesAlone else {
+                return reject(
+                    subject,
+                    "its encoding failed \(troubles.count + 1) times while other work went on; the last: \(message)",
+                    &actions)
+            }
+            noteTrouble()
+            restore(.pending(notBefore: now + troublePause(after: troubles.count), owner: owner, attempts: before))
             actions.append(.holdSubject(subject, reason: message))
         case .stopped: restore(.pending(notBefore: now, owner: owner, attempts: before))
         case .transient(let message), .changed(let message):

@@ -22,11 +22,14 @@ public struct QueueMachine: Sendable {
     var workBegan = (moment: 0.0, owner: UInt32(0))
     /// Models that could not be used, by their names in manifests.
     var heldModels: [String: Hold] = [:]
-    /// The machine's troubles in a row, of one job, of one subject's encoding, and of all; whatever succeeds ends them.
+    /// The machine's troubles in a row, of one job and of one subject's encoding.
     var troubles: [JobID: Int] = [:]
-    var encodingTroubles: [String: Int] = [:]
-    var troublesInARow = 0
-    /// Set when there are so many that the jobs cannot be the cause.
+    var encodingTroubles: [String: EncodingTroubles] = [:]
+    /// The machine's troubles since anything succeeded.
+    var row = TroubleRow()
+    /// How often anything succeeded.
+    var successes = 0
+    /// Set when so much was in trouble that none of it can be the cause.
     var heldMachine: Hold?
 
     /// An empty queue.
@@ -122,7 +125,8 @@ public struct QueueMachine: Sendable {
     }
 
     private mutating func noteSuccess() {
-        troublesInARow = 0
+        successes += 1
+        row = TroubleRow()
         heldMachine = nil
     }
 
@@ -172,7 +176,7 @@ public struct QueueMachine: Sendable {
     private mutating func retryHeld(_ now: Double) {
         heldModels = [:]
         heldMachine = nil
-        troublesInARow = 0
+        row = TroubleRow()
         encodingTroubles = [:]
         for (id, (_, standing)) in jobs {
             if case .held(_, let since, _) = standing {

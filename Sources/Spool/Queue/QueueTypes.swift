@@ -206,6 +206,31 @@ extension QueueMachine {
         }
     }
 
+    /// Troubles of the machine with no success between them.
+    struct TroubleRow: Sendable, Equatable {
+        var count = 0
+        /// What was in trouble.
+        var jobs: Set<JobID> = []
+        var subjects: Set<String> = []
+
+        mutating func add(_ work: Work) {
+            count += 1
+            switch work {
+            case .encode(let subject): subjects.insert(subject)
+            case .job(let id, _): jobs.insert(id)
+            }
+        }
+    }
+
+    /// Troubles of the machine with one subject's encoding.
+    struct EncodingTroubles: Sendable, Equatable {
+        var count = 0
+        /// Those after which other work succeeded before the next.
+        var alone = 0
+        /// How often anything had succeeded by the last one.
+        var successes = 0
+    }
+
     /// What cannot go on for now: since how many failures, until when, and why.
     struct Hold: Sendable, Equatable {
         var failures: Int

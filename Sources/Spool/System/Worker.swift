@@ -39,7 +39,7 @@ public struct Worker: Sendable {
 /// Starts a detached thread.
 ///
 /// - Throws: `SpoolError` with the errno when there is none to be had.
-func startThread(stackSize: Int, _ body: @escaping @Sendable () -> Void) throws(SpoolError) {
+package func startThread(stackSize: Int, _ body: @escaping @Sendable () -> Void) throws(SpoolError) {
     final class Body {
         let run: @Sendable () -> Void
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }

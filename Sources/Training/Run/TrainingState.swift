@@ -45,6 +45,15 @@ extension Trainer {
         sha256(parameters.entries.map { "\($0.key) \($0.shape)\n" }.joined().utf8)
     }
 
+    /// The beginning of the hash of a state, over what stands beside the data.
+    private static func hash(of metadata: [String: String]) -> SHA256 {
+        var hash = SHA256()
+        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) where key != Key.content {
+            hash.update(data: Array("\(key)=\(value)\n".utf8))
+        }
+        return hash
+    }
+
     /// Writes the state, durably, in place of the one before, which stays as it is until then.
     public func save(to path: String, binding: RunBinding) throws(TrainingError) {
         var writer = SafetensorsWriter(metadata: [
@@ -59,7 +68,7 @@ extension Trainer {
                 tensor.withFloats { emit(UnsafeRawBufferPointer($0)) }
             }
         }
-        var hash = SHA256()
+        var hash = Self.hash(of: writer.metadata)
         try onCheckpoint { () throws(CheckpointError) in try writer.forEachDataPiece { hash.update(bufferPointer: $0) }
         }
         writer.metadata[Key.content] = hexadecimal(hash.finalize())
@@ -77,9 +86,12 @@ extension Trainer {
         func wrong(_ field: String, _ found: String?, _ expected: String) -> TrainingError {
             .state(path: path, field: field, found: found ?? "nothing", expected: expected)
         }
-        let hash = file.withUnsafeDataSection { hexadecimal(SHA256.hash(data: $0)) }
+        var hasher = Self.hash(of: file.metadata)
+        file.withUnsafeDataSection { hasher.update(bufferPointer: $0) }
+        let hash = hexadecimal(hasher.finalize())
         for (key, expected, what) in [
-            (Key.version, "1", "1, a state of this version"), (Key.content, hash, "\(hash), the SHA-256 of its data"),
+            (Key.version, "1", "1, a state of this version"),
+            (Key.content, hash, "\(hash), the SHA-256 of the rest of it"),
             (Key.base, binding.base, "\(binding.base), the base in use"),
             (Key.data, binding.data, "\(binding.data), the data set in use"),
             (Key.layout, layout, "\(layout), that of an adapter of this base"),

@@ -67,6 +67,11 @@ struct EncoderFiles {
                 expected: Self.expected)
         }
         (kind, prefix) = found
+        // Sizes are taken from shapes. That a tensor holds something bounds them by the file's own size.
+        if let empty = weights.tensors.values.first(where: { $0.shape.contains(0) }) {
+            throw .unsupported(
+                path: path, found: "\(empty.name) of shape \(empty.shape)", expected: "tensors that hold something")
+        }
         func document(_ name: String) throws(VisionError) -> JSONDocument? {
             let path = "\(folder)/\(name)"
             guard access(path, F_OK) == 0 else { return nil }
