@@ -22,12 +22,15 @@ static void close_avif(image_decoder *decoder) {
 }
 
 static image_result failure(image_decoder *decoder, avifResult error) {
-    image_result result = error == AVIF_RESULT_OUT_OF_MEMORY ? IMAGE_NO_MEMORY
-        : error == AVIF_RESULT_TRUNCATED_DATA                ? IMAGE_TRUNCATED
-        : error == AVIF_RESULT_NOT_IMPLEMENTED || error == AVIF_RESULT_UNSUPPORTED_DEPTH
-            || error == AVIF_RESULT_NO_CODEC_AVAILABLE
-        ? IMAGE_UNSUPPORTED
-        : IMAGE_CORRUPT;
+    image_result result = IMAGE_CORRUPT;
+    switch (error) {
+        case AVIF_RESULT_OUT_OF_MEMORY: result = IMAGE_NO_MEMORY; break;
+        case AVIF_RESULT_TRUNCATED_DATA: result = IMAGE_TRUNCATED; break;
+        case AVIF_RESULT_NOT_IMPLEMENTED:
+        case AVIF_RESULT_UNSUPPORTED_DEPTH:
+        case AVIF_RESULT_NO_CODEC_AVAILABLE: result = IMAGE_UNSUPPORTED; break;
+        default: break;
+    }
     return image_fail(decoder, result, avifResultToString(error));
 }
 

@@ -30,7 +30,9 @@ void image_prepare_colour(void) {
 }
 
 static cmsUInt32Number format(image_model model, int has_alpha, int bytes) {
-    cmsUInt32Number space = model == IMAGE_GREY ? PT_GRAY : model == IMAGE_RGB ? PT_RGB : PT_CMYK;
+    cmsUInt32Number space = PT_CMYK;
+    if (model == IMAGE_GREY) space = PT_GRAY;
+    if (model == IMAGE_RGB) space = PT_RGB;
     return COLORSPACE_SH(space) | CHANNELS_SH((cmsUInt32Number)model) | EXTRA_SH((cmsUInt32Number)has_alpha)
         | BYTES_SH((cmsUInt32Number)bytes) | FLAVOR_SH(model == IMAGE_CMYK);
 }

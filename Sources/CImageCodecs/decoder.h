@@ -15,7 +15,7 @@ typedef struct {
     uint32_t square;
     // Rows so far.
     uint32_t y;
-    // Of the result: samples a pixel, and in pixels the place of its first and the steps for a column and a row of the
+    // Of the result: samples per pixel, and in pixels the place of its first and the steps for a column and a row of the
     // source.
     uint32_t channels;
     ptrdiff_t origin, column, row;

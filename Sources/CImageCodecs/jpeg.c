@@ -22,7 +22,7 @@ typedef struct {
 // chroma, of twice as many at a quarter.
 static const long MAXIMUM_MEMORY = 350L << 20;
 
-static void leave(j_common_ptr info, image_result result, const char *text) {
+static _Noreturn void leave(j_common_ptr info, image_result result, const char *text) {
     jpeg_errors *errors = (jpeg_errors *)info->err;
     errors->result = result;
     strncpy(errors->message, text, IMAGE_MESSAGE_SIZE - 1);
@@ -37,12 +37,17 @@ static void on_error(j_common_ptr info) {
     if (code == JERR_NO_BACKING_STORE) {
         leave(info, IMAGE_UNSUPPORTED, "progressive coding of so many pixels that it needs more than 350 MB");
     }
-    image_result result = code == JERR_OUT_OF_MEMORY ? IMAGE_NO_MEMORY
-        : code == JERR_CONVERSION_NOTIMPL || code == JERR_SOF_UNSUPPORTED || code == JERR_BAD_PRECISION
-            || code == JERR_ARITH_NOTIMPL || code == JERR_IMAGE_TOO_BIG ? IMAGE_UNSUPPORTED
-        : code == JERR_INPUT_EMPTY || code == JERR_INPUT_EOF ? IMAGE_TRUNCATED
-                                                             : IMAGE_CORRUPT;
-    leave(info, result, text);
+    switch (code) {
+        case JERR_OUT_OF_MEMORY: leave(info, IMAGE_NO_MEMORY, text);
+        case JERR_CONVERSION_NOTIMPL:
+        case JERR_SOF_UNSUPPORTED:
+        case JERR_BAD_PRECISION:
+        case JERR_ARITH_NOTIMPL:
+        case JERR_IMAGE_TOO_BIG: leave(info, IMAGE_UNSUPPORTED, text);
+        case JERR_INPUT_EMPTY:
+        case JERR_INPUT_EOF: leave(info, IMAGE_TRUNCATED, text);
+        default: leave(info, IMAGE_CORRUPT, text);
+    }
 }
 
 // libjpeg fills damaged parts with grey and only warns. Warnings that do not touch the pixels are let pass: bytes

@@ -193,7 +193,8 @@ image_result image_inflate(const uint8_t *bytes, size_t count, uint8_t *output, 
     int status = uncompress2(output, &held, bytes, &used);
     *output_count = held;
     // Z_BUF_ERROR: more output than room, or an incomplete stream.
-    return status == Z_OK ? IMAGE_OK : status == Z_MEM_ERROR ? IMAGE_NO_MEMORY : IMAGE_CORRUPT;
+    if (status == Z_MEM_ERROR) return IMAGE_NO_MEMORY;
+    return status == Z_OK ? IMAGE_OK : IMAGE_CORRUPT;
 }
 
 uint32_t image_crc32(const uint8_t *bytes, size_t count) { return crc32_z(0, bytes, count); }

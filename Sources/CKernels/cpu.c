@@ -23,5 +23,6 @@ const row_kernels scalar_kernels = {ROW_KERNELS(SCALAR) ATTENTION_KERNELS(NONE) 
 
 const row_kernels *kernels_chosen(void) {
     kernels_cpu_features has = kernels_cpu();
-    return has.avx512 ? &avx512_kernels : has.avx2 ? &avx2_kernels : &scalar_kernels;
+    if (has.avx512) return &avx512_kernels;
+    return has.avx2 ? &avx2_kernels : &scalar_kernels;
 }

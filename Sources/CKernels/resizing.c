@@ -50,7 +50,10 @@ void reference_resize_bilinear(const float *x, float *y, int64_t n, int64_t h, i
         double at[2] = {((double)(r / ow % oh) + 0.5) * (double)h / (double)oh - 0.5,
                         ((double)(r % ow) + 0.5) * (double)w / (double)ow - 0.5};
         int64_t last[2] = {h - 1, w - 1};
-        for (int d = 0; d < 2; d++) at[d] = at[d] < 0 ? 0 : at[d] > (double)last[d] ? (double)last[d] : at[d];
+        for (int d = 0; d < 2; d++) {
+            if (at[d] < 0) at[d] = 0;
+            if (at[d] > (double)last[d]) at[d] = (double)last[d];
+        }
         for (int64_t k = 0; k < c; k++) {
             double sum = 0;
             for (int64_t p = 0; p < h * w; p++) {

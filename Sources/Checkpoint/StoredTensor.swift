@@ -306,7 +306,7 @@ public struct StoredTensor: @unchecked Sendable {
         }
         throw CheckpointError(
             path: path, cause: .notFinite, place: "tensor \(name)",
-            found: "\(special.value.isNaN ? "NaN" : special.value < 0 ? "-infinity" : "infinity") at "
+            found: "\(nameOfNonFinite(special.value)) at "
                 + "\(Array(place.reversed()))", expected: "finite numbers")
     }
 

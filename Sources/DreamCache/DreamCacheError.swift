@@ -61,7 +61,7 @@ extension DreamCacheError {
         _ values: [Float], _ what: @autoclosure () -> String
     ) throws(DreamCacheError) {
         guard let value = values.first(where: { !$0.isFinite }) else { return }
-        throw .notFinite(what: what(), found: value.isNaN ? "NaN" : value < 0 ? "-infinity" : "infinity")
+        throw .notFinite(what: what(), found: nameOfNonFinite(value))
     }
 }
 

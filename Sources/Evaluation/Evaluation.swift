@@ -21,7 +21,7 @@ public struct Picture {
 public enum ReferenceProtocol: String, CaseIterable, Sendable, Codable {
     /// All pictures with all photos, as DreamBooth reports it (Ruiz et al. 2023).
     case dreambooth
-    /// All pictures with one photo, the first: DreamCache's authors keep one a subject.
+    /// All pictures with one photo, the first: DreamCache's authors keep one per subject.
     case paper
     /// All pictures with the one photo they were made from (DreamBench++, Peng et al. 2024).
     case source = "dreambench++"

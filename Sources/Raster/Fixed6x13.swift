@@ -19,7 +19,7 @@ enum Fixed6x13 {
         return stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
     }
 
-    /// U+0020 to U+007E, then U+00A0 to U+00FF: 13 bytes a line.
+    /// U+0020 to U+007E, then U+00A0 to U+00FF: 13 bytes per line.
     private static let hexadecimal = """
         00000000000000000000000000
         00002020202020202000200000

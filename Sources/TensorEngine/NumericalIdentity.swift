@@ -11,7 +11,13 @@ extension Engine {
     /// is not among them.
     public var numericalIdentity: String {
         let cpu = kernels_cpu()
-        let simd = cpu.avx512_bf16 ? "avx512_bf16" : cpu.avx512 ? "avx512" : cpu.avx2 ? "avx2" : "scalar"
+        let simd =
+            switch (cpu.avx512_bf16, cpu.avx512, cpu.avx2) {
+            case (true, _, _): "avx512_bf16"
+            case (_, true, _): "avx512"
+            case (_, _, true): "avx2"
+            default: "scalar"
+            }
         var version: [Int32] = [0, 0, 0]
         onednn_version(&version)
         let oneDNN = version.map(String.init).joined(separator: ".") + "-" + String(cString: onednn_isa())

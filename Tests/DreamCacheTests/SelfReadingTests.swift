@@ -234,7 +234,7 @@ import Testing
         let personal = try pipeline.denoised(request([cache])).latent
         #expect(relativeError(personal, plain) > 1e-3)
         #expect(pipeline.adapterName == SelfReading().description)
-        // As many evaluations as with an adapter: two a step without a subject, three with one.
+        // As many evaluations as with an adapter: two per step without a subject, three with one.
         #expect(pipeline.evaluations == 3 * 2 + 3 * 3)
         // Keys and values of the subject are made once.
         let profile = EngineProfile()
@@ -352,7 +352,10 @@ import Testing
         #expect(try values("attn_mem.to_out.0.weight") == stored("attn1.to_out.0.weight"))
         let cat = try values("linear_cat.weight")
         for o in 0..<c {
-            for i in 0..<2 * c { #expect(cat[o * 2 * c + i] == (i == o ? 0.75 : i == o + c ? 0.25 : 0)) }
+            for i in 0..<2 * c {
+                let expected: Float = [o: 0.75, o + c: 0.25][i] ?? 0
+                #expect(cat[o * 2 * c + i] == expected)
+            }
         }
         #expect(try values("linear_cat.bias").allSatisfy { $0 == 0 })
     }

@@ -124,7 +124,12 @@ final class Workplace: Sendable {
         }
     }
 
-    struct Timeout: Error { let what: String, log: String }
+    struct Timeout: Error {
+        let what: String, log: String
+
+        /// - Parameter log: its end is kept.
+        init(what: String, log: String) { (self.what, self.log) = (what, String(log.suffix(8000))) }
+    }
 
     /// The receipt of a drop as text; empty while there is none.
     func receipt(_ drop: String) -> String {

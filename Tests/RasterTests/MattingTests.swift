@@ -46,7 +46,7 @@ import Testing
     @Test func aRimLosesTheBackgroundsColour() {
         // A hard edge photographed softly: a column of pixels is half of each.
         let (front, back): ([Float], [Float]) = ([220, 40, 40], [20, 200, 60])
-        let alphas: [Float] = (0..<24).map { $0 < 11 ? 1 : $0 == 11 ? 0.5 : 0 }
+        let alphas: [Float] = (0..<24).map { min(1, max(0, 11.5 - Float($0))) }
         let pixels = (0..<9).flatMap { _ in
             alphas.flatMap { a in (0..<3).map { UInt8((a * front[$0] + (1 - a) * back[$0]).rounded()) } }
         }

@@ -29,9 +29,9 @@ final class ReferenceFolder {
         let place = (0..<strlen(resolved)).map { UInt8(bitPattern: resolved[$0]) }
         var status = stat()
         let isFolder = stat(resolved, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
-        let slash = place.lastIndex(of: UInt8(ascii: "/")) ?? 0
-        // A photo may lie in the root.
-        let container = isFolder ? place : slash == 0 ? [UInt8(ascii: "/")] : Array(place[..<slash])
+        // A photo may lie in the root, whose name is the slash.
+        let slash = max(1, place.lastIndex(of: UInt8(ascii: "/")) ?? 0)
+        let container = isFolder ? place : Array(place[..<slash])
         var names: [SpoolPath.Name] = []
         if isFolder {
             names = try Self.names(in: container, path)

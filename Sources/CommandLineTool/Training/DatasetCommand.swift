@@ -16,7 +16,7 @@ struct DatasetCreateCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "create", abstract: "Let a base make the pictures of a data set.",
         discussion: """
-            The captions are those of --prompts, one a line, or `a photo of a CLASS, SCENE` for each line of --classes and \
+            The captions are those of --prompts, one per line, or `a photo of a CLASS, SCENE` for each line of --classes and \
             each of --scenes. The plain model makes a picture of each; the subject is found in it, and pictures in which \
             that is doubtful are left out. The same command goes on where it was stopped.
             """)
@@ -24,13 +24,13 @@ struct DatasetCreateCommand: ParsableCommand {
     @Option(help: "Folder of the data set.")
     var out: String
 
-    @Option(help: "File of captions, one a line.")
+    @Option(help: "File of captions, one per line.")
     var prompts: String?
 
-    @Option(help: "File of classes, one a line, such as backpack.")
+    @Option(help: "File of classes, one per line, such as backpack.")
     var classes: String?
 
-    @Option(help: "File of scenes, one a line, such as on the beach.")
+    @Option(help: "File of scenes, one per line, such as on the beach.")
     var scenes: String?
 
     @Option(help: "Pictures of each caption.")

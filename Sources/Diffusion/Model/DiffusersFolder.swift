@@ -73,7 +73,7 @@ struct DiffusersFolder {
 
     static func join(_ parts: String...) -> String {
         parts.dropFirst().filter { !$0.isEmpty }
-            .reduce(parts.first ?? "") { $0.isEmpty ? $1 : $0 + ($0.hasSuffix("/") ? "" : "/") + $1 }
+            .reduce(parts.first ?? "") { $0.isEmpty || $0.hasSuffix("/") ? $0 + $1 : "\($0)/\($1)" }
     }
 
     /// All weight files, relative to the folder.

@@ -22,7 +22,11 @@ extension SamplingPlan {
                 default: .init(history: [55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24])
                 }
             if count == 1 { evaluation.memory = nil }
-            evaluation.saving = count == 0 ? .replace : count == 1 ? .clear : .keep
+            switch count {
+            case 0: evaluation.saving = .replace
+            case 1: evaluation.saving = .clear
+            default: evaluation.saving = .keep
+            }
             let sample: Combination = count == 1 ? .init(saved: 1) : .init(sample: 1)
             evaluation.update = try transfer(sample, output, from: from, to: to, in: table)
             evaluations.append(evaluation)

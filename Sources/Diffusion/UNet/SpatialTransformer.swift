@@ -59,9 +59,9 @@ struct SpatialTransformer {
         return try blocks[0].selfQKV(try engine.product(try normed.reshaped([n, tokens, c]), projIn))
     }
 
-    /// `x [n, h, w, c]`, float32, is used up: the result lies in its memory. The first `tappedRows` of n go through `tap`. One
-    /// picture that is given the texts of several entries becomes as many where the first text is read, and is computed once
-    /// until then.
+    /// `x [n, h, w, c]`, float32, is used up: the result lies in its memory. The first `tappedRows` of n go through `tap`. Where
+    /// one picture is given several texts, it is computed once up to the block that reads them first, and becomes as many
+    /// pictures there.
     func callAsFunction(
         _ x: Tensor, text: ArraySlice<Tensor>, tap: (any InjectionTap)?, tappedRows: Int
     ) throws(EngineError) -> Tensor {

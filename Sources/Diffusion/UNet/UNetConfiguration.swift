@@ -2,7 +2,7 @@
 public struct UNetConfiguration: Sendable, Equatable {
     /// How a block's channels are divided among attention heads.
     public enum Heads: Sendable, Equatable {
-        /// So many channels a head (Stable Diffusion 2: 64).
+        /// So many channels per head (Stable Diffusion 2: 64).
         case channels(Int)
         /// So many heads at every level (Stable Diffusion 1: 8).
         case count(Int)
@@ -24,7 +24,7 @@ public struct UNetConfiguration: Sendable, Equatable {
     public var modelChannels = 320
     /// Channels of each level, as multiples of ``modelChannels``.
     public var channelMultipliers = [1, 2, 4, 4]
-    /// Residual blocks a level in the encoder; the decoder has one more.
+    /// Residual blocks per level in the encoder; the decoder has one more.
     public var residualBlocks = 2
     /// Levels with transformers.
     public var attentionLevels: Set<Int> = [0, 1, 2]

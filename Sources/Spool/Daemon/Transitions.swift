@@ -78,7 +78,15 @@ extension SpoolLoop {
                 try perform(action)
             } catch {
                 guard !error.isFinal else { throw error }
-                deferred.append(action)
+                if case .quarantine = action {
+                    deferred.append(action)
+                }
+                // Damage does not go away by waiting.
+                else if error.code == .damaged {
+                    try absorb(error, of: action)
+                } else {
+                    deferred.append(action)
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ public struct DatasetObject: Sendable, Equatable {
     public let views: [DatasetView]
 }
 
-/// Objects to train on, in the layout of DreamCache's authors: a folder an object, in it `NAME_generation.png`,
+/// Objects to train on, in the layout of DreamCache's authors: a folder per object, in it `NAME_generation.png`,
 /// `NAME_caption.txt` and `NAME_mask.png` for each view. A picture may have any readable format, and a mask may be missing.
 public struct Dataset: Sendable {
     /// Where it lies.

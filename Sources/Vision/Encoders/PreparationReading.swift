@@ -89,7 +89,7 @@ extension JSONDocument {
         return flag
     }
 
-    /// A list of one number a channel.
+    /// A list of one number per channel.
     fileprivate func threeNumbers(_ key: String) throws(DiffusionError) -> [Float]? {
         guard let value = self[key] else { return nil }
         guard case .list(let list) = value, list.count == 3 else { throw wrong(key, "three numbers") }
