@@ -237,6 +237,28 @@ import Testing
     // MARK: - Many
 
     /// Whoever drops thousands does not delay whoever drops one.
+    /// Two users choose one idempotency key: each has a job of his own, and each is answered with his own.
+    @Test(.enabled(if: getuid() == 0, "only root gives files to others")) func keysBelongToTheirOwners() throws {
+        let spool = try TestSpool()
+        try spool.start()
+        let other = TestSpool.keyed.replacing(#""x""#, with: #""y""#)
+        for (drop, manifest, owner) in [
+            ("a.json", TestSpool.keyed, 0), ("b.json", other, 12_345), ("a2.json", TestSpool.keyed, 0),
+            ("b2.json", other, 12_345),
+        ] as [(String, String, UInt32)] {
+            let staged = spool.path("staged.json")
+            try Files.write(Array(manifest.utf8), staged)
+            try #require(chown(staged, owner, owner) == 0)
+            rename(staged, spool.path("drop/jobs/" + drop))
+            spool.daemon.deliver(.movedIn(folder: .jobs, name: drop))
+            try spool.settle(turns: 3)
+        }
+        let ids = try ["a.json", "a2.json", "b.json", "b2.json"].map { try spool.receipt($0).id }
+        #expect(ids[0] == ids[1] && ids[2] == ids[3] && ids[0] != ids[2])
+        #expect(spool.names("lib/jobs/queued").count == 2 && spool.names("lib/keys").count == 2)
+        #expect(try spool.faults() == [])
+    }
+
     @Test(.enabled(if: getuid() == 0, "only root gives files to others")) func ownersTakeTurns() throws {
         let spool = try TestSpool { $0.acceptBatch = 10 }
         try spool.start()

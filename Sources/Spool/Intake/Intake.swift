@@ -49,7 +49,7 @@ struct Intake {
     /// The claims an earlier daemon has left. One of them may have ended it.
     private var suspects: Set<JobID>
     /// Whose idempotency keys the manifests say they are; read when the first key is met whose own file names no job that is kept.
-    var keyOwners: [String: JobID]?
+    var keyOwners: [OwnedKey: JobID]?
     /// Claims that are left alone until a moment, and what went wrong with them.
     private var paused: [JobID: (until: Double, trouble: String)] = [:]
     /// Folders whose last claims may not be durable yet.

@@ -91,21 +91,20 @@ extension Intake {
             if case .rejected = error { return .reject(message: error.description, faults: []) }
         }
         let digest = Digest.sha256(bytes)
-        if let key = manifest.idempotencyKey, let verdict = try judge(key, digest, claim, beside: batch) {
-            return verdict
-        }
+        let key = manifest.idempotencyKey.map { OwnedKey(owner: status.owner, key: $0) }
+        if let key, let verdict = try judge(key, digest, claim, beside: batch) { return verdict }
         let record = JobRecord(
             id: claim.id, sequence: nextSequence, drop: claim.key, accepted: Timestamp(clock.wall()).text,
             seed: manifest.seed ?? Int(random() & 0xFFFF_FFFF), manifestDigest: digest, owner: status.owner)
         nextSequence += 1
-        if let key = manifest.idempotencyKey { keyOwners?[key] = claim.id }
+        if let key { keyOwners?[key] = claim.id }
         return .accept(Job(record: record, manifest: manifest), bytes: bytes)
     }
 
     // MARK: - Idempotency keys
 
     private mutating func judge(
-        _ key: String, _ digest: String, _ claim: Claim, beside batch: [Job]
+        _ key: OwnedKey, _ digest: String, _ claim: Claim, beside batch: [Job]
     ) throws(SpoolError) -> Verdict? {
         guard let owner = try owner(of: key, claim, beside: batch) else { return nil }
         // Where the other's manifest cannot be read any more, the key still names that job.
@@ -114,7 +113,7 @@ extension Intake {
         }
         return .reject(
             message: """
-                $.idempotency_key: found '\(key)', which names job \(owner.id) with another manifest, \
+                $.idempotency_key: found '\(key.key)', which names job \(owner.id) with another manifest, \
                 expected the same manifest or a new key
                 """,
             faults: [])
@@ -124,7 +123,7 @@ extension Intake {
     /// the claim's id before the job exists; after a crash in between, the claim's replay finds its own id. A key whose
     /// job is no longer kept is free.
     private mutating func owner(
-        of key: String, _ claim: Claim, beside batch: [Job]
+        of key: OwnedKey, _ claim: Claim, beside batch: [Job]
     ) throws(SpoolError) -> (id: JobID, digest: String?)? {
         func kept(_ id: JobID) throws(SpoolError) -> (id: JobID, digest: String?)? {
             if let job = batch.first(where: { $0.id == id }) { return (id, job.record.manifestDigest) }
@@ -137,7 +136,7 @@ extension Intake {
         if let named, let owner = try kept(named) { return owner }
         // Its file is missing or damaged, or the key is new or free: the manifests know.
         if keyOwners == nil { keyOwners = try jobs.keyOwners() }
-        if let id = keyOwners?[key], id != claim.id, let owner = try kept(id) {
+        if let id = keyOwners?[key] ?? keyOwners?[OwnedKey(owner: nil, key: key.key)], id != claim.id, let owner = try kept(id) {
             try store.publish(Array(id.text.utf8), at: path, replacing: true)
             return owner
         }

@@ -49,7 +49,7 @@ public struct JobManifest: Sendable, Equatable, Codable {
     public var output: OutputSettings
     /// -100 to 100; higher runs first.
     public var priority: Int
-    /// Two manifests with one key are one job.
+    /// Two manifests of one user with one key are one job.
     public var idempotencyKey: String?
 }
 

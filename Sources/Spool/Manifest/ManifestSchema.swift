@@ -86,7 +86,7 @@ extension JobManifest {
         .init("priority", .integer(-100...100), default: .integer(0), "Higher runs first."),
         .init(
             "idempotency_key", .string(length: 1...256),
-            "Two manifests with one key are one job, however often dropped."),
+            "Two manifests of one user with one key are one job, however often dropped."),
     ]
 
     // MARK: - Their values

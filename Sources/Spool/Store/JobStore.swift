@@ -114,11 +114,13 @@ struct JobStore: Sendable {
 
     /// The job of each idempotency key, found by reading the manifests of all jobs. Of two jobs with one key the later has it:
     /// the earlier was gone when it came.
-    func keyOwners() throws(SpoolError) -> [String: JobID] {
-        var owners: [String: JobID] = [:]
+    func keyOwners() throws(SpoolError) -> [OwnedKey: JobID] {
+        var owners: [OwnedKey: JobID] = [:]
         for state in JobState.allCases {
             for id in try list(state) {
-                if let key = idempotencyKey(id, state) { owners[key] = max(owners[key] ?? id, id) }
+                guard let text = idempotencyKey(id, state) else { continue }
+                let key = OwnedKey(owner: try loadIfSound(id, state)?.record.owner, key: text)
+                owners[key] = max(owners[key] ?? id, id)
             }
         }
         return owners

@@ -40,7 +40,7 @@ public enum SpoolLayout {
     static func subject(_ name: String) -> SpoolPath { subjects.appending(name + ".json") }
     static func cacheLink(_ subject: String) -> SpoolPath { cacheLinks.appending(subject + ".dcache") }
     static func cacheLinkTarget(_ key: String) -> String { "../\(cache(key))" }
-    static func key(_ idempotencyKey: String) -> SpoolPath { keys.appending(Digest.sha256(idempotencyKey)) }
+    static func key(_ key: OwnedKey) -> SpoolPath { keys.appending(Digest.sha256("\(key.owner ?? 0)\n\(key.key)")) }
 
     /// The subject whose record has that name in `lib/subjects`, or nil when it is none's.
     static func subject(ofRecord name: SpoolPath.Name) -> String? {

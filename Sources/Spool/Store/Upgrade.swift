@@ -18,6 +18,8 @@ struct Upgrade {
             try store.syncDirectory(SpoolLayout.claims(folder))
             try store.syncDirectory(SpoolLayout.drop(folder))
         }
+        // Keys had no owners. The manifests have them all, and their files are written anew when one comes again.
+        for name in try store.system.list(SpoolLayout.keys) { store.discard(SpoolLayout.keys.appending(name)) }
         for state in JobState.allCases where state != .done {
             for id in try jobs.list(state) { try each(id, state) }
         }

@@ -6,8 +6,8 @@ extension Verification {
         // Of two jobs with one key the later has it: the earlier was gone when it came.
         var owners: [SpoolPath: JobID] = [:]
         for (id, facts) in known {
-            guard let key = facts.idempotencyKey else { continue }
-            let path = SpoolLayout.key(key)
+            guard let key = facts.idempotencyKey, let record = facts.record else { continue }
+            let path = SpoolLayout.key(OwnedKey(owner: record.owner, key: key))
             owners[path] = max(owners[path] ?? id, id)
         }
         var there: Set<SpoolPath> = []
@@ -19,6 +19,9 @@ extension Verification {
                     check.error(
                         .keyDamaged, path, "it does not name job \(owner), whose key it is", .writeKey(path, owner))
                 }
+            } else if let id, let facts = check.known[id], facts.record == nil, facts.idempotencyKey != nil {
+                // The record says whose key it is, and is damaged, which is said already.
+                return
             } else if let id, Digest.isDigest(name.string), check.known[id]?.record == nil {
                 check.note(.keyUnused, path, "the job it names is gone; the key is free")
             } else {
