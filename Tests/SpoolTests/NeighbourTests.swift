@@ -237,6 +237,64 @@ import Testing
     // MARK: - Many
 
     /// Whoever drops thousands does not delay whoever drops one.
+    /// Everybody can read the ids of all jobs; only who dropped one, or root, ends it or has it tried again.
+    @Test(.enabled(if: getuid() == 0, "only root gives files to others")) func nobodyEndsAnothersJob() throws {
+        let spool = try TestSpool()
+        try spool.start()
+        func drop(_ name: String, _ text: String, of owner: UInt32) throws {
+            let staged = spool.path("staged")
+            try Files.write(Array(text.utf8), staged)
+            try #require(chown(staged, owner, owner) == 0)
+            rename(staged, spool.path("drop/jobs/" + name))
+            spool.daemon.deliver(.movedIn(folder: .jobs, name: name))
+            try spool.settle(turns: 3)
+        }
+        try drop("ann.json", TestSpool.job, of: 1001)
+        let id = try spool.receipt("ann.json").id
+        try drop("\(id).cancel", "", of: 1002)
+        let refusal = try spool.receipt("\(id).cancel")
+        #expect(refusal.state == .rejected)
+        #expect(refusal.message.hasPrefix("found a request of user 1002, expected one of user 1001"))
+        #expect(spool.names("lib/jobs/queued") == [id.text])
+        try drop("\(id).cancel", "", of: 1001)
+        #expect(spool.names("lib/jobs/failed") == [id.text])
+        try drop("\(id).retry", "", of: 1002)
+        #expect(spool.names("lib/jobs/failed") == [id.text])
+        try drop("\(id).retry", "", of: 0)
+        #expect(spool.names("lib/jobs/queued") == [id.text])
+        #expect(try spool.faults() == [])
+    }
+
+    /// Another's photos under a name that is taken would show up in everybody's pictures of that subject.
+    @Test(.enabled(if: getuid() == 0, "only root gives files to others")) func nobodyReplacesAnothersSubject() throws {
+        let spool = try TestSpool()
+        try spool.start()
+        func drop(_ payload: UInt8, of owner: UInt32) throws {
+            let staged = spool.path("dog.png")
+            try Files.write(Pictures.png(payload: [payload]), staged)
+            try #require(chown(staged, owner, owner) == 0)
+            rename(staged, spool.path("drop/references/dog.png"))
+            spool.daemon.deliver(.movedIn(folder: .references, name: "dog.png"))
+            try spool.settle(turns: 5)
+        }
+        func generations() throws -> Int { try spool.json("lib/subjects/dog.json")["generations"]?.array?.count ?? 0 }
+        try drop(1, of: 1001)
+        try drop(2, of: 1002)
+        let refusal = try spool.receipt("dog.png")
+        #expect(refusal.state == .rejected)
+        #expect(
+            refusal.message == "found the subject 'dog', whose photos user 1001 dropped, expected a name of your own")
+        #expect(spool.exists(try #require(refusal.keptAt)))
+        #expect(try generations() == 1)
+        // The same photos replace nothing; the owner's own and root's do.
+        try drop(1, of: 1002)
+        #expect(try spool.receipt("dog.png").state == .accepted && generations() == 1)
+        try drop(3, of: 1001)
+        try drop(4, of: 0)
+        #expect(try spool.receipt("dog.png").state == .accepted && generations() == 3)
+        #expect(try spool.faults() == [])
+    }
+
     /// Two users choose one idempotency key: each has a job of his own, and each is answered with his own.
     @Test(.enabled(if: getuid() == 0, "only root gives files to others")) func keysBelongToTheirOwners() throws {
         let spool = try TestSpool()

@@ -359,13 +359,21 @@ final class SpoolLoop {
     private func perform(_ request: IntakeResult.Request, _ result: inout IntakeResult) throws(SpoolError) {
         guard pendingCancels[request.job] == nil else { return }
         try intake.work(on: request, &result) { (claim) throws(SpoolError) in
-            guard try store.system.statusIfAny(claim.path)?.kind == .regular else {
+            guard let file = try store.system.statusIfAny(claim.path), file.kind == .regular else {
                 return try receipts.reject(
                     claim, kind: .request, message: "found something that is no file, expected an empty file")
             }
             guard let state = try jobs.locate(request.job) else {
                 return try receipts.reject(
                     claim, kind: .request, message: "found no job \(request.job), expected one of the spool's")
+            }
+            // A damaged record does not say whose job it is; such a job is anybody's to end.
+            let owner = try jobs.loadIfSound(request.job, state)?.record.owner ?? Ownership.unknown
+            guard Ownership.permits(file.owner, changing: owner) else {
+                return try receipts.reject(
+                    claim, kind: .request,
+                    message: "found a request of user \(file.owner), expected one of user \(owner), who dropped job "
+                        + "\(request.job), or of root")
             }
             switch request.kind {
             case .cancel where state.isFinal:

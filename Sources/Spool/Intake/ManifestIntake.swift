@@ -136,7 +136,9 @@ extension Intake {
         if let named, let owner = try kept(named) { return owner }
         // Its file is missing or damaged, or the key is new or free: the manifests know.
         if keyOwners == nil { keyOwners = try jobs.keyOwners() }
-        if let id = keyOwners?[key] ?? keyOwners?[OwnedKey(owner: nil, key: key.key)], id != claim.id, let owner = try kept(id) {
+        if let id = keyOwners?[key] ?? keyOwners?[OwnedKey(owner: nil, key: key.key)], id != claim.id,
+            let owner = try kept(id)
+        {
             try store.publish(Array(id.text.utf8), at: path, replacing: true)
             return owner
         }

@@ -36,6 +36,13 @@ extension Intake {
         case .later: result.isUnsettled = true
         case .reject(let message): try receipts.reject(claim, kind: .references, message: message)
         case .set(let set, let unused):
+            if let owner = try anotherOwner(of: subject, set, than: status.owner) {
+                return try receipts.reject(
+                    claim, kind: .references,
+                    message:
+                        "found the subject '\(subject)', whose photos user \(owner) dropped, expected a name of your own"
+                )
+            }
             try store.add(ReferenceSet.listFile, Array(set.json.text().utf8), to: &draft)
             let destination = SpoolLayout.referenceSet(set.digest)
             if try system.statusIfAny(destination) != nil, try store.referenceSet(ofFilesIn: destination) != set {
@@ -115,6 +122,16 @@ extension Intake {
                 original: file.original.text, maskOf: file.maskOf)
         }
         return .set(ReferenceSet(files: files), unused: collection.unused)
+    }
+
+    /// The owner of a subject whose photos these would replace although they are another's; nil when they may, or are the same.
+    private func anotherOwner(
+        of subject: String, _ set: ReferenceSet, than user: UInt32
+    ) throws(SpoolError) -> UInt32? {
+        guard let current = try store.subjectSettingAsideDamage(subject, logger)?.current,
+            current.references != set.digest, !Ownership.permits(user, changing: current.owner)
+        else { return nil }
+        return current.owner
     }
 
     private func addGeneration(

@@ -163,7 +163,7 @@ extension JobRecord {
         self.attempts.fruitless = fruitless
         self.attempts.mark = Mark(images: images, step: step)
         lastError = json["last_error"]?.string
-        owner = json["owner"]?.integer.flatMap(UInt32.init(exactly:)) ?? 0
+        owner = json["owner"]?.integer.flatMap(UInt32.init(exactly:)) ?? Ownership.unknown
         identity = json["identity"]?.string
         restarts = (json["restarts"]?.array ?? []).compactMap(\.string)
         gridError = json["grid_error"]?.string

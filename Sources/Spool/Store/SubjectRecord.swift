@@ -87,7 +87,7 @@ struct SubjectRecord: Sendable, Equatable {
             var generation = Generation(
                 number: number, references: references, drop: drop, dropID: dropID, state: state)
             generation.furtherDrops = (entry["further_drops"]?.array ?? []).compactMap(\.string)
-            generation.owner = entry["owner"]?.integer.flatMap(UInt32.init(exactly:)) ?? 0
+            generation.owner = entry["owner"]?.integer.flatMap(UInt32.init(exactly:)) ?? Ownership.unknown
             generation.attempts = max(0, entry["attempts"]?.integer ?? 0)
             generations.append(generation)
         }
