@@ -26,7 +26,8 @@ struct DreamCacheCommand: ParsableCommand {
                     CancelCommand.self, RetryCommand.self, OpenCommand.self, VerifyCommand.self,
                 ]),
             CommandGroup(
-                name: "Foreground:", subcommands: [RenderCommand.self, CacheCommand.self, CutOutCommand.self]),
+                name: "Foreground:",
+                subcommands: [RenderCommand.self, AttendCommand.self, CacheCommand.self, CutOutCommand.self]),
             CommandGroup(
                 name: "Files and machine:",
                 subcommands: [

@@ -95,6 +95,16 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         _ request: RenderRequest, checkpoint slot: CheckpointSlot, progress: (RenderProgress) -> Void,
         shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage {
+        try render(
+            request, checkpoint: slot, attentionInterval: nil, progress: progress, shouldStop: shouldStop
+        ).report
+    }
+
+    /// The same, with the picture and what it read of its caches.
+    func render(
+        _ request: RenderRequest, checkpoint slot: CheckpointSlot, attentionInterval: Int?,
+        progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+    ) throws(RendererError) -> (report: RenderedImage, picture: Raster, attention: AttentionReading?) {
         let pipeline = try pipeline(for: request.manifest.model, progress, shouldStop)
         let name = try model(named: request.manifest.model).name
         if let expected = request.identity, expected != pipeline.identity {
@@ -108,12 +118,20 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         var decodeStart: ContinuousClock.Instant?
         var keptStep = 0
         return try withModel { () throws(any Error) in
+            var wanted = try imageRequest(request, progress, shouldStop)
+            wanted.attentionInterval = attentionInterval
+            let preview = Latest()
+            pipeline.previews =
+                request.job == nil
+                ? nil
+                : PreviewSink(every: Self.previewInterval) { preview.bytes = try? $0.encodedPNG() }
+            defer { pipeline.previews = nil }
             let image = try pipeline.generate(
-                try imageRequest(request, progress, shouldStop),
+                wanted,
                 resume: slot.load(),
                 progress: { phase, step, steps in
                     if phase == "decoding", decodeStart == nil { decodeStart = clock.now }
-                    progress(RenderProgress(phase: phase, step: step, steps: steps))
+                    progress(RenderProgress(phase: phase, step: step, steps: steps, preview: preview.bytes))
                 },
                 checkpoint: { step, state in
                     // Work that is about to be stopped is kept whether it is time or not.
@@ -142,13 +160,17 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             ]
             facts["adapter_sha256"] = pipeline.adapterHash
             facts.merge(pipeline.promptNotes(of: request), uniquingKeysWith: { first, _ in first })
-            return RenderedImage(
+            let report = RenderedImage(
                 seconds: [
                     "denoise": start.seconds(to: decoding), "decode": decoding.seconds(to: end),
                     "write": end.seconds(to: written),
                 ], metadata: facts, identity: pipeline.identity)
+            return (report, image, pipeline.attention)
         }
     }
+
+    /// Time between two looks at a picture in the making: as often as status is written by default.
+    private static let previewInterval = Duration.seconds(2)
 
     /// Whether a `.dcache` is whole: its hash is the one it names.
     public func isSound(cache path: String) -> Bool { (try? FeatureCache.open(path)) != nil }
@@ -261,6 +283,13 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         return image
     }
 
+    /// A person's photo, with its mask.
+    func photo(
+        _ path: String, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws(RendererError) -> Raster {
+        try photos.photo(path, RenderProgress(phase: "reading pictures", step: 0, steps: 1), progress, shouldStop)
+    }
+
     private var photos: PhotoReader { PhotoReader(limits: settings.withLock { $0.spool.references.raster }) }
 
     private func picture(
@@ -290,6 +319,11 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         }
         guard close(descriptor) == 0 else { throw failure("close") }
     }
+}
+
+/// The last preview; on the renderer's thread alone.
+private final class Latest {
+    var bytes: [UInt8]?
 }
 
 extension ContinuousClock.Instant {

@@ -86,10 +86,11 @@ struct ForegroundRun {
     /// - Parameters:
     ///   - document: the manifest as it was written, for the set's page.
     ///   - initialImage: the file of the manifest's `init_image`; nil takes it from the spool.
+    ///   - attentionInterval: every how many steps what the pictures read is recorded; nil is never.
     /// - Returns: the contents of its `result.json`.
     func render(
         _ manifest: JobManifest, document: JSON, caches source: CacheSource, initialImage: String?, output: String,
-        progress: @escaping Progress
+        attentionInterval: Int? = nil, progress: @escaping Progress
     ) throws -> JSON {
         try refuseExisting(output)
         try Self.translated { try runner.check(manifest) }
@@ -106,6 +107,7 @@ struct ForegroundRun {
         let initialImage = try manifest.initialImage.map { try picture(of: $0.subject, given: initialImage) }
         let seed = manifest.seed ?? Int.random(in: 0...Int(UInt32.max))
         let plans = manifest.images(seed: seed)
+        let references = references(photos, subject: subject, in: folder)
         var images: [JSON] = []
         var pictures: [PageRequest.Picture] = []
         for plan in plans {
@@ -113,24 +115,33 @@ struct ForegroundRun {
             let request = RenderRequest(
                 job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage,
                 output: folder.path(name))
-            let report = try Self.translated {
-                try runner.render(
-                    request, checkpoint: .none, progress: { progress(plan.index, plans.count, $0) },
-                    shouldStop: { Interruption.isRequested })
+            let (report, attention) = try Self.translated { () throws -> (RenderedImage, AttentionFiles?) in
+                func show(_ step: RenderProgress) { progress(plan.index, plans.count, step) }
+                func shouldStop() -> Bool { Interruption.isRequested }
+                if let attentionInterval {
+                    let made = try runner.attend(
+                        request, interval: attentionInterval, references: references, progress: show,
+                        shouldStop: shouldStop)
+                    return (made.image, made.files)
+                }
+                let report = try runner.render(request, checkpoint: .none, progress: show, shouldStop: shouldStop)
+                return (report, nil)
             }
             if images.isEmpty {
                 for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
             }
             pictures.append(
-                PageRequest.Picture(path: folder.path(name), prompt: plan.prompt, seed: plan.seed, report: report))
+                PageRequest.Picture(
+                    path: folder.path(name), prompt: plan.prompt, seed: plan.seed, report: report,
+                    overlay: attention?.overlay))
             images.append(
                 .object([
                     "file": .string(name), "sha256": .string(try Self.digest(folder.path(name))),
                     "seed": .integer(plan.seed), "prompt": .string(plan.prompt),
                     "seconds": .object(report.seconds), "metadata": .object(report.metadata.mapValues(JSON.string)),
+                    "attention": attention?.numbers,
                 ]))
         }
-        let references = references(photos, subject: subject, in: folder)
         func show(_ step: RenderProgress) { progress(plans.count - 1, plans.count, step) }
         let grid =
             manifest.output.grid

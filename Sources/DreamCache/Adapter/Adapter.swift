@@ -85,6 +85,8 @@ public final class SubjectMemory: InjectionTap {
     private let keysValues: [InjectionSite: Tensor]
     /// How many of a site's tokens belong to the first group, to the first two, and so on.
     private let ends: [InjectionSite: [Int]]
+    /// Who wants to know what is read; nil costs nothing.
+    var recorder: AttentionRecorder?
 
     /// Keys and values of one or several subjects' caches; their tokens stand one after another.
     public convenience init(_ caches: [FeatureCache], adapter: Adapter, engine: Engine) throws(DreamCacheError) {
@@ -147,11 +149,21 @@ public final class SubjectMemory: InjectionTap {
             .reshaped([1, ends[groups - 1], 2 * c])
         let type = engine.activationType
         let query = try engine.product(try engine.layerNorm(x, weights.norm), weights.toQ, to: type)
-        let read = try engine.attention(
-            q: Columns(query), k: Columns(memory, 0, c), v: Columns(memory, c, c), heads: site.heads)
+        let read = try read(query, memory, at: site)
         let mem = try engine.product(read, weights.toOut, to: type)
         try engine.product(attended, weights.catAttended, accumulateInto: x)
         try engine.product(mem, weights.catMemory, accumulateInto: x)
+    }
+
+    private func read(_ query: Tensor, _ memory: Tensor, at site: InjectionSite) throws(EngineError) -> Tensor {
+        let c = site.channels
+        let (q, k, v) = (Columns(query), Columns(memory, 0, c), Columns(memory, c, c))
+        guard let recorder, recorder.wants(site) else {
+            return try engine.attention(q: q, k: k, v: v, heads: site.heads)
+        }
+        let (read, kept) = try engine.attentionKept(q: q, k: k, v: v, heads: site.heads)
+        try recorder.add(kept, keys: memory.shape[1], at: site, engine: engine)
+        return read
     }
 }
 

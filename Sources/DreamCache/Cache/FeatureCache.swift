@@ -110,6 +110,11 @@ public struct FeatureCache: Sendable {
         (0..<referenceCount).flatMap { tensors[Self.tensorName(site, $0)]?.floats() ?? [] }
     }
 
+    /// How many tokens of a reference there are at a site.
+    func tokenCount(at site: InjectionSite, reference: Int) -> Int {
+        tensors[Self.tensorName(site, reference)]?.shape.first ?? 0
+    }
+
     /// A `.dcache` of features just computed.
     ///
     /// - Parameters:

@@ -38,6 +38,9 @@ public struct ImageRequest: Sendable {
     /// How much of the initial image is replaced, above 0 to 1: at .8 the last four fifths of the steps are run.
     public var strength = 0.8
 
+    /// Every how many steps it is recorded what the picture reads of its caches (``Pipeline/attention``); nil is never.
+    public var attentionInterval: Int?
+
     /// A request with the authors' settings.
     public init(prompt: String, seed: UInt64) {
         self.prompt = prompt

@@ -86,6 +86,12 @@ public final class Pipeline {
     private static let numericsVersion = 1
     /// How often the decoder half of the U-Net was evaluated while denoising, so far.
     private(set) var evaluations = 0
+    /// Who sees pictures while they are denoised.
+    public var previews: PreviewSink?
+    /// The map that makes previews, once it was made; the inner nil says that it could not be.
+    var madePreviewMap: LatentPreview??
+    /// What the last picture read of its caches, where its request asked for that. It lacks the steps before a resumption.
+    public private(set) var attention: AttentionReading?
 
     /// Side of the pictures the model was trained on, in pixels.
     public var imageSize: Int { model.configuration.imageSize }
@@ -171,7 +177,7 @@ public final class Pipeline {
         let plan = try checked(request)
         try monitor.begin("preparing")
         var sampler = plan.sampler
-        let (height, width) = (plan.height, plan.width)
+        let (height, width, groups) = (plan.height, plan.width, plan.groups)
         let denoiser = try denoiser(for: request, plan)
 
         let count = model.configuration.autoencoder.latentChannels * height * width
@@ -189,6 +195,13 @@ public final class Pipeline {
         }
 
         let steps = sampler.timesteps.count
+        let recorder = request.attentionInterval.map {
+            AttentionRecorder(model.unet.sites, latent: (height, width), interval: $0)
+        }
+        // Where the order of subjects changes on the way, the first one is recorded.
+        denoiser.firstSubject?.recorder = recorder
+        defer { denoiser.firstSubject?.recorder = nil }
+        if previews != nil { _ = previewMap() }
         model.engine.beginPhase()
         let before = denoiser.evaluations
         defer { evaluations += denoiser.evaluations - before }
@@ -198,11 +211,13 @@ public final class Pipeline {
             }
             do {
                 try monitor.begin("denoising", step, of: steps)
+                recorder?.begin(step: step)
                 let input = sampler.scaledModelInput(latent, at: step)
                 let prediction = try onEngine { () throws(EngineError) in
                     try denoiser.predict(input, height: height, width: width, step: step)
                 }
                 try checkMappings(request.caches)
+                preview(input, prediction, timestep: sampler.timesteps[step], height: height, width: width)
                 sampler.step(modelOutput: prediction, at: step, sample: &latent) { generator.randn(count: count) }
             } catch {
                 // Stopped in the middle of a step, all that came before it is still to be kept.
@@ -212,6 +227,15 @@ public final class Pipeline {
             try DreamCacheError.checkFinite(latent, "the latent at step \(step + 1) of \(steps)")
             checkpoint(step + 1, state)
         }
+        attention = recorder?.reading(
+            order(of: groups, at: 0, of: steps).flatMap { groups[$0].caches }.flatMap { cache in
+                (0..<cache.referenceCount).map { index in
+                    (
+                        subject: cache[.subject] ?? "subject", index: index,
+                        tokens: { cache.tokenCount(at: $0, reference: index) }
+                    )
+                }
+            }, side: model.configuration.latentSize)
         return (latent, height, width)
     }
 
@@ -292,7 +316,7 @@ public final class Pipeline {
         var steps: [Denoiser.Step] = []
         for index in 0..<count {
             let values = groups.map { $0.group.scale.value(at: index, of: count) }
-            let order = groups.indices.sorted { (-values[$0], $0) < (-values[$1], $1) }
+            let order = order(of: groups, at: index, of: count)
             if memories[order] == nil { memories[order] = try subject(order.map { groups[$0] }) }
             let subject = memories[order]
             let branches = guidance.branches(
@@ -301,6 +325,14 @@ public final class Pipeline {
             steps.append(Denoiser.Step(branches: branches, subject: subject))
         }
         return steps
+    }
+
+    /// The groups by falling scale at an evaluation.
+    private func order(
+        of groups: [(group: SubjectGroup, caches: [FeatureCache])], at index: Int, of count: Int
+    ) -> [Int] {
+        let values = groups.map { $0.group.scale.value(at: index, of: count) }
+        return groups.indices.sorted { (-values[$0], $0) < (-values[$1], $1) }
     }
 
     /// Keys and values of both prompts, of as many chunks.

@@ -184,7 +184,9 @@ final class WorkerState: Sendable {
 
     func report(_ progress: RenderProgress) {
         state.withLock {
+            let last = $0.progress?.preview
             $0.progress = progress
+            if progress.preview == nil { $0.progress?.preview = last }
             $0.ticks += 1
         }
     }

@@ -77,7 +77,7 @@ extension Engine {
         return y
     }
 
-    private static func attentionShape(
+    static func attentionShape(
         q: Columns, k: Columns, v: Columns, y: Tensor, heads: Int, causal: Bool, logSums: Tensor?
     ) -> kernels_attention_shape {
         let (a, b) = (q.tensor.shape, k.tensor.shape)
