@@ -17,7 +17,8 @@ void kernels_limit_cpu(kernels_cpu_features allowed) { limit = allowed; }
 
 #define SCALAR(name, parameters) scalar_##name,
 #define NONE(name) 0,
-const row_kernels scalar_kernels = {ROW_KERNELS(SCALAR) ATTENTION_KERNELS(NONE) ATTENTION_GRADIENT_KERNELS(NONE)};
+const row_kernels scalar_kernels = {ROW_KERNELS(SCALAR) ATTENTION_KERNELS(NONE) ATTENTION_GRADIENT_KERNELS(NONE)
+                                        ATTENTION_MAP_KERNELS(NONE)};
 #undef SCALAR
 #undef NONE
 

@@ -89,6 +89,9 @@ typedef struct {
     X(attention_gradient_queries)                                                                                      \
     X(attention_gradient_keys)
 
+/// Likewise for the map of what was read, always in fp32.
+#define ATTENTION_MAP_KERNELS(X) X(attention_map_panel)
+
 struct attention_plan;
 struct attention_gradient_plan;
 
@@ -96,12 +99,15 @@ typedef struct {
 #define FIELD(name, parameters) void(*name) parameters;
 #define ATTENTION_FIELD(name) void (*name)(const struct attention_plan *plan, int64_t index);
 #define GRADIENT_FIELD(name) void (*name)(const struct attention_gradient_plan *plan, int64_t index);
+#define MAP_FIELD(name) void (*name)(const kernels_attention_map_shape *shape, int64_t index);
     ROW_KERNELS(FIELD)
     ATTENTION_KERNELS(ATTENTION_FIELD)
     ATTENTION_GRADIENT_KERNELS(GRADIENT_FIELD)
+    ATTENTION_MAP_KERNELS(MAP_FIELD)
 #undef FIELD
 #undef ATTENTION_FIELD
 #undef GRADIENT_FIELD
+#undef MAP_FIELD
 } row_kernels;
 
 #define SCALAR(name, parameters) void scalar_##name parameters;

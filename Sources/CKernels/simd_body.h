@@ -23,6 +23,7 @@ static const float *as_floats(const kernels_attention_shape *s, const void *x, i
 #define STORE_P(row, j, e) store((row) + (j), e)
 #define READ(s, x, at, count, room) as_floats(s, x, at, count, room)
 #include "attention_body.h"
+#include "attention_map_body.h"
 #undef ELEMENT
 #undef PAIR
 #undef NAME
@@ -39,4 +40,6 @@ static const float *as_floats(const kernels_attention_shape *s, const void *x, i
 #else
 #define GRADIENT(name) f32_##name,
 #endif
-#define TABLE {ROW_KERNELS(OF_THIS_SET) ATTENTION_KERNELS(ATTENTION) ATTENTION_GRADIENT_KERNELS(GRADIENT)}
+#define TABLE                                                                                                          \
+    {ROW_KERNELS(OF_THIS_SET) ATTENTION_KERNELS(ATTENTION) ATTENTION_GRADIENT_KERNELS(GRADIENT)                        \
+         ATTENTION_MAP_KERNELS(GRADIENT)}

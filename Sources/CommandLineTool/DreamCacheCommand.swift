@@ -27,7 +27,9 @@ struct DreamCacheCommand: ParsableCommand {
                 ]),
             CommandGroup(
                 name: "Foreground:",
-                subcommands: [RenderCommand.self, CacheCommand.self, CutOutCommand.self, EvaluateCommand.self]),
+                subcommands: [
+                    RenderCommand.self, AttendCommand.self, CacheCommand.self, CutOutCommand.self, EvaluateCommand.self,
+                ]),
             CommandGroup(name: "Training:", subcommands: [TrainCommand.self, DatasetCommand.self]),
             CommandGroup(
                 name: "Files and machine:",

@@ -67,7 +67,7 @@ public struct EmbeddedPicture: Sendable, Equatable {
 
     /// A picture of a media type such as `image/png`.
     public init(_ bytes: [UInt8], type: String) {
-        address = "data:\(type);base64,\(Data(bytes).base64EncodedString())"
+        address = "data:\(type);base64,\(Base64.text(bytes))"
     }
 }
 
@@ -77,4 +77,10 @@ public struct PageFact: Sendable, Equatable {
 
     /// A fact.
     public init(_ name: String, _ value: String) { (self.name, self.value) = (name, value) }
+}
+
+/// Base64 (RFC 4648), for bytes inside text.
+public enum Base64 {
+    /// The text of bytes.
+    public static func text(_ bytes: [UInt8]) -> String { Data(bytes).base64EncodedString() }
 }

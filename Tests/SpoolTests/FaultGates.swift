@@ -95,10 +95,12 @@ final class InterruptingGate: Sendable {
     }
 }
 
-/// The run every campaign spoils: two references, one of them cut out, one manifest, two images and a contact sheet,
-/// checkpoints at each step.
+/// The run every campaign spoils: two references, one of them cut out, one manifest, two images with their attention, a contact
+/// sheet and a page, checkpoints at each step.
 struct Scenario {
-    static let manifest = #"{"subject": "dog", "prompts": ["a", "b"], "seed": 3, "output": {"grid": true}}"#
+    static let manifest = """
+        {"subject": "dog", "prompts": ["a", "b"], "seed": 3, "output": {"grid": true, "attention": true}}
+        """
     static let script = StubRenderer.Script(steps: 2, isEager: true, cutsOut: true)
 
     let root: String
@@ -230,8 +232,15 @@ struct Scenario {
         let out = root + "/out/\(job.id)/"
         if Files.names(root + "/out") != [job.id.text] { faults.append("out holds \(Files.names(root + "/out"))") }
         for (index, prompt) in ["a", "b"].enumerated() {
-            let expected = StubRenderer.expected(.init(index: index, prompt: prompt, seed: 3 + index), steps: 2)
-            if try Files.read(out + "000\(index).png") != expected { faults.append("image \(index) has other bytes") }
+            let plan = ImagePlan(index: index, prompt: prompt, seed: 3 + index)
+            if try Files.read(out + "000\(index).png") != StubRenderer.expected(plan, steps: 2) {
+                faults.append("image \(index) has other bytes")
+            }
+            let overlay = try? Files.read(out + "000\(index).attention.png")
+            if overlay != StubRenderer.expectedOverlay(plan, steps: 2) {
+                faults.append("the overlay of image \(index) is not there, or has other bytes")
+            }
+            if !Files.exists(out + "000\(index).attention.safetensors") { faults.append("no maps of image \(index)") }
         }
         if !Files.exists(out + "grid.png") { faults.append("no contact sheet") }
         if !Files.exists(out + "index.html") { faults.append("no page") }

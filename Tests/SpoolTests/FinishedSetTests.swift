@@ -90,6 +90,46 @@ import Testing
         #expect(try spool.faults() == [])
     }
 
+    @Test func attentionStandsBesideItsPicture() throws {
+        let spool = try TestSpool()
+        try spool.start()
+        try spool.dropReferences("dog", ["a.png": Pictures.png(), "b.jpg": Pictures.jpeg()])
+        try spool.dropManifest(#"{"subject": "dog", "prompts": ["x", "y"], "output": {"attention": true}}"#)
+        try spool.settle()
+        let id = try spool.receipt("job.json").id
+        let files = ["0000.attention.png", "0000.attention.safetensors", "0000.png"]
+        #expect(spool.names("out/\(id)").filter { $0.hasPrefix("0000") } == files)
+        let image = try #require(try spool.json("out/\(id)/result.json")["images"]?.array?.last)
+        #expect(image["attention"]?["mean"]?["leak"]?.number == 0.3)
+        #expect(
+            image["beside"]?.array?.map { $0["file"]?.string } == ["0001.attention.png", "0001.attention.safetensors"])
+        let page = try #require(spool.renderer.log.withLock { $0.pages.first })
+        #expect(
+            page.pictures.map { $0.overlay?.hasSuffix("/000\($0.seed - page.pictures[0].seed).attention.png") } == [
+                true, true,
+            ])
+        #expect(try spool.faults(notes: true) == [])
+        // What is beside a picture is of the set like the picture.
+        try Files.write([1], spool.path("out/\(id)/0001.attention.safetensors"))
+        #expect(try spool.faults().contains { $0.contains("0001.attention.safetensors") })
+    }
+
+    @Test func attentionNeverCostsAPicture() throws {
+        let spool = try TestSpool()
+        spool.renderer.script.withLock { $0.attentionFault = "no room for maps" }
+        try spool.start()
+        try spool.dropReferences("dog")
+        try spool.dropManifest(#"{"subject": "dog", "prompt": "x", "output": {"attention": true}}"#)
+        try spool.settle()
+        #expect(try spool.isDone("job.json"))
+        let id = try spool.receipt("job.json").id
+        #expect(spool.names("out/\(id)") == ["0000.png", "index.html", "result.json"])
+        let image = try #require(try spool.json("out/\(id)/result.json")["images"]?.array?.first)
+        #expect(image["attention"]?["error"]?.string == "no room for maps" && image["beside"] == nil)
+        #expect(spool.renderer.log.withLock { $0.pages.first }?.pictures.map(\.overlay) == [nil])
+        #expect(try spool.faults(notes: true) == [])
+    }
+
     @Test func everySetHasAPageThatSaysHowToMakeItAgain() throws {
         let spool = try TestSpool()
         try spool.start()

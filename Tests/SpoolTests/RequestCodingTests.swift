@@ -17,7 +17,7 @@ import Testing
          "scheduler": "DPM++ 2M SDE Karras", "width": 72, "height": 64, "model": "sd15",
          "cache": {"mode": "official", "seed": 9, "prompt": "p", "fit": "squash", "tokens": "foreground"},
          "references": {"background": "remove"},
-         "output": {"format": "jpeg", "quality": 80, "metadata": "minimal", "grid": true},
+         "output": {"format": "jpeg", "quality": 80, "metadata": "minimal", "grid": true, "attention": true},
          "priority": -4, "idempotency_key": "k"}
         """
 
@@ -52,7 +52,10 @@ import Testing
                 CacheUse(subject: $0.name, imageScale: $0.imageScale ?? manifest.imageScale, path: "/s/\($0.name)")
             },
             initialImage: manifest.initialImage.map { InitialImage(path: "/s/\($0.subject).png", sha256: "ab") },
-            output: "/s/out.jpg", identity: "dreamcache=1 base=ab")
+            output: "/s/out.jpg", identity: "dreamcache=1 base=ab",
+            attention: AttentionRequest(
+                references: [GridRequest.Reference(subject: "dog", path: "/s/1.jpg")], interval: 3, overlay: "/s/o.png",
+                maps: "/s/m.safetensors"))
         #expect(try readBack(request) == request)
         let bare = RenderRequest(job: nil, manifest: manifest, image: request.image, caches: [], output: "/o.png")
         #expect(try readBack(bare) == bare)
@@ -89,8 +92,11 @@ import Testing
     }
 
     @Test func whatAnImageWasMadeWith() throws {
-        let report = RenderedImage(
+        var report = RenderedImage(
             seconds: ["denoise": 1.1, "decode": 0.3], metadata: ["model": "sd15"], identity: "dreamcache=1 base=ab")
+        #expect(try readBack(report) == report)
+        report.attention = AttentionReport(
+            steps: 2, mean: ["leak": 0.25], sites: [.init(name: "middle_block.1", numbers: ["leak": 0.25])])
         #expect(try readBack(report) == report)
     }
 

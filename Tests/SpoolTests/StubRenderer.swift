@@ -20,6 +20,8 @@ final class StubRenderer: Renderer {
         var isEager = false
         /// Leaves a cut-out beside each cache.
         var cutsOut = false
+        /// Why there is no attention of any picture.
+        var attentionFault: String?
     }
 
     struct Log: Sendable {
@@ -104,7 +106,27 @@ final class StubRenderer: Renderer {
         }
         try write(Self.picture(state), to: request.output)
         log.withLock { $0.rendered.append("\(request.job ?? "") \(request.image.index)") }
-        return RenderedImage(seconds: ["denoise": 0.5], metadata: ["model": "stub"], identity: identity)
+        var report = RenderedImage(seconds: ["denoise": 0.5], metadata: ["model": "stub"], identity: identity)
+        if let attention = request.attention { report.attention = try self.attention(attention, state, script) }
+        return report
+    }
+
+    /// What a picture reads of its references, by its last state.
+    private func attention(
+        _ request: AttentionRequest, _ state: UInt64, _ script: Script
+    ) throws(RendererError) -> AttentionReport {
+        if let fault = script.attentionFault { return AttentionReport(error: fault) }
+        try write(Self.picture(~state), to: request.overlay)
+        try write(Self.bytes(state), to: request.maps)
+        let numbers = ["localisation": 0.7, "leak": 0.3]
+        return AttentionReport(steps: 1, mean: numbers, sites: [.init(name: "middle_block.1", numbers: numbers)])
+    }
+
+    /// The overlay of a plan's picture.
+    static func expectedOverlay(_ plan: ImagePlan, steps: Int = 3) -> [UInt8] {
+        var state = start(prompt: plan.prompt, seed: plan.seed, initial: nil)
+        for step in 0..<steps { state = next(state, step) }
+        return picture(~state)
     }
 
     func isSound(cache path: String) -> Bool {

@@ -20,6 +20,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     private let models: ModelShelf
     private var sheets = SheetMaker()
     private var pages = PageMaker()
+    private var attention = AttentionMaker()
     /// The picture that the images of a job begin with, as it was decoded for the first of them.
     private var initialImage: (image: InitialImage, state: FileIdentity?, picture: Raster)?
     private let promptNotes = PromptNotes()
@@ -110,12 +111,20 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         var decodeStart: ContinuousClock.Instant?
         var keptStep = 0
         return try withModel { () throws(any Error) in
+            var wanted = try imageRequest(request, progress, shouldStop)
+            wanted.attentionInterval = request.attention?.interval
+            let preview = Latest()
+            pipeline.previews =
+                request.job == nil
+                ? nil
+                : PreviewSink(every: Self.previewInterval) { preview.bytes = try? $0.encodedPNG() }
+            defer { pipeline.previews = nil }
             let image = try pipeline.generate(
-                try imageRequest(request, progress, shouldStop),
+                wanted,
                 resume: slot.load(),
                 progress: { phase, step, steps in
                     if phase == "decoding", decodeStart == nil { decodeStart = clock.now }
-                    progress(RenderProgress(phase: phase, step: step, steps: steps))
+                    progress(RenderProgress(phase: phase, step: step, steps: steps, preview: preview.bytes))
                 },
                 checkpoint: { step, state in
                     // Work that is about to be stopped is kept whether it is time or not.
@@ -145,13 +154,25 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             facts["adapter"] = pipeline.adapterName
             facts["adapter_sha256"] = pipeline.adapterHash
             facts.merge(pipeline.promptNotes(of: request), uniquingKeysWith: { first, _ in first })
-            return RenderedImage(
+            var report = RenderedImage(
                 seconds: [
                     "denoise": start.seconds(to: decoding), "decode": decoding.seconds(to: end),
                     "write": end.seconds(to: written),
                 ], metadata: facts, identity: pipeline.identity)
+            if let wanted = request.attention {
+                report.attention = try attention.report(
+                    on: AttentionMaker.Picture(
+                        reading: pipeline.takeAttention(), raster: image, side: pipeline.imageSize,
+                        fit: options(request.manifest.cache).fit, compute: pipeline.model.engine.path),
+                    wanted, shouldStop: shouldStop
+                ) { path throws(RendererError) in try photo(path, progress, shouldStop) }
+            }
+            return report
         }
     }
+
+    /// Time between two looks at a picture in the making: as often as status is written by default.
+    private static let previewInterval = Duration.seconds(2)
 
     /// Whether a `.dcache` is whole: its hash is the one it names.
     public func isSound(cache path: String) -> Bool { (try? FeatureCache.open(path)) != nil }
@@ -267,6 +288,13 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         return image
     }
 
+    /// A person's photo, with its mask.
+    private func photo(
+        _ path: String, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws(RendererError) -> Raster {
+        try photos.photo(path, RenderProgress(phase: "reading pictures", step: 0, steps: 1), progress, shouldStop)
+    }
+
     private var photos: PhotoReader { PhotoReader(limits: settings.withLock { $0.spool.references.raster }) }
 
     private func picture(
@@ -296,6 +324,11 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         }
         guard close(descriptor) == 0 else { throw failure("close") }
     }
+}
+
+/// The last preview; on the renderer's thread alone.
+private final class Latest {
+    var bytes: [UInt8]?
 }
 
 extension ContinuousClock.Instant {

@@ -133,7 +133,14 @@ struct PageMaker {
             if let time = picture.report.seconds["denoise"] { facts.append(PageFact("time", seconds(time))) }
             return SetPage.Picture(
                 file: URL(fileURLWithPath: picture.path).lastPathComponent, prompt: picture.prompt, size: size,
-                facts: facts)
+                facts: facts,
+                overlays: picture.overlay.map {
+                    [
+                        SetPage.Overlay(
+                            file: URL(fileURLWithPath: $0).lastPathComponent,
+                            caption: "What it read: left of the references, right where in the picture")
+                    ]
+                } ?? [])
         }
     }
 }

@@ -194,6 +194,27 @@ void kernels_attention_gradient(const kernels_attention_gradient_shape *shape);
 /// The textbook, from q, k, v and dy alone.
 void reference_attention_gradient(const kernels_attention_gradient_shape *shape);
 
+/// Which keys were read from where, of an attention as it ran: to the map, `[cells, map_stride]`, is added
+///
+///     map[cells[i], j] += weight * sum over heads of exp(score(i, first_key + j) - log_sum(i))
+///
+/// for each query i of one entry of the batch and each j of `key_count` keys. Arithmetic is fp32 whatever the type of q and k.
+/// Every sum is made in one order, for any number of threads.
+typedef struct {
+    kernels_attention_shape forward;  // not causal; log_sums hold its result; v, y and scratch are not used
+    int64_t image, first_key, key_count;
+    const int32_t *cells;  // [queries]
+    float weight;
+    float *map;
+    int64_t map_stride;
+    void *scratch;  // kernels_attention_map_scratch_bytes(this)
+} kernels_attention_map_shape;
+
+size_t kernels_attention_map_scratch_bytes(const kernels_attention_map_shape *shape);
+void kernels_attention_map(const kernels_attention_map_shape *shape);
+/// The textbook.
+void reference_attention_map(const kernels_attention_map_shape *shape);
+
 // MARK: Optimiser
 
 /// Settings of one step of AdamW; the corrections are 1 - beta^step.

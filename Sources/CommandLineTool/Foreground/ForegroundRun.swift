@@ -87,10 +87,11 @@ struct ForegroundRun {
     /// - Parameters:
     ///   - document: the manifest as it was written, for the set's page.
     ///   - initialImage: the file of the manifest's `init_image`; nil takes it from the spool.
+    ///   - attentionInterval: every how many steps what the pictures read is recorded, where the manifest asks for it.
     /// - Returns: the contents of its `result.json`.
     func render(
         _ manifest: JobManifest, document: JSON, caches source: CacheSource, initialImage: String?, output: String,
-        progress: @escaping Progress
+        attentionInterval: Int = AttentionRequest.interval, progress: @escaping Progress
     ) throws -> JSON {
         try refuseExisting(output)
         try Self.translated { try runner.check(manifest) }
@@ -107,31 +108,44 @@ struct ForegroundRun {
         let initialImage = try manifest.initialImage.map { try picture(of: $0.subject, given: initialImage) }
         let seed = manifest.seed ?? Int.random(in: 0...Int(UInt32.max))
         let plans = manifest.images(seed: seed)
+        let references = references(photos, subject: subject, in: folder)
         var images: [JSON] = []
         var pictures: [PageRequest.Picture] = []
         for plan in plans {
             let name = manifest.fileName(image: plan.index)
+            let files = AttentionRequest.fileNames(beside: name)
             let request = RenderRequest(
                 job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage,
-                output: folder.path(name))
+                output: folder.path(name),
+                attention: manifest.output.attention && !caches.isEmpty
+                    ? AttentionRequest(
+                        references: references, interval: attentionInterval, overlay: folder.path(files.overlay),
+                        maps: folder.path(files.maps)) : nil)
             let report = try Self.translated {
                 try runner.render(
                     request, checkpoint: .none, progress: { progress(plan.index, plans.count, $0) },
                     shouldStop: { Interruption.isRequested })
             }
+            let beside = try (request.attention.map { [$0.overlay, $0.maps] } ?? []).filter {
+                FileManager.default.fileExists(atPath: $0)
+            }.map { try Self.file($0) }
+            if let error = report.attention?.error { Terminal.note("dreamcache: no attention of \(name): \(error)") }
             if images.isEmpty {
                 for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
             }
             pictures.append(
-                PageRequest.Picture(path: folder.path(name), prompt: plan.prompt, seed: plan.seed, report: report))
+                PageRequest.Picture(
+                    path: folder.path(name), prompt: plan.prompt, seed: plan.seed, report: report,
+                    overlay: beside.isEmpty ? nil : request.attention?.overlay))
             images.append(
                 .object([
                     "file": .string(name), "sha256": .string(try Self.digest(folder.path(name))),
                     "seed": .integer(plan.seed), "prompt": .string(plan.prompt),
                     "seconds": .object(report.seconds), "metadata": .object(report.metadata.mapValues(JSON.string)),
+                    "attention": report.attention?.json,
+                    "beside": beside.isEmpty ? nil : .array(beside),
                 ]))
         }
-        let references = references(photos, subject: subject, in: folder)
         func show(_ step: RenderProgress) { progress(plans.count - 1, plans.count, step) }
         let grid =
             manifest.output.grid
@@ -183,7 +197,7 @@ struct ForegroundRun {
         let output = folder.path(name)
         do {
             try make(output)
-            return .object(["file": .string(name), "sha256": .string(try Self.digest(output))])
+            return try Self.file(output)
         } catch RendererError.stopped {
             throw Failure(code: .failed, message: "interrupted")
         } catch {
@@ -236,6 +250,13 @@ struct ForegroundRun {
         if FileManager.default.fileExists(atPath: path) {
             throw Failure(code: .failed, message: "\(path): exists already, expected a new name")
         }
+    }
+
+    /// A file of the set, as `result.json` has it.
+    private static func file(_ path: String) throws -> JSON {
+        .object([
+            "file": .string(URL(fileURLWithPath: path).lastPathComponent), "sha256": .string(try digest(path)),
+        ])
     }
 
     private static func digest(_ path: String) throws -> String {

@@ -13,19 +13,32 @@ struct WatchCommand: ParsableCommand {
     @Option(help: "Seconds between two views.")
     var interval = 0.5
 
+    @Option(help: "How pictures in the making are shown: auto, kitty, iterm2, sixel, blocks or none.")
+    var pictures = "auto"
+
     @OptionGroup var configuration: ConfigurationOptions
+
+    func validate() throws {
+        guard pictures == "auto" || TerminalPicture.Way(rawValue: pictures) != nil else {
+            let known = TerminalPicture.Way.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("--pictures: found '\(pictures)', expected auto or one of \(known)")
+        }
+    }
 
     func run() throws {
         try Terminal.run {
             Interruption.listen()
             let (client, _) = try configuration.client()
             let isLive = isatty(STDOUT_FILENO) == 1
+            let way = TerminalPicture.Way(rawValue: pictures) ?? .known()
             repeat {
-                let view = try Self.view(client)
+                let (view, preview) = try Self.view(client)
                 if isLive {
                     // The cursor goes home; each line is cleared to its end, then everything below.
                     let lines = view.map { $0.printable + "\u{1B}[K" }.joined(separator: "\n")
-                    print("\u{1B}[H" + lines + "\n\u{1B}[J", terminator: "")
+                    // The picture comes last: what it covers is not written again.
+                    let picture = way == .none ? nil : preview.flatMap { TerminalPicture(png: $0) }
+                    print("\u{1B}[H" + lines + "\n\u{1B}[J" + (picture?.text(way) ?? ""), terminator: "")
                     fflush(nil)
                     usleep(UInt32(max(0.1, min(interval, 60)) * 1e6))
                 } else {
@@ -35,7 +48,8 @@ struct WatchCommand: ParsableCommand {
         }
     }
 
-    private static func view(_ client: SpoolClient) throws -> [String] {
+    /// The lines of a view, and the picture in the making as a PNG.
+    private static func view(_ client: SpoolClient) throws -> (lines: [String], preview: [UInt8]?) {
         let (isRunning, status, active, open, ended) = try onSpool { () throws(SpoolError) in
             (
                 try client.isDaemonRunning(), try client.status(), try client.extract([.active], first: 20).jobs,
@@ -56,6 +70,7 @@ struct WatchCommand: ParsableCommand {
         if active.isEmpty, open.count == 0 { lines.append("nothing queued") }
         lines.append("")
         for job in ended { lines.append(job.line) }
-        return lines
+        let preview = active.first?.progress?["preview"]?.string.flatMap { Data(base64Encoded: $0) }
+        return (lines, preview.map { [UInt8]($0) })
     }
 }

@@ -89,6 +89,8 @@ public final class SubjectMemory: InjectionTap {
     private let engine: Engine
     private let kept: Kept
     private let groupCount: Int
+    /// Who wants to know what is read; nil costs nothing.
+    var recorder: AttentionRecorder?
 
     /// Keys and values of one or several subjects' caches; their tokens stand one after another.
     public convenience init(_ caches: [FeatureCache], adapter: Adapter, engine: Engine) throws(DreamCacheError) {
@@ -184,28 +186,47 @@ public final class SubjectMemory: InjectionTap {
         switch kept {
         case .adapter(let adapter, let keysValues, let ends):
             guard let weights = adapter.sites[site], let all = keysValues[site], let ends = ends[site] else { return }
-            try mix(x, attention, at: site, by: weights, memory: all, count: ends[groups - 1])
+            try mix(
+                x, attention, at: site, by: weights, memory: all, count: ends[groups - 1],
+                recorder(of: groups, at: site))
         case .base(let reading, let memories):
             try memories[site]?.mix(
                 x, attention: attention, groups: groups,
-                weight: reading.weight.value(at: evaluation.index, of: evaluation.count))
+                weight: reading.weight.value(at: evaluation.index, of: evaluation.count),
+                recorder: recorder(of: groups, at: site))
         }
     }
 
     private func mix(
         _ x: Tensor, _ attention: SelfAttention, at site: InjectionSite, by weights: Adapter.Site, memory all: Tensor,
-        count: Int
+        count: Int, _ recorder: AttentionRecorder?
     ) throws(EngineError) {
         let c = site.channels
         // One batch entry of tokens: its first tokens lie together.
         let memory = try all.reshaped([all.shape[1], 2 * c]).slice(0..<count).reshaped([1, count, 2 * c])
         let type = engine.activationType
         let query = try engine.product(try engine.layerNorm(x, weights.norm), weights.toQ, to: type)
-        let read = try engine.attention(
-            q: Columns(query), k: Columns(memory, 0, c), v: Columns(memory, c, c), heads: site.heads)
+        let read = try read(query, memory, at: site, recorder)
         let mem = try engine.product(read, weights.toOut, to: type)
         try engine.product(try attention.attended(), weights.catAttended, accumulateInto: x)
         try engine.product(mem, weights.catMemory, accumulateInto: x)
+    }
+
+    private func read(
+        _ query: Tensor, _ memory: Tensor, at site: InjectionSite, _ recorder: AttentionRecorder?
+    ) throws(EngineError) -> Tensor {
+        let c = site.channels
+        let (q, k, v) = (Columns(query), Columns(memory, 0, c), Columns(memory, c, c))
+        guard let recorder else { return try engine.attention(q: q, k: k, v: v, heads: site.heads) }
+        let (read, kept) = try engine.attentionKept(q: q, k: k, v: v, heads: site.heads)
+        recorder.add(kept, at: site, engine: engine)
+        return read
+    }
+
+    /// The recorder, where it wants to know what is read of so many groups at a site.
+    private func recorder(of groups: Int, at site: InjectionSite) -> AttentionRecorder? {
+        guard groups == groupCount, let recorder, recorder.wants(site) else { return nil }
+        return recorder
     }
 }
 

@@ -60,11 +60,15 @@ final class SelfMemory {
     /// `[1, tokens, 2 * channels]`: of the tokens that show the subject, and of the others; nil where there are none.
     private let subject: Tensor?, background: Tensor?
     private let subjectEnds: [Int], backgroundEnds: [Int]
+    /// Where the tokens that show the subject lie among all of them.
+    private let subjectPlaces: [Int]
 
     /// - Parameter groups: groups of references, of which a branch of guidance may use the first few.
     init(_ groups: [[CachedTokens]], at site: InjectionSite, of unet: UNet, engine: Engine) throws(EngineError) {
         let c = site.channels
         var subject = Part(), background = Part()
+        var places: [Int] = []
+        var first = 0
         for group in groups {
             for reference in group {
                 let tokens = try engine.tensor(reference.tokens, shape: [1, reference.tokens.count / c, c])
@@ -76,10 +80,12 @@ final class SelfMemory {
                     let keysValues = qkv[(3 * index + 1) * c..<3 * (index + 1) * c]
                     if shares[index] >= least {
                         subject.values += keysValues
+                        places.append(first + index)
                     } else {
                         background.values += keysValues
                     }
                 }
+                first += shares.count
             }
             subject.ends.append(subject.values.count / (2 * c))
             background.ends.append(background.values.count / (2 * c))
@@ -94,38 +100,41 @@ final class SelfMemory {
         self.subject = try tensor(subject)
         self.background = try tensor(background)
         (subjectEnds, backgroundEnds) = (subject.ends, background.ends)
+        subjectPlaces = places
     }
 
     /// x += to_out(own + share (subject's - own)), over the memory of the first `groups` groups.
     ///
-    /// - Parameter weight: the subject's, at this step.
+    /// - Parameters:
+    ///   - weight: the subject's, at this step.
+    ///   - recorder: who wants to know what is read.
     func mix(
-        _ x: Tensor, attention: SelfAttention, groups: Int, weight: Double
+        _ x: Tensor, attention: SelfAttention, groups: Int, weight: Double, recorder: AttentionRecorder?
     ) throws(EngineError) {
         guard weight != 0, let read = try read(subject, subjectEnds[groups - 1], by: attention) else {
             try attention.add(attention.read, to: x)
             return
         }
-        let others = try self.read(background, backgroundEnds[groups - 1], by: attention)?.logSums
-        let found = engine.floats(read.logSums)
+        let others = try self.read(background, backgroundEnds[groups - 1], by: attention)?.kept.logSums
+        let found = engine.floats(read.kept.logSums)
         let lost = others.map { engine.floats($0) }
         let shares = found.indices.map { i in
             SelfReading.share(weight: Float(weight), subject: found[i], background: lost?[i] ?? -.infinity)
         }
+        recorder?.add(read.kept, of: (found, lost), at: subjectPlaces, site: site, engine: engine)
         try engine.blend(
-            read.result, into: attention.read, shares: try engine.tensor(shares, shape: read.logSums.shape))
+            read.result, into: attention.read, shares: try engine.tensor(shares, shape: read.kept.logSums.shape))
         try attention.add(attention.read, to: x)
     }
 
     /// What the queries read of the first `count` tokens of a part.
     private func read(
         _ part: Tensor?, _ count: Int, by attention: SelfAttention
-    ) throws(EngineError) -> (result: Tensor, logSums: Tensor)? {
+    ) throws(EngineError) -> (result: Tensor, kept: KeptAttention)? {
         guard let part, count > 0 else { return nil }
         let c = site.channels
         let memory = try part.reshaped([part.shape[1], 2 * c]).slice(0..<count).reshaped([1, count, 2 * c])
-        let (result, kept) = try engine.attentionKept(
+        return try engine.attentionKept(
             q: attention.queries, k: Columns(memory, 0, c), v: Columns(memory, c, c), heads: site.heads)
-        return (result, kept.logSums)
     }
 }

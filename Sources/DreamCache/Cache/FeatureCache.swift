@@ -119,13 +119,25 @@ public struct FeatureCache: Sendable {
     /// The same reference by reference, with what is known of where each shows the subject.
     func references(at site: InjectionSite) -> [CachedTokens] {
         (0..<referenceCount).map { reference in
-            let tokens = tensors[Self.tensorName(site, reference)]
-            let foreground = tensors[Self.foregroundName(site, reference)]
-            return CachedTokens(
-                tokens: tokens?.floats() ?? [],
-                foreground: foreground?.shape == tokens.map { [$0.shape[0]] } ? foreground?.floats() : nil)
+            CachedTokens(
+                tokens: tensors[Self.tensorName(site, reference)]?.floats() ?? [],
+                foreground: foreground(at: site, reference: reference))
         }
     }
+
+    /// How many tokens of a reference there are at a site.
+    func tokenCount(at site: InjectionSite, reference: Int) -> Int {
+        tensors[Self.tensorName(site, reference)]?.shape.first ?? 0
+    }
+
+    /// How much of each token's cell shows the subject, 0 to 1; nil where that is not known.
+    func foreground(at site: InjectionSite, reference: Int) -> [Float]? {
+        let shares = tensors[Self.foregroundName(site, reference)]
+        return shares?.shape == [tokenCount(at: site, reference: reference)] ? shares?.floats() : nil
+    }
+
+    /// What tells it from other caches.
+    var identity: String { self[.data] ?? path }
 
     /// A `.dcache` of features just computed.
     ///

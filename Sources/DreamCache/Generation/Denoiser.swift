@@ -96,6 +96,9 @@ final class Denoiser {
             tap: step.subject.map { SubjectTap($0, groups: step.branches.filter(\.isPersonal).map(\.groups)) })
     }
 
+    /// The memory that the first step reads.
+    var firstSubject: SubjectMemory? { steps.first?.batch.subject }
+
     /// The guided prediction of `latent` (`[channels, h, w]`) at step `step`.
     func predict(_ latent: [Float], height: Int, width: Int, step: Int) throws(EngineError) -> [Float] {
         let (weights, batch) = steps[step]

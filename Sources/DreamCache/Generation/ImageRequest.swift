@@ -38,6 +38,9 @@ public struct ImageRequest: Sendable {
     /// How much of the initial image is replaced, above 0 to 1: at .8 the last four fifths of the steps are run.
     public var strength = 0.8
 
+    /// Every how many steps it is recorded what the picture reads of its caches (``Pipeline/attention``); nil is never.
+    public var attentionInterval: Int?
+
     /// A request with the authors' settings.
     public init(prompt: String, seed: UInt64) {
         self.prompt = prompt
@@ -53,6 +56,14 @@ public struct DenoisingState: Sendable {
     var sampler: Sampler.State
     /// The generator of the step noise.
     var generator: RandomGenerator
+    /// What the U-Net was given at the steps whose attention is recorded; none where none is.
+    var recorded: [Input] = []
+
+    /// What the U-Net was given at a step.
+    struct Input {
+        let step: Int
+        let values: [Float]
+    }
 
     /// Steps done.
     public var step: Int { sampler.position }
@@ -63,13 +74,27 @@ public struct DenoisingState: Sendable {
         var latent: Data
         var sampler: Sampler.State
         var generator: Data
+        var recorded: [Recorded]?
+
+        struct Recorded: Codable {
+            let step: Int
+            let values: Data
+        }
+    }
+
+    /// Whether it has all that a recorder was given until then.
+    func isComplete(for recorder: AttentionRecorder?) -> Bool {
+        guard let recorder else { return recorded.isEmpty }
+        return recorded.map(\.step) == (0..<max(0, step)).filter(recorder.records)
     }
 
     /// The state as bytes, for a model of this identity; whoever keeps them guards them against damage.
     public func encoded(identity: String) -> [UInt8] {
         let document = Document(
             identity: identity, latent: latent.withUnsafeBytes { Data($0) }, sampler: sampler,
-            generator: Data(generator.state))
+            generator: Data(generator.state),
+            recorded: recorded.isEmpty
+                ? nil : recorded.map { .init(step: $0.step, values: $0.values.withUnsafeBytes { Data($0) }) })
         let encoder = PropertyListEncoder()
         encoder.outputFormat = .binary
         // Encoding plain data cannot fail; an empty state would be refused on decoding.
@@ -82,16 +107,23 @@ public struct DenoisingState: Sendable {
             document.identity == identity, document.latent.count == latentCount * MemoryLayout<Float>.size,
             let generator = try? RandomGenerator(state: [UInt8](document.generator))
         else { return nil }
-        latent = [Float](unsafeUninitializedCapacity: latentCount) { buffer, count in
-            count = document.latent.copyBytes(to: UnsafeMutableRawBufferPointer(buffer)) / MemoryLayout<Float>.size
-        }
+        latent = Self.floats(document.latent)
+        recorded = (document.recorded ?? []).map { Input(step: $0.step, values: Self.floats($0.values)) }
+        guard recorded.allSatisfy({ $0.values.count == latentCount }) else { return nil }
         sampler = document.sampler
         self.generator = generator
     }
 
-    init(latent: [Float], sampler: Sampler.State, generator: RandomGenerator) {
+    private static func floats(_ data: Data) -> [Float] {
+        [Float](unsafeUninitializedCapacity: data.count / MemoryLayout<Float>.size) { buffer, count in
+            count = data.copyBytes(to: UnsafeMutableRawBufferPointer(buffer)) / MemoryLayout<Float>.size
+        }
+    }
+
+    init(latent: [Float], sampler: Sampler.State, generator: RandomGenerator, recorded: [Input] = []) {
         self.latent = latent
         self.sampler = sampler
         self.generator = generator
+        self.recorded = recorded
     }
 }

@@ -90,6 +90,18 @@ public final class Pipeline {
     private static let numericsVersion = 1
     /// How often the decoder half of the U-Net was evaluated while denoising, so far.
     private(set) var evaluations = 0
+    /// Who sees pictures while they are denoised.
+    public var previews: PreviewSink?
+    /// The map that makes previews, once it was made; the inner nil says that it could not be.
+    var madePreviewMap: LatentPreview??
+    /// What the last picture read of its caches, where its request asked for that; or why it is not known.
+    public private(set) var attention: Result<AttentionReading, DreamCacheError>?
+
+    /// The same, which is then forgotten: it may be large.
+    public func takeAttention() -> Result<AttentionReading, DreamCacheError>? {
+        defer { attention = nil }
+        return attention
+    }
 
     /// How the base itself reads caches, where no adapter was given.
     public var adapterName: String? { adapter == nil ? selfReading.description : nil }
@@ -177,12 +189,16 @@ public final class Pipeline {
         let denoiser = try denoiser(for: request, plan)
 
         let count = model.configuration.autoencoder.latentChannels * height * width
+        let recorder = request.attentionInterval.map {
+            AttentionRecorder(model.unet.sites, latent: (height, width), interval: $0)
+        }
         var generator: RandomGenerator
         var latent: [Float]
+        var recorded: [DenoisingState.Input] = []
         if let state = resume.flatMap({ DenoisingState(decoding: $0, identity: identity, latentCount: count) }),
-            (try? sampler.restore(state.sampler, count: count)) != nil
+            state.isComplete(for: recorder), (try? sampler.restore(state.sampler, count: count)) != nil
         {
-            (latent, generator) = (state.latent, state.generator)
+            (latent, generator, recorded) = (state.latent, state.generator, state.recorded)
         } else {
             generator = RandomGenerator(request.random, seed: request.seed)
             let image = try initialLatent(request, height: height, width: width, &generator)
@@ -191,21 +207,38 @@ public final class Pipeline {
         }
 
         let steps = sampler.timesteps.count
+        attention = nil
+        // Where the order of subjects changes on the way, the first one is recorded.
+        denoiser.firstSubject?.recorder = recorder
+        defer { denoiser.firstSubject?.recorder = nil }
+        if previews != nil { _ = try previewMap() }
         model.engine.beginPhase()
         let before = denoiser.evaluations
         defer { evaluations += denoiser.evaluations - before }
+        // The maps of the steps before a resumption are made again: they are a function of what the U-Net was given.
+        for input in recorded {
+            try monitor.begin("recording attention", input.step, of: steps)
+            recorder?.begin(step: input.step)
+            _ = try onEngine { () throws(EngineError) in
+                try denoiser.predict(input.values, height: height, width: width, step: input.step)
+            }
+        }
         for step in sampler.state.position..<steps {
             func state() -> [UInt8] {
-                DenoisingState(latent: latent, sampler: sampler.state, generator: generator).encoded(identity: identity)
+                DenoisingState(latent: latent, sampler: sampler.state, generator: generator, recorded: recorded)
+                    .encoded(identity: identity)
             }
             do {
                 try monitor.begin("denoising", step, of: steps)
                 let input = sampler.scaledModelInput(latent, at: step)
+                recorder?.begin(step: step)
                 let prediction = try onEngine { () throws(EngineError) in
                     try denoiser.predict(input, height: height, width: width, step: step)
                 }
                 try checkMappings(request.caches)
+                preview(input, prediction, timestep: sampler.timesteps[step], height: height, width: width)
                 sampler.step(modelOutput: prediction, at: step, sample: &latent) { generator.randn(count: count) }
+                if recorder?.records(step: step) == true { recorded.append(.init(step: step, values: input)) }
             } catch {
                 // Stopped in the middle of a step, all that came before it is still to be kept.
                 if case .stopped = error, step > 0 { checkpoint(step, state) }
@@ -214,7 +247,38 @@ public final class Pipeline {
             try DreamCacheError.checkFinite(latent, "the latent at step \(step + 1) of \(steps)")
             checkpoint(step + 1, state)
         }
+        attention = recorder.map { reading($0, of: request, plan, steps: steps) }
         return (latent, height, width)
+    }
+
+    private func reading(
+        _ recorder: AttentionRecorder, of request: ImageRequest, _ plan: Plan, steps: Int
+    ) -> Result<AttentionReading, DreamCacheError> {
+        if let fault = recorder.fault { return .failure(.diffusion(.engine(fault))) }
+        // The memory has the subjects by falling scale; the request's order numbers their references.
+        var numbers: [String: [Int]] = [:]
+        var count = 0
+        for cache in request.caches {
+            numbers[cache.identity, default: []].append(count)
+            count += cache.referenceCount
+        }
+        let caches = order(of: plan.groups, at: 0, of: steps).flatMap { plan.groups[$0].caches }
+        let sources = caches.flatMap { cache in
+            let first = numbers[cache.identity]?.removeFirst() ?? 0
+            return (0..<cache.referenceCount).map { index in
+                AttentionRecorder.Source(
+                    number: first + index, subject: cache[.subject] ?? "subject",
+                    tokens: { cache.tokenCount(at: $0, reference: index) },
+                    foreground: { cache.foreground(at: $0, reference: index) })
+            }
+        }
+        let reading = recorder.reading(sources, side: model.configuration.latentSize)
+        guard !reading.sites.isEmpty else {
+            return .failure(
+                .request(
+                    field: "output.attention", found: "a picture that reads no reference", expected: "one that does"))
+        }
+        return .success(reading)
     }
 
     /// The latent of the initial image, if there is one: a sample of its posterior, drawn before all other noise, as
@@ -294,7 +358,7 @@ public final class Pipeline {
         var steps: [Denoiser.Step] = []
         for index in 0..<count {
             let values = groups.map { $0.group.scale.value(at: index, of: count) }
-            let order = groups.indices.sorted { (-values[$0], $0) < (-values[$1], $1) }
+            let order = order(of: groups, at: index, of: count)
             if memories[order] == nil { memories[order] = try subject(order.map { groups[$0] }) }
             let subject = memories[order]
             let branches = guidance.branches(
@@ -303,6 +367,14 @@ public final class Pipeline {
             steps.append(Denoiser.Step(branches: branches, subject: subject))
         }
         return steps
+    }
+
+    /// The groups by falling scale at an evaluation.
+    private func order(
+        of groups: [(group: SubjectGroup, caches: [FeatureCache])], at index: Int, of count: Int
+    ) -> [Int] {
+        let values = groups.map { $0.group.scale.value(at: index, of: count) }
+        return groups.indices.sorted { (-values[$0], $0) < (-values[$1], $1) }
     }
 
     /// Keys and values of both prompts, of as many chunks.
@@ -350,7 +422,7 @@ public final class Pipeline {
         }
         return Set(scales).sorted { rank($0) > rank($1) }.map { scale in
             let caches = zip(scales, request.caches).filter { $0.0 == scale }.map(\.1)
-            return (SubjectGroup(scale: scale, hashes: caches.map { $0[.data] ?? $0.path }), caches)
+            return (SubjectGroup(scale: scale, hashes: caches.map(\.identity)), caches)
         }
     }
 

@@ -58,6 +58,21 @@ public final class CutOutMaker {
         )
     }
 
+    /// How much of each place of a picture shows its subject, 0 to 1, of the segmenter's size; nil where no subject stands out.
+    public func subjectMask(
+        of picture: Raster, shouldStop: () -> Bool = { false }
+    ) throws(DreamCacheError) -> Plane? {
+        defer { segmenter?.trimMemory() }
+        let side = Segmenter.side
+        let small = picture.compositedOnWhite().resized(width: side, height: side, filter: .lanczos)
+        let segmenter = try loadedSegmenter()
+        let map = try onVision { () throws(VisionError) in
+            try segmenter.saliency(of: small.pixels, shouldStop: shouldStop)
+        }
+        if SubjectFacts(mask: map.mask, width: map.width, peak: map.peak).isEmpty { return nil }
+        return Plane(width: map.width, height: map.height, values: map.mask)
+    }
+
     /// The mask of a photo: two looks, at the whole and then at what was found in it, which the second look sees larger.
     private func mask(
         of photo: Raster, _ progress: (_ step: Int, _ steps: Int) -> Void, _ shouldStop: () -> Bool

@@ -4,20 +4,21 @@ import SystemPackage
 /// A piece of work as the worker gets it: everything needed, and nothing of the queue.
 enum Assignment: Sendable {
     case cache(CacheOrder)
-    case image(RenderRequest, checkpoint: CheckpointSlot, initial: JobRecord.InitialImage?, temporary: SpoolPath)
+    case image(ImageOrder)
     case sheets(SheetOrder)
 
     /// What came of it; temporary files are for the spool to commit.
     enum Outcome: Sendable {
         /// The cache of that key is there already, or in the temporary file.
         case cache(key: String, temporary: SpoolPath?)
-        case image(RenderedImage, temporary: SpoolPath)
+        /// The files beside the picture may not be there.
+        case image(RenderedImage, temporary: SpoolPath, beside: [SpoolPath])
         case sheets(grid: Sheet?, page: Sheet?)
 
         var temporaries: [SpoolPath] {
             switch self {
             case .cache(_, let temporary): temporary.map { [$0] } ?? []
-            case .image(_, let temporary): [temporary]
+            case .image(_, let temporary, let beside): [temporary] + beside
             case .sheets(let grid, let page): [grid, page].compactMap { $0?.temporary }
             }
         }
@@ -50,16 +51,16 @@ enum Assignment: Sendable {
             try renderer.encode(request, progress: progress, shouldStop: shouldStop)
             try expect(order.temporary, system)
             return .cache(key: key, temporary: order.temporary)
-        case .image(let request, let checkpoint, let initial, let temporary):
-            if let initial {
+        case .image(let order):
+            if let initial = order.initial {
                 let path = SpoolLayout.referenceSet(initial.references).appending(initial.file)
                 try expectIntact(
                     path, initial.sha256, field: "$.init_image", "the picture of '\(initial.subject)'", system)
             }
             let report = try renderer.render(
-                request, checkpoint: checkpoint, progress: progress, shouldStop: shouldStop)
-            try expect(temporary, system)
-            return .image(report, temporary: temporary)
+                order.request, checkpoint: order.checkpoint, progress: progress, shouldStop: shouldStop)
+            try expect(order.temporary, system)
+            return .image(report, temporary: order.temporary, beside: order.beside)
         case .sheets(let order):
             let grid = try order.grid.map { (order) throws(RendererError) in
                 try sheet(order.temporary, system) { () throws(RendererError) in
@@ -126,7 +127,7 @@ enum Assignment: Sendable {
     var references: String? {
         switch self {
         case .cache(let order): order.set
-        case .image(_, _, let initial, _): initial?.references
+        case .image(let order): order.initial?.references
         case .sheets: nil
         }
     }
@@ -135,10 +136,20 @@ enum Assignment: Sendable {
     var temporaries: [SpoolPath] {
         switch self {
         case .cache(let order): [order.temporary]
-        case .image(_, _, _, let temporary): [temporary]
+        case .image(let order): [order.temporary] + order.beside
         case .sheets(let order): [order.grid?.temporary, order.page?.temporary].compactMap(\.self)
         }
     }
+}
+
+/// A picture to render, and what goes beside it.
+struct ImageOrder: Sendable {
+    let request: RenderRequest
+    let checkpoint: CheckpointSlot
+    let initial: JobRecord.InitialImage?
+    let temporary: SpoolPath
+    /// Where the files of `request.attention` are written.
+    let beside: [SpoolPath]
 }
 
 /// What shows a set as a whole, as far as it is wanted: its contact sheet, and its page.
@@ -196,7 +207,9 @@ final class WorkerState: Sendable {
 
     func report(_ progress: RenderProgress) {
         state.withLock {
+            let last = $0.progress?.preview
             $0.progress = progress
+            if progress.preview == nil { $0.progress?.preview = last }
             $0.ticks += 1
         }
     }

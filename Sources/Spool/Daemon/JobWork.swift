@@ -55,16 +55,31 @@ extension SpoolLoop {
                 return .cache(try order(job, subject: index))
             case .image(let index):
                 status.imageBegan(now: now)
-                let temporary = store.temporary("\(job.id).\(job.manifest.fileName(image: index))")
-                return .image(
-                    RenderRequest(
-                        job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
-                        initialImage: initialImage(job), output: store.system.absolute(temporary),
-                        identity: job.record.identity),
-                    checkpoint: slot(job, image: index), initial: job.record.initialImage, temporary: temporary)
+                return .image(try image(job, index))
             case .grid, .publish: return .sheets(try sheets(job))
             }
         }
+    }
+
+    private func image(_ job: Job, _ index: Int) throws(AssignmentRefusal) -> ImageOrder {
+        let name = job.manifest.fileName(image: index)
+        let temporary = store.temporary("\(job.id).\(name)")
+        let names = AttentionRequest.fileNames(beside: name)
+        let (overlay, maps) = (
+            store.temporary("\(job.id).\(names.overlay)"), store.temporary("\(job.id).\(names.maps)")
+        )
+        let attention: AttentionRequest? =
+            job.manifest.output.attention
+            ? AttentionRequest(
+                references: try references(job), overlay: store.system.absolute(overlay),
+                maps: store.system.absolute(maps)) : nil
+        return ImageOrder(
+            request: RenderRequest(
+                job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
+                initialImage: initialImage(job), output: store.system.absolute(temporary),
+                identity: job.record.identity, attention: attention),
+            checkpoint: slot(job, image: index), initial: job.record.initialImage, temporary: temporary,
+            beside: attention == nil ? [] : [overlay, maps])
     }
 
     func uses(_ job: Job) -> [CacheUse] {
@@ -161,9 +176,9 @@ extension SpoolLoop {
                 changes[id] = Self.changeReason
                 throw SpoolError(.changed, operation: "commit", path: id.text)
             }
-        case (.job(let id, .image), .image(let report, let temporary)):
+        case (.job(let id, .image), .image(let report, let temporary, let beside)):
             guard var job = current, job.id == id else { return }
-            try jobs.commitImage(&job, temporary, report: report)
+            try jobs.commitImage(&job, temporary, beside: beside, report: report)
             current = job
             status.imageEnded(now: now)
             logger.info("image done", metadata: ["job": "\(id)", "image": "\(job.record.images.count - 1)"])

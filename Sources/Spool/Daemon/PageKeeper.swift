@@ -102,7 +102,8 @@ struct PageKeeper {
         return SpoolPage.Work(
             job: job.id.text, subjects: job.manifest.subjects.map(\.name).joined(separator: ", "),
             prompt: job.plan(image: min(done, all - 1)).prompt, words: words.joined(separator: ", "),
-            share: (Double(done) + (share ?? 0)) / Double(all), preview: nil)
+            share: (Double(done) + (share ?? 0)) / Double(all),
+            preview: step?.preview.map { EmbeddedPicture($0, type: "image/png") })
     }
 
     /// The first of what waits, and how much waits in all.

@@ -13,15 +13,7 @@ extension SpoolLoop {
     /// What of it is still to be made.
     func sheets(_ job: Job) throws(AssignmentRefusal) -> SheetOrder {
         let set = SpoolLayout.job(job.id, .active).appending(JobStore.setFolder)
-        var references: [GridRequest.Reference] = []
-        for (index, subject) in job.manifest.subjects.enumerated() {
-            let key = job.record.caches[index].cache ?? ""
-            references += try order(job, subject: index).references.enumerated().map { number, path in
-                let cutOut = SpoolLayout.cutOuts(key).appending(CutOuts.fileName(reference: number))
-                return GridRequest.Reference(
-                    subject: subject.name, path: path, cutOut: store.system.absolute(cutOut))
-            }
-        }
+        let references = try references(job)
         let images = job.record.images.map { store.system.absolute(set.appending($0.file)) }
         var order: (grid: (GridRequest, SpoolPath)?, page: (PageRequest, SpoolPath)?)
         if needsGrid(job) {
@@ -41,7 +33,8 @@ extension SpoolLoop {
                     pictures: zip(images, job.record.images).enumerated().map { index, picture in
                         PageRequest.Picture(
                             path: picture.0, prompt: job.plan(image: index).prompt, seed: picture.1.seed,
-                            report: picture.1.report)
+                            report: picture.1.report,
+                            overlay: picture.1.overlay.map { store.system.absolute(set.appending($0)) })
                     },
                     sheet: hasSheet ? job.manifest.gridFileName : nil,
                     notes: job.record.restarts.map { "the set was begun anew: \($0)" },
@@ -49,6 +42,20 @@ extension SpoolLoop {
             )
         }
         return SheetOrder(grid: order.grid, page: order.page)
+    }
+
+    /// The references of a job's subjects, with their cut-outs.
+    func references(_ job: Job) throws(AssignmentRefusal) -> [GridRequest.Reference] {
+        var references: [GridRequest.Reference] = []
+        for (index, subject) in job.manifest.subjects.enumerated() {
+            let key = job.record.caches[index].cache ?? ""
+            references += try order(job, subject: index).references.enumerated().map { number, path in
+                let cutOut = SpoolLayout.cutOuts(key).appending(CutOuts.fileName(reference: number))
+                return GridRequest.Reference(
+                    subject: subject.name, path: path, cutOut: store.system.absolute(cutOut))
+            }
+        }
+        return references
     }
 
     private func document(_ job: Job) throws(AssignmentRefusal) -> String {

@@ -1,4 +1,5 @@
 import Glibc
+import Pages
 
 /// Writes `status.json` and the `progress.json` of the job at work, and tells the supervisor that the daemon lives.
 struct StatusKeeper {
@@ -82,7 +83,8 @@ struct StatusKeeper {
             "job": .string(job.id.text), "drop": .string(job.record.drop), "state": .string(state.rawValue),
             "phase": step.map { .string($0.phase) }, "step": step.map { .integer($0.step) },
             "steps": step.map { .integer($0.steps) }, "image": .integer(job.record.images.count),
-            "images": .integer(job.manifest.imageCount), "eta": eta.map { .number($0.rounded()) },
+            "images": .integer(job.manifest.imageCount), "preview": step?.preview.map { .string(Base64.text($0)) },
+            "eta": eta.map { .number($0.rounded()) },
             "time": .string(stamp),
         ])
     }
@@ -130,6 +132,7 @@ struct StatusKeeper {
         .init("steps", .integer(0...Int.max), "Steps of it in all."),
         .init("image", .integer(0...JobManifest.maximumImages), required: true, "Images done."),
         .init("images", .integer(1...JobManifest.maximumImages), required: true, "Images in all."),
+        .init("preview", .string(), "The picture as it is now: a small PNG, in base64."),
         .init("eta", .number(0...1e12), "Seconds left."),
         .init("time", .string(), required: true, "When this was written, UTC."),
     ])

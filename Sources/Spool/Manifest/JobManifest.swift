@@ -182,13 +182,19 @@ public struct OutputSettings: Sendable, Equatable, Codable {
     public var metadata: Metadata
     /// Whether a contact sheet `grid.png` (or `.jpg`) is added.
     public var grid: Bool
+    /// Whether it is shown beside each picture what it read of its references.
+    public var attention: Bool
 
     /// Settings.
-    public init(format: Format = .png, quality: Int = 95, metadata: Metadata = .full, grid: Bool = false) {
+    public init(
+        format: Format = .png, quality: Int = 95, metadata: Metadata = .full, grid: Bool = false,
+        attention: Bool = false
+    ) {
         self.format = format
         self.quality = quality
         self.metadata = metadata
         self.grid = grid
+        self.attention = attention
     }
 }
 

@@ -162,7 +162,7 @@ extension JobManifest {
             format: output?["format"]?.string.flatMap(OutputSettings.Format.init(rawValue:)) ?? .png,
             quality: output?["quality"]?.integer ?? 95,
             metadata: output?["metadata"]?.string.flatMap(OutputSettings.Metadata.init(rawValue:)) ?? .full,
-            grid: output?["grid"]?.bool ?? false)
+            grid: output?["grid"]?.bool ?? false, attention: output?["attention"]?.bool ?? false)
         priority = document["priority"]?.integer ?? 0
         idempotencyKey = document["idempotency_key"]?.string
     }

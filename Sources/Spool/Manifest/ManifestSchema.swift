@@ -140,5 +140,8 @@ extension JobManifest {
             "metadata", .choice(OutputSettings.Metadata.allCases.map(\.rawValue)), default: .string("full"),
             "How much an image tells of how it was made."),
         .init("grid", .boolean, default: .bool(false), "Whether to add a contact sheet."),
+        .init(
+            "attention", .boolean, default: .bool(false),
+            "Whether to add, beside each image, what it read of its references: a picture, maps and numbers."),
     ])
 }

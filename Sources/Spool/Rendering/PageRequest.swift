@@ -10,13 +10,16 @@ public struct PageRequest: Sendable, Equatable, Codable {
         public let seed: Int
         /// What the renderer reported of it.
         public let report: RenderedImage
+        /// Absolute path of a picture beside it that shows where it read its references.
+        public let overlay: String?
 
         /// A picture.
-        public init(path: String, prompt: String, seed: Int, report: RenderedImage) {
+        public init(path: String, prompt: String, seed: Int, report: RenderedImage, overlay: String? = nil) {
             self.path = path
             self.prompt = prompt
             self.seed = seed
             self.report = report
+            self.overlay = overlay
         }
     }
 

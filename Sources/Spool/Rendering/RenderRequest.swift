@@ -15,11 +15,14 @@ public struct RenderRequest: Sendable, Equatable, Codable {
     /// What the pictures of the set made so far were made with, as `RenderedImage.identity` said; nil for the first.
     /// A renderer that would make this one with something else throws `.changed`.
     public let identity: String?
+    /// What is wanted beside the picture of what it read of its references; nil is nothing.
+    public let attention: AttentionRequest?
 
     /// A request.
     public init(
         job: String?, manifest: JobManifest, image: ImagePlan, caches: [CacheUse],
-        initialImage: InitialImage? = nil, output: String, identity: String? = nil
+        initialImage: InitialImage? = nil, output: String, identity: String? = nil,
+        attention: AttentionRequest? = nil
     ) {
         self.job = job
         self.manifest = manifest
@@ -28,5 +31,6 @@ public struct RenderRequest: Sendable, Equatable, Codable {
         self.initialImage = initialImage
         self.output = output
         self.identity = identity
+        self.attention = attention
     }
 }

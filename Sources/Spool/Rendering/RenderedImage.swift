@@ -7,6 +7,8 @@ public struct RenderedImage: Sendable, Equatable, Codable {
     /// All that the picture's bytes depend on besides the request: hashes of base, adapter and LoRAs, compute path,
     /// prediction type, version. Pictures of one set have one identity.
     public var identity: String?
+    /// What it read of its references, where that was asked for.
+    public var attention: AttentionReport?
 
     /// A report.
     public init(seconds: [String: Double] = [:], metadata: [String: String] = [:], identity: String? = nil) {

@@ -30,7 +30,8 @@ public protocol Renderer: AnyObject, Sendable {
 
     /// Renders one image of a job to `request.output`.
     ///
-    /// The bytes written must be a function of the request alone, resumed from a checkpoint or not.
+    /// The bytes written must be a function of the request alone, resumed from a checkpoint or not. What `request.attention` asks
+    /// for is written beside the picture, and never costs it: where it cannot be made, the report says why.
     ///
     /// - Parameter checkpoint: where to keep what is needed to go on with this image after an interruption.
     func render(

@@ -109,6 +109,21 @@ public struct JobRecord: Sendable, Equatable {
         public let seed: Int
         /// The renderer's report.
         public let report: RenderedImage
+        /// The files that go with it.
+        public var beside: [File] = []
+
+        /// All of its files.
+        var files: [File] { [File(name: file, sha256: sha256, bytes: bytes)] + beside }
+        /// The name of the picture that shows what it read, if there is one.
+        var overlay: String? { beside.first { $0.name == AttentionRequest.fileNames(beside: file).overlay }?.name }
+    }
+
+    /// A file of a set.
+    public struct File: Sendable, Equatable {
+        /// Its name.
+        public let name: String
+        /// SHA-256 and size of the file.
+        public let sha256: String, bytes: Int
     }
 }
 
@@ -220,6 +235,15 @@ extension JobRecord.Image {
                 .object(report.seconds.sorted { $0.key < $1.key }.map { .init($0.key, .number($0.value)) })),
             "metadata": JSON(
                 .object(report.metadata.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) })),
+            "attention": report.attention?.json,
+            "beside": beside.isEmpty
+                ? nil
+                : .array(
+                    beside.map {
+                        .object([
+                            "file": .string($0.name), "sha256": .string($0.sha256), "bytes": .integer($0.bytes),
+                        ])
+                    }),
         ])
     }
 
@@ -232,8 +256,16 @@ extension JobRecord.Image {
         self.sha256 = sha256
         self.bytes = bytes
         self.seed = seed
-        report = RenderedImage(
+        var report = RenderedImage(
             seconds: Dictionary(seconds.map { ($0.name, $0.value.number ?? 0) }, uniquingKeysWith: { $1 }),
             metadata: Dictionary(metadata.map { ($0.name, $0.value.string ?? "") }, uniquingKeysWith: { $1 }))
+        report.attention = json["attention"].map { AttentionReport($0) }
+        self.report = report
+        for entry in json["beside"]?.array ?? [] {
+            guard let name = entry["file"]?.string, DropName.isPlain(name), let sha256 = entry["sha256"]?.string,
+                let bytes = entry["bytes"]?.integer, bytes >= 0
+            else { return nil }
+            beside.append(JobRecord.File(name: name, sha256: sha256, bytes: bytes))
+        }
     }
 }

@@ -175,22 +175,42 @@ struct JobStore: Sendable {
 
     /// Puts a file the renderer has written into the set and returns what it is.
     private func adopt(
-        _ temporary: SpoolPath, as name: String, seed: Int, report: RenderedImage, of id: JobID
+        _ temporary: SpoolPath, as name: String, seed: Int, report: RenderedImage, beside: [JobRecord.File] = [],
+        of id: JobID
     ) throws(SpoolError) -> JobRecord.Image {
+        let file = try adopt(temporary, as: name, of: id)
+        return JobRecord.Image(
+            file: name, sha256: file.sha256, bytes: file.bytes, seed: seed, report: report, beside: beside)
+    }
+
+    private func adopt(_ temporary: SpoolPath, as name: String, of id: JobID) throws(SpoolError) -> JobRecord.File {
         try store.syncFile(temporary)
         let digest = try store.digest(of: temporary)
         try store.ensureDirectory(set(id))
         // A file of this name that the record does not know was interrupted before it counted.
         try store.move(temporary, to: set(id).appending(name), replacing: true)
-        return JobRecord.Image(file: name, sha256: digest.sha256, bytes: digest.bytes, seed: seed, report: report)
+        return JobRecord.File(name: name, sha256: digest.sha256, bytes: digest.bytes)
     }
 
-    /// An image is done: its file joins the set, then the record names it.
-    func commitImage(_ job: inout Job, _ temporary: SpoolPath, report: RenderedImage) throws(SpoolError) {
+    /// An image is done: its file joins the set, with those beside it that were written; then the record names them.
+    func commitImage(
+        _ job: inout Job, _ temporary: SpoolPath, beside: [SpoolPath] = [], report: RenderedImage
+    ) throws(SpoolError) {
         let index = job.record.images.count
+        let name = job.manifest.fileName(image: index)
+        let names = AttentionRequest.fileNames(beside: name)
+        var files: [JobRecord.File] = []
+        for (path, name) in zip(beside, [names.overlay, names.maps]) {
+            let isThere = try store.system.statusIfAny(path)?.kind == .regular
+            if isThere, report.attention?.error == nil {
+                files.append(try adopt(path, as: name, of: job.id))
+            } else if try store.system.statusIfAny(set(job.id).appending(name)) != nil {
+                // An earlier try has left it.
+                try store.system.unlink(set(job.id).appending(name))
+            }
+        }
         let image = try adopt(
-            temporary, as: job.manifest.fileName(image: index), seed: job.record.seed + index, report: report,
-            of: job.id)
+            temporary, as: name, seed: job.record.seed + index, report: report, beside: files, of: job.id)
         job.record.images.append(image)
         do throws(SpoolError) {
             // The first picture decides what the others must be made with.
@@ -287,19 +307,20 @@ struct JobStore: Sendable {
         }
         guard let status = try store.system.statusIfAny(folder) else { return }
         guard status.kind == .folder else { return try store.removeTree(folder) }
-        let known = Set((good + [grid, page].compactMap(\.self)).map(\.file))
+        let known = Set((good + [grid, page].compactMap(\.self)).flatMap(\.files).map(\.name))
         for name in try store.system.list(folder) where !known.contains(name.string) {
             try store.removeTree(folder.appending(name))
         }
     }
 
     private func isWhole(_ image: JobRecord.Image, in folder: SpoolPath) throws(SpoolError) -> Bool {
-        let path = folder.appending(image.file)
-        guard let status = try store.system.statusIfAny(path), status.kind == .regular, status.size == image.bytes
-        else {
-            return false
+        for file in image.files {
+            let path = folder.appending(file.name)
+            guard let status = try store.system.statusIfAny(path), status.kind == .regular, status.size == file.bytes,
+                try store.digest(of: path).sha256 == file.sha256
+            else { return false }
         }
-        return try store.digest(of: path).sha256 == image.sha256
+        return true
     }
 
     /// The checkpoint of the next image of a job, if there is a sound one.

@@ -28,6 +28,8 @@ public struct KeptAttention {
     let y: Tensor
     /// `[n, heads, queries]`, float32: the logarithm of each query's sum of exponentials.
     public let logSums: Tensor
+    /// How many keys there are.
+    public var keyCount: Int { k.tensor.shape[1] }
 }
 
 extension Engine {
@@ -77,7 +79,7 @@ extension Engine {
         return y
     }
 
-    private static func attentionShape(
+    static func attentionShape(
         q: Columns, k: Columns, v: Columns, y: Tensor, heads: Int, causal: Bool, logSums: Tensor?
     ) -> kernels_attention_shape {
         let (a, b) = (q.tensor.shape, k.tensor.shape)
