@@ -7,6 +7,7 @@ nothing is timed. See README.md.
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -21,9 +22,9 @@ from unet import GEOMETRIES, load, random_inputs, random_parameters
 
 # Relative L2 distance to PyTorch's fp32 that counts as agreement. Guidance multiplies differences of predictions by up to
 # 7.5, and with them bf16's rounding.
-EXACT = {"unet": 1e-3, "personal": 1e-3, "step": 1e-3, "batch": 1e-3}
+EXACT = {"unet": 1e-3, "personal": 1e-3, "step": 1e-3, "batch": 1e-3, "train": 1e-4}
 # On Stable Diffusion 2.1 PyTorch and dreamcache stay at 0.01 in bfloat16; OpenVINO, which rounds more than products, is at 0.10.
-BF16 = {"unet": 0.03, "personal": 0.03, "step": 0.15, "batch": 0.15}
+BF16 = {"unet": 0.03, "personal": 0.03, "step": 0.15, "batch": 0.15, "train": 0.05}
 OPENVINO_BF16 = {"unet": 0.15, "personal": 0.15, "step": 0.3, "batch": 0.3}
 
 TITLES = {
@@ -31,6 +32,7 @@ TITLES = {
     "personal": "U-Net, one reference",
     "step": "guided step",
     "batch": "guided step, one batch of 3",
+    "train": "training, one sample",
 }
 PEERS = ("torch-fp32", "torch-bf16", "torch-bf16-autocast", "openvino-bf16", "openvino-fp32")
 
@@ -60,7 +62,9 @@ def make_contenders(options, weights, folder):
         module = load(GEOMETRIES[options.geometry], tensors)
         return module, Inputs(tensors, module.sites)
 
-    parts = [part for part in TITLES if part != "batch" or options.batch]
+    parts = [part for part in options.parts if part != "batch" or options.batch]
+    # Neither a module of bf16 parameters nor OpenVINO trains.
+    evaluated = [part for part in parts if part != "train"]
     module, inputs = loaded()
     is_timed = "torch-fp32" in options.peers
     reference = PyTorch(module, inputs, parts, "fp32", tuple(PyTorch.LAYOUTS) if is_timed else ("channels-first",))
@@ -68,25 +72,24 @@ def make_contenders(options, weights, folder):
     for compute in options.compute:
         outputs = os.path.join(folder, f"{compute}.safetensors")
         contenders.append(
-            DreamCache(options.dreamcache, options.geometry, weights, compute, options.threads, outputs))
+            DreamCache(options.dreamcache, options.geometry, weights, compute, options.threads, parts, outputs))
     for peer in options.peers:
         say(f"preparing {peer}")
         if peer == "torch-fp32":
             contenders.append(reference)
         elif peer == "torch-bf16":
-            contenders.append(PyTorch(loaded()[0].bfloat16(), inputs, parts, "bf16"))
+            contenders.append(PyTorch(loaded()[0].bfloat16(), inputs, evaluated, "bf16"))
         elif peer == "torch-bf16-autocast":
             contenders.append(PyTorch(module, inputs, parts, "bf16 autocast"))
         else:
-            contenders.append(OpenVINO(module, inputs, parts, peer.removeprefix("openvino-"), options.threads))
+            contenders.append(OpenVINO(module, inputs, evaluated, peer.removeprefix("openvino-"), options.threads))
     return reference, contenders
 
 
 def check(reference, contenders):
     """Distances by contender and part, and a sentence on each that is too far."""
     reference.prepare()
-    expected = {part: reference.run(part) for part in ("unet", "personal", "step")}
-    expected["batch"] = expected["step"]
+    expected = {part: reference.run("step" if part == "batch" else part) for part in reference.parts}
     distances, disagreements = {}, []
     for contender in contenders:
         contender.prepare()
@@ -124,21 +127,22 @@ def report(options, contenders, distances, seconds, cores):
     """All results as one value. Arithmetic is what dreamcache counts for one evaluation, keys and values of text and cache
     left out; a peer's step is three evaluations, dreamcache's own is less because branches share the encoder."""
     ours = contenders[0]
-    evaluations = {part: ours.gflop[part] for part in ("unet", "personal")}
-    three = 2 * evaluations["personal"] + evaluations["unet"]
+    theirs = dict(ours.gflop)
+    if "unet" in theirs and "personal" in theirs:
+        theirs["step"] = theirs["batch"] = 2 * theirs["personal"] + theirs["unet"]
     entries = []
     for contender in contenders:
         parts = {}
         for part in contender.parts:
             median = statistics.median(seconds[contender.name][part])
-            gflop = getattr(contender, "gflop", evaluations | {"step": three, "batch": three})[part]
+            gflop = getattr(contender, "gflop", theirs).get(part)
             counterpart = seconds[ours.name]["step" if part == "batch" else part]
             parts[part] = {
                 "median_seconds": median,
                 "least_seconds": min(seconds[contender.name][part]),
                 "seconds": seconds[contender.name][part],
                 "gflop": gflop,
-                "gflop_per_second": gflop / median,
+                "gflop_per_second": gflop and gflop / median,
                 "busy_cores": statistics.median(cores[contender.name][part]),
                 "ratio": median / statistics.median(counterpart),
                 "ratio_of_least": min(seconds[contender.name][part]) / min(counterpart),
@@ -151,8 +155,15 @@ def report(options, contenders, distances, seconds, cores):
         "repetitions": options.repetitions,
         "cpu": cpu(),
         "versions": versions(),
+        "peers_peak_memory_mb": peak_memory_mb(),
         "contenders": entries,
     }
+
+
+def peak_memory_mb():
+    """Of this process, in which all peers are, so far (`VmHWM` of proc(5))."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) >> 10 for line in file if line.startswith("VmHWM:"))
 
 
 def cpu():
@@ -178,9 +189,10 @@ def print_table(result):
             row = contender["parts"].get(part)
             if row:
                 print(f"{title:30}{contender['name']:28}{row['median_seconds']:10.3f}{row['least_seconds']:10.3f}"
-                      f"{row['gflop_per_second']:9.0f}{row['busy_cores']:7.1f}{row['ratio']:7.2f}x")
+                      f"{row['gflop_per_second'] or math.nan:9.0f}{row['busy_cores']:7.1f}{row['ratio']:7.2f}x")
     for contender in result["contenders"]:
         print(f"{contender['name']}: " + ", ".join(f"{name} {value}" for name, value in contender["notes"].items()))
+    print(f"all peers together: peak memory, MB {result['peers_peak_memory_mb']}")
 
 
 def listed(allowed=None):
@@ -201,6 +213,7 @@ def main():
     parser.add_argument("--repetitions", type=int, default=5, help="%(default)s")
     parser.add_argument("--compute", type=listed(), default=["auto"], help="dreamcache's paths, separated by commas; auto")
     parser.add_argument("--peers", type=listed(PEERS), default=list(PEERS[:4]), help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--parts", type=listed(TITLES), default=list(TITLES), help=f"of {', '.join(TITLES)}")
     parser.add_argument(
         "--no-batch", dest="batch", action="store_false",
         help="no peer's step as one batch of three, for which OpenVINO holds the weights once more")

@@ -1,7 +1,8 @@
 """Those who are measured: dreamcache itself, PyTorch and OpenVINO, each with the same parts.
 
 A part is `unet` (one evaluation, no cache), `personal` (one with the cache of one reference), `step` (guidance in three
-evaluations, as the authors run it) or `batch` (guidance as one batch of three).
+evaluations, as the authors run it), `batch` (guidance as one batch of three) or `train` (one sample forward and back, to the
+gradients of the adapters alone).
 """
 
 import json
@@ -11,7 +12,10 @@ import time
 import warnings
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
+
+from unet import file_key, is_adapter, noised
 
 GUIDANCE_SCALE, IMAGE_SCALE = 7.5, 0.4
 
@@ -26,6 +30,7 @@ class Inputs:
 
     def __init__(self, tensors, sites):
         self.latent = tensors["bench.latent"][None]
+        self.noise = tensors["bench.noise"][None]
         self.timestep = tensors["bench.timestep"]
         self.prompt = tensors["bench.prompt"][None]
         self.negative = tensors["bench.negative"][None]
@@ -36,6 +41,9 @@ class Inputs:
 
     def personal(self, context):
         return (self.latent, self.timestep, context, *self.memory)
+
+    def training(self):
+        return (noised(self.latent, self.noise, self.timestep), self.timestep, self.prompt, *self.memory)
 
     def batch(self):
         contexts = torch.cat([self.prompt, self.negative, self.negative])
@@ -49,15 +57,20 @@ class Peer:
 
     def __init__(self, inputs, parts):
         self.inputs = inputs
-        self.parts = parts
+        self.parts = list(parts)
         self.notes = {}
 
     def evaluate(self, kind, arguments):
         raise NotImplementedError
 
+    def train(self):
+        raise NotImplementedError
+
     def run(self, part):
-        """The prediction [4, h, w]."""
+        """The prediction [4, h, w], or all gradients in the order of their keys."""
         inputs = self.inputs
+        if part == "train":
+            return self.train()
         if part == "unet":
             return self.evaluate("plain", inputs.plain(inputs.prompt))[0]
         if part == "personal":
@@ -95,11 +108,17 @@ class PyTorch(Peer):
         self.autocast = precision == "bf16 autocast"
         self.type = torch.bfloat16 if precision == "bf16" else torch.float32
         self.module = module
+        self.trained = sorted(
+            (file_key(name), parameter) for name, parameter in module.named_parameters() if is_adapter(name))
+        # Read by `train` alone: evaluations run in inference mode.
+        for _, parameter in self.trained:
+            parameter.requires_grad_("train" in parts)
         seconds = {}
+        trial = "train" if list(parts) == ["train"] else "personal"
         for self.layout in layouts:
             self.prepare()
-            self.run("personal")
-            seconds[self.layout] = self.measure("personal")[0]
+            self.run(trial)
+            seconds[self.layout] = self.measure(trial)[0]
         self.layout = min(seconds, key=seconds.get)
         self.notes = {"threads": torch.get_num_threads(), "layout": self.layout}
 
@@ -113,6 +132,17 @@ class PyTorch(Peer):
         latent = latent.to(self.type).contiguous(memory_format=self.LAYOUTS[self.layout])
         with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
             return self.module(latent, timestep, *(x.to(self.type) for x in others)).float()
+
+    def train(self):
+        self.module.personal = 1
+        for _, parameter in self.trained:
+            parameter.grad = None
+        latent, *others = self.inputs.training()
+        latent = latent.contiguous(memory_format=self.LAYOUTS[self.layout])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            prediction = self.module(latent, *others)
+        F.mse_loss(prediction.float(), self.inputs.noise).backward()
+        return torch.cat([parameter.grad.flatten() for _, parameter in self.trained])
 
 
 class OpenVINO(Peer):
@@ -155,9 +185,8 @@ class OpenVINO(Peer):
 class DreamCache:
     """`dreamcache bench --interactive` in a process of its own. Its step is its own: it shares what branches share."""
 
-    parts = ("unet", "personal", "step")
-
-    def __init__(self, program, geometry, weights, compute, threads, outputs):
+    def __init__(self, program, geometry, weights, compute, threads, parts, outputs):
+        self.parts = [part for part in parts if part != "batch"]
         self.name = f"dreamcache {compute}"
         self.process = subprocess.Popen(
             [program, "bench", "--interactive", "--geometry", geometry, "--weights", weights, "--compute", compute,
@@ -168,6 +197,9 @@ class DreamCache:
         self.is_exact = not ready["compute"].endswith("bf16")
         self.notes = {"threads": ready["threads"], "matmul ceiling, GFLOP/s": round(ready["ceiling_gflop_per_second"])}
         self.outputs = load_file(outputs)
+        gradients = sorted(name for name in self.outputs if name.startswith("train."))
+        if gradients:
+            self.outputs["train"] = torch.cat([self.outputs.pop(name).flatten() for name in gradients])
         self.gflop = {}
 
     def answer(self):

@@ -283,7 +283,15 @@ def random_inputs(geometry, seed=2):
     }
     for name, shape in sites.items():
         inputs[f"bench.cache.{name}"] = normal(*shape)
+    inputs["bench.noise"] = normal(4, geometry.latent, geometry.latent)
     return inputs
+
+
+def noised(latent, noise, timestep):
+    """What training shows the module at a timestep (Ho et al. 2020, equation 4), under Stable Diffusion's schedule."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    signal = torch.cumprod(1 - betas, dim=0)[int(timestep)]
+    return signal.sqrt() * latent + (1 - signal).sqrt() * noise
 
 
 def load(geometry, tensors):

@@ -1,6 +1,6 @@
 """Writes the recipe's pictures as a data set for `dreamcache train`: a folder a subject, in it composites with captions and masks.
 
-    python dataset.py --work WORK --to FOLDER --subjects 1000 --views 4
+    python dataset.py --work WORK --to FOLDER --subjects 3000 --views 4
 
 The subjects are those to train on; the held-out ones are never drawn. WORK has the collection, `subjects.pickle`.
 """
@@ -41,7 +41,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--to", type=pathlib.Path, required=True, help="a folder that is not there yet")
-    parser.add_argument("--subjects", type=int, default=1000)
+    parser.add_argument("--subjects", type=int, default=3000)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--seed", type=int, default=20261125)
     options = parser.parse_args()

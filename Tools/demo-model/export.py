@@ -1,4 +1,4 @@
-"""Writes the trained model as people have models: a diffusers folder in fp16, and the adapters as safetensors.
+"""Writes the trained model as people have models: a diffusers folder in fp16.
 
     python export.py --preset gpu --work .build/demo-model/gpu --to Tools/demo-model/model
 """
@@ -118,9 +118,6 @@ def main():
           to / "unet/diffusion_pytorch_model.safetensors")
     write(base["text"], to / "text_encoder/model.safetensors")
     write(averaged(arguments.work, "autoencoder")["autoencoder"], to / "vae/diffusion_pytorch_model.safetensors")
-    if (arguments.work / "adapters.pt").exists():
-        adapted = averaged(arguments.work, "adapters")["unet"]
-        write({f"diffusion_model.{n}": v for n, v in adapted.items() if unet.is_adapter(n)}, to / "adapter.safetensors")
 
 
 if __name__ == "__main__":

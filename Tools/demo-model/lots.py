@@ -20,16 +20,13 @@ class _Endless(IterableDataset):
 
     def __iter__(self):
         worker = get_worker_info()
-        number, of = (worker.id, worker.num_workers) if worker else (0, 1)
-        g = numpy.random.default_rng([*self.seed, number])
-        turn = number
+        g = numpy.random.default_rng([*self.seed, worker.id if worker else 0])
         while True:
-            yield self.draw(g, turn)
-            turn += of
+            yield self.draw(g)
 
 
 def lots(draw, seed, workers):
-    """What draw(generator, turn) returns, turn after turn, arrays as tensors."""
+    """What draw(generator) returns, again and again, arrays as tensors."""
     processes = {"multiprocessing_context": "fork", "prefetch_factor": 4} if workers else {}
     return iter(DataLoader(
         _Endless(draw, seed), batch_size=None, num_workers=workers, pin_memory=torch.cuda.is_available(), **processes))
@@ -40,7 +37,7 @@ def scattered(collection, count, seed, workers, white):
     [count, SIZE, SIZE, 3] in bytes, the subjects' numbers, and the scenes' (-1: on white)."""
     backgrounds = Backgrounds(40, seed[0])
 
-    def draw(g, _):
+    def draw(g):
         subjects = g.integers(len(collection.train), size=count)
         scenes = numpy.where(g.random(count) < white, -1, g.integers(len(SCENES), size=count))
         made = [
@@ -51,20 +48,11 @@ def scattered(collection, count, seed, workers, white):
     return lots(draw, seed, workers)
 
 
-def references(collection, count, seed, workers):
-    """Lots of references of all subjects in turn: pictures, and the subjects' numbers."""
-    def draw(g, turn):
-        subjects = numpy.arange(turn * count, (turn + 1) * count) % len(collection.train)
-        return numpy.stack([composites.reference(collection.train[i], g) for i in subjects]), subjects
-
-    return lots(draw, seed, workers)
-
-
 def pairs(collection, count, seed, workers):
     """Lots of a composite and a reference of each of so many distinct subjects, and the composites' scenes."""
     backgrounds = Backgrounds(40, seed[0])
 
-    def draw(g, _):
+    def draw(g):
         subjects = g.choice(len(collection.train), size=count, replace=False)
         scenes = g.integers(len(SCENES), size=count)
         targets = [composites.composite(collection.train[i], s, backgrounds, g) for i, s in zip(subjects, scenes)]

@@ -24,11 +24,18 @@ python=("$python_home/bin/python" -W ignore)
 
 cd "$here"
 "${python[@]}" train.py cost --preset "$preset" --work "$work"
-for stage in autoencoder base adapters judges; do
+for stage in autoencoder base judges; do
     "${python[@]}" train.py "$stage" --preset "$preset" --work "$work"
 done
 "${python[@]}" export.py --preset "$preset" --work "$work" --to "$here/model"
 "${python[@]}" examples.py --work "$work" --root "$root"
 make -C "$root" build
+if [ ! -d "$work/data" ]; then
+    rm -rf "$work/data.part"
+    "${python[@]}" dataset.py --work "$work" --to "$work/data.part"
+    mv "$work/data.part" "$work/data"
+fi
+"$root/.build/release/dreamcache" train --model "$here/model" --data "$work/data" --settings adapter.yaml \
+    --run "$work/adapter" --out "$here/model/adapter.safetensors"
 "${python[@]}" evaluate.py --work "$work" --programs "$root/.build/release" --model "$here/model" > "$work/numbers.json"
 mv "$work/numbers.json" "$here/numbers.json"

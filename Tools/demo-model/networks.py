@@ -24,7 +24,7 @@ class Preset:
     autoencoder_blocks: int
     text_layers: int
     batch: int
-    rate: float  # of learning: base and adapters
+    rate: float  # of learning, of the base
     autoencoder_batch: int
     autoencoder_side: int  # of the pieces of pictures that it learns on, in pixels
     autoencoder_rate: float
@@ -38,7 +38,7 @@ class Preset:
 
 
 PRESETS = {
-    # Two cores, five hours.
+    # Two cores, two hours and a half.
     "cpu": Preset(
         unet=unet.Geometry(
             channels=32, multipliers=(1, 2, 3), residual_blocks=1, attention_levels=(1, 2), head_channels=32,
@@ -46,8 +46,8 @@ PRESETS = {
         autoencoder=(16, 32, 48), autoencoder_groups=8, autoencoder_blocks=1, text_layers=2,
         batch=24, rate=1.5e-3, autoencoder_batch=8, autoencoder_side=64, autoencoder_rate=2e-3,
         pool=2048, fresh=4, workers=0, toys=2500, recoloured=0,
-        minutes={"autoencoder": 10, "base": 120, "adapters": 180, "judges": 6}),
-    # One H100 or H200 with sixteen cores, half an hour. What ships was made so.
+        minutes={"autoencoder": 10, "base": 120, "judges": 6}),
+    # One H100 or H200 with sixteen cores, a quarter of an hour. What ships was made so.
     "gpu": Preset(
         unet=unet.Geometry(
             channels=32, multipliers=(1, 3, 5), residual_blocks=1, attention_levels=(0, 1, 2), head_channels=32,
@@ -55,7 +55,7 @@ PRESETS = {
         autoencoder=(24, 48, 96), autoencoder_groups=8, autoencoder_blocks=1, text_layers=3,
         batch=256, rate=1e-3, autoencoder_batch=64, autoencoder_side=128, autoencoder_rate=2e-3,
         pool=32768, fresh=32, workers=12, toys=14500, recoloured=4,
-        minutes={"autoencoder": 4, "base": 8, "adapters": 7, "judges": 4}),
+        minutes={"autoencoder": 4, "base": 8, "judges": 4}),
 }
 
 

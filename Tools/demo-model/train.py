@@ -1,4 +1,5 @@
-"""Trains the demonstration model: autoencoder, base, adapters, and the judges. `python train.py --help`.
+"""Trains autoencoder, base and judges of the demonstration model; its adapters are trained by `dreamcache train`.
+`python train.py --help`.
 
 Every stage keeps its state in --work every two minutes and goes on from there when it is started again; `--minutes` counts
 training time over all starts.
@@ -263,11 +264,8 @@ class Schedule:
 
     def weight(self, t):
         """Min-SNR weighting of the error of epsilon (Hang et al. 2023): easy, almost noiseless steps count less."""
-        snr = self.snr(t)
+        snr = self.alphas[t] / (1 - self.alphas[t])
         return snr.clamp(max=5) / snr
-
-    def snr(self, t):
-        return self.alphas[t] / (1 - self.alphas[t])
 
 
 class Captions:
@@ -319,112 +317,6 @@ def train_base(work, preset, minutes, collection):
     stage.train(pool.renew, errors)
 
 
-class References:
-    """Features of each training subject's reference at the injection sites, renewed all the time."""
-
-    def __init__(self, network, latents, schedule, empty_prompt, collection, source):
-        self.network, self.latents, self.schedule = network, latents, schedule
-        self.empty_prompt, self.source = empty_prompt, source
-        self.features, self.recorded = {}, {}
-        self.record = replayed(self._record)
-        for name in network.sites:
-            network.get_submodule(name).register_forward_pre_hook(self._recorder(name))
-        self.count = len(collection.train)
-        seen = 0
-        while seen < self.count:
-            seen += self.renew()
-
-    def _recorder(self, name):
-        def hook(module, inputs):
-            self.recorded[name] = inputs[0].flatten(2).transpose(1, 2)
-        return hook
-
-    @torch.no_grad()
-    def _record(self, z):
-        t = torch.ones(len(z), dtype=torch.long, device=DEVICE)
-        with mixed_precision():
-            self.network(self.schedule.noised(z, t, torch.randn_like(z)), t, self.empty_prompt.expand(len(z), -1, -1))
-        return {name: tokens.half() for name, tokens in self.recorded.items()}
-
-    def renew(self):
-        """The next lot's features in place of older ones; how many."""
-        drawn, numbers = next(self.source)
-        numbers = numbers.to(DEVICE, non_blocking=True)
-        for name, tokens in self.record(self.latents(drawn)).items():
-            if name not in self.features:
-                self.features[name] = torch.zeros(self.count, *tokens.shape[1:], dtype=torch.float16, device=DEVICE)
-            self.features[name][numbers] = tokens
-        return len(numbers)
-
-    def __call__(self, numbers):
-        return [self.features[name][numbers].float() for name in self.network.sites]
-
-
-@torch.no_grad()
-def begin_as_self_attention(network, references):
-    """Attention to the cache begins as the block's own self-attention would read those tokens, and half of its effect is given
-    to it: copying need not be learnt from nothing.
-
-    The cache holds what enters the block's normalisation and proj_in; both become part of keys and values. What a constant
-    adds to all keys cancels in the softmax, so channels are divided by their spread alone.
-    """
-    for name in network.sites:
-        site = network.get_submodule(name)
-        block = site.transformer_blocks[0]
-        sample = references.features[name][:64].float().flatten(0, 1)
-        into = site.proj_in.weight * (site.norm.weight / sample.std(dim=0).clamp(min=1e-3))
-        # norm1 makes each token's channels vary by one.
-        into = block.norm1.weight[:, None] * into / (sample @ into.T).std(dim=1).mean()
-        block.attn_mem.to_q.weight.copy_(block.attn1.to_q.weight)
-        block.attn_mem.to_k.weight.copy_(block.attn1.to_k.weight @ into)
-        block.attn_mem.to_v.weight.copy_(block.attn1.to_v.weight @ into)
-        block.attn_mem.to_out.load_state_dict(block.attn1.to_out.state_dict())
-        block.norm2_mem.load_state_dict(block.norm1.state_dict())
-        width = len(block.linear_cat.bias)
-        block.linear_cat.weight.copy_(torch.cat([0.5 * torch.eye(width)] * 2, dim=1))
-        block.linear_cat.bias.zero_()
-
-
-def train_adapters(work, preset, minutes, collection):
-    """The adapters alone: the base is frozen, the reference is another picture of the target's subject."""
-    latents, schedule, captions = Latents(work, preset), Schedule(), Captions(collection)
-    base = averaged(work, "base")
-    network = unet.UNet(preset.unet)
-    network.load_state_dict(base["unet"], strict=False)
-    network.to(DEVICE, memory_format=torch.channels_last)  # a tenth faster on a CPU
-    text = TextEncoder(preset, len(captions.tokenizer.vocabulary), LENGTH)
-    text.load_state_dict(base["text"])
-    text.to(DEVICE).eval().requires_grad_(False)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(unet.is_adapter(name))
-    with torch.no_grad():
-        empty_prompt = text(captions.ids[:1])
-    source = lots.references(collection, preset.fresh, [SEED, 2], preset.workers)
-    # Of a copy, whose hooks are not in the way of the one that learns.
-    references = References(copy.deepcopy(network), latents, schedule, empty_prompt, collection, source)
-    begin_as_self_attention(network, references)
-    predict, encode_text = compiled(network), compiled(text)
-    stage = Stage("adapters", work, minutes, {"unet": network}, preset.rate)
-    print(f"{sum(p.numel() for p in stage.parameters)} parameters", flush=True)
-    source = lots.scattered(collection, preset.fresh, [SEED, 3, stage.step], preset.workers, white=0)
-    pool = lots.Pool(preset.pool, source, latents)
-
-    def renew():
-        references.renew()
-        pool.renew()
-
-    def errors():
-        z, numbers, scenes = pool.batch(preset.batch)
-        error, t = schedule.errors(
-            z, lambda noised, t: predict(noised, t, encode_text(captions.of(numbers, scenes)), *references(numbers)))
-        # Whose picture it becomes is decided in much noise, where the error of epsilon says little.
-        early = (1 + 1 / schedule.snr(t)) ** 0.25
-        return (early * schedule.weight(t) * error).mean(), {"eps": error.mean()}
-
-    network.personal = preset.batch
-    stage.train(renew, errors)
-
-
 def train_judges(work, preset, minutes, collection):
     """The networks that evaluate.py judges with."""
     networks = {"subject": judges.SubjectJudge().to(DEVICE), "scene": judges.SceneJudge().to(DEVICE)}
@@ -434,7 +326,7 @@ def train_judges(work, preset, minutes, collection):
 
 
 STAGES = {
-    "autoencoder": train_autoencoder, "base": train_base, "adapters": train_adapters, "judges": train_judges}
+    "autoencoder": train_autoencoder, "base": train_base, "judges": train_judges}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -446,7 +338,8 @@ if __name__ == "__main__":
     if arguments.stage == "cost":
         plan = PRESETS[arguments.preset].minutes
         print(f"Preset {arguments.preset}: " + ", ".join(f"{n} {m:g} min" for n, m in plan.items())
-              + f"; {sum(plan.values()):g} min of training in all, then an hour of two cores for the evaluation;"
+              + f"; {sum(plan.values()):g} min of training in all, then, on the CPU, the adapters by dreamcache train (it "
+              + "shows the time left) and an hour of two cores for the evaluation;"
               + " 8 GB of memory, 10 GB of disk, most of it for Python's packages.")
         raise SystemExit
     arguments.work.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import TensorEngine
 public final class Benchmark {
     /// What can be measured.
     public enum Part: String, CaseIterable, Sendable {
-        case text, encode, reference, unet, personal, step, decode
+        case text, encode, reference, unet, personal, step, decode, train
 
         /// What it is.
         public var title: String {
@@ -23,6 +23,7 @@ public final class Benchmark {
             case .personal: "U-Net, one reference"
             case .step: "guided step, three branches"
             case .decode: "autoencoder, decode"
+            case .train: "training, one sample"
             }
         }
     }
@@ -42,6 +43,8 @@ public final class Benchmark {
     private let pipeline: Pipeline
     private let engine: Engine
     private let input: BenchmarkInput
+    private let makeTraining: () throws -> TrainingBenchmark
+    private lazy var training = Result { try makeTraining() }
     /// The speed of a large matrix product on this path, in operations per second.
     public let ceiling: Double
     /// Costs by operation over all timed repetitions.
@@ -56,10 +59,14 @@ public final class Benchmark {
     ///   - threads: their number; one per core when 0.
     ///   - weights: a safetensors file with the denoiser's weights in LDM naming (`model.diffusion_model.`), the
     ///     adapter's in the authors' (`diffusion_model.`), and inputs as F32: `bench.latent [channels, h, w]`,
-    ///     `bench.timestep [1]`, `bench.prompt` and `bench.negative [tokens, width]`, and one `bench.cache.SITE
+    ///     `bench.noise` of the same shape, `bench.timestep [1]`, `bench.prompt` and `bench.negative [tokens, width]`, and one `bench.cache.SITE
     ///     [tokens, channels]` per site. The other parts of the model are made up, and so is everything without a file.
+    ///   - keeping: what training keeps for the way back.
     /// - Throws: an error that lists what in the file does not fit the geometry.
-    public init(_ geometry: RandomModel.Geometry, path: ComputePath, threads: Int, weights: String? = nil) throws {
+    public init(
+        _ geometry: RandomModel.Geometry, path: ComputePath, threads: Int, weights: String? = nil,
+        keeping: KeptForBackward = .everything
+    ) throws {
         Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
         let engine = try Engine(path: path)
         self.engine = engine
@@ -72,12 +79,19 @@ public final class Benchmark {
             store("model.diffusion_model.", seed: 1), geometry.configuration, engine: engine)
         let adapter = try Adapter(store("diffusion_model.", seed: 2), for: model.unet, engine: engine)
         pipeline = try Pipeline(model: model, adapter: adapter, modelHash: "random", adapterHash: "random")
-        input = try Self.input(store("bench.", seed: 3), model, isFile: file != nil)
+        let (input, noise) = try Self.input(store("bench.", seed: 3), model, isFile: file != nil)
+        self.input = input
+        let schedule = try TrainingSchedule(geometry.configuration.schedule)
+        makeTraining = {
+            try TrainingBenchmark(
+                model, schedule, adapter: store("diffusion_model.", seed: 2), input: input, noise: noise,
+                keeping: keeping)
+        }
     }
 
     private static func input(
         _ store: ParameterStore, _ model: StableDiffusion, isFile: Bool
-    ) throws -> BenchmarkInput {
+    ) throws -> (BenchmarkInput, noise: [Float]) {
         let inputs = store.scoped("bench.")
         let side = model.configuration.latentSize
         let text = [model.configuration.text.contextLength, model.configuration.unet.contextSize]
@@ -91,8 +105,9 @@ public final class Benchmark {
             timestep: isFile ? Double(inputs.take("timestep", shape: [1]).floats().first ?? 0) : 501,
             prompt: inputs.take("prompt", shape: text).floats(),
             negative: inputs.take("negative", shape: text).floats(), cache: cache)
+        let noise = inputs.take("noise", shape: [model.configuration.unet.inChannels, side, side]).floats()
         try store.finish()
-        return input
+        return (input, noise)
     }
 
     private static func measureCeiling(_ engine: Engine) throws -> Double {
@@ -134,11 +149,16 @@ public final class Benchmark {
         return Measurement(part: part, seconds: seconds, flops: flops, shareOfCeiling: flops / seconds / ceiling)
     }
 
-    /// What a part of the denoiser predicts, `[channels, h, w]`, and its shape; nil for the other parts.
-    public func output(of part: Part) throws -> (values: [Float], shape: [Int])? {
-        guard [.unet, .personal, .step].contains(part) else { return nil }
+    /// What a part of the denoiser predicts, `[channels, h, w]`, or the gradients of training; nothing for the other parts.
+    public func outputs(of part: Part) throws -> [BenchmarkOutput] {
+        guard [.unet, .personal, .step, .train].contains(part) else { return [] }
+        let values = try prepare(part).work()
+        if part == .train { return try training.get().gradients }
         let side = pipeline.model.configuration.latentSize
-        return (try prepare(part).work(), [pipeline.model.configuration.unet.outChannels, side, side])
+        return [
+            BenchmarkOutput(
+                name: part.rawValue, values: values, shape: [pipeline.model.configuration.unet.outChannels, side, side])
+        ]
     }
 
     /// Number of threads.
@@ -181,6 +201,12 @@ public final class Benchmark {
         case .step: return try denoising.get().guidedStep
         case .decode:
             return { try model.autoencoder.decode(latent, height: latentSide, width: latentSide) }
+        case .train:
+            let training = try training.get()
+            return {
+                try training.run()
+                return []
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoint
+import Diffusion
 import Foundation
 import Glibc
 import Application
@@ -41,9 +42,15 @@ struct BenchCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "safetensors to write the predictions of the parts unet, personal and step to.", valueName: "file"),
+            "safetensors to write the predictions of the parts unet, personal and step and the gradients of train to.",
+            valueName: "file"),
         completion: .file(extensions: ["safetensors"]))
     var outputs: String?
+
+    @Option(
+        help: "What training keeps for the way back: everything or inputs.",
+        completion: .list(KeptForBackward.allCases.map(\.rawValue)))
+    var keep = KeptForBackward.everything.rawValue
 
     @Flag(help: "Measure the parts that standard input names.")
     var interactive = false
@@ -60,11 +67,14 @@ struct BenchCommand: ParsableCommand {
             throw ValidationError(
                 "--compute: found '\(compute)', expected one of \(ComputePath.choices.joined(separator: ", "))")
         }
+        guard let keeping = KeptForBackward(rawValue: keep) else {
+            throw ValidationError("--keep: found '\(keep)', expected everything or inputs")
+        }
         let named = try parts.split(separator: ",").map { try Self.part($0, in: "--parts") }
         let parts = named.isEmpty ? Benchmark.Part.allCases : named
         try Terminal.run {
             do {
-                let bench = try Benchmark(geometry, path: path, threads: threads, weights: weights)
+                let bench = try Benchmark(geometry, path: path, threads: threads, weights: weights, keeping: keeping)
                 if let outputs { try write(outputs, bench, parts) }
                 if interactive {
                     try answer(bench, geometry, path, parts)
@@ -86,8 +96,9 @@ struct BenchCommand: ParsableCommand {
     private func write(_ path: String, _ bench: Benchmark, _ parts: [Benchmark.Part]) throws {
         var writer = SafetensorsWriter()
         for part in parts {
-            guard let (values, shape) = try bench.output(of: part) else { continue }
-            writer.add(part.rawValue, type: .f32, shape: shape, floats: values)
+            for output in try bench.outputs(of: part) {
+                writer.add(output.name, type: .f32, shape: output.shape, floats: output.values)
+            }
         }
         try writer.write(toPath: path)
     }

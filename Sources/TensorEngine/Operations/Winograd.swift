@@ -54,6 +54,7 @@ extension Weights {
                 kernels_winograd_weights(values.baseAddress, matrices.baseAddress, Int64(outputs), Int64(inputs))
             }
         }
+        made.forward = forward?.transformedForWinograd()
         winograd = made
         return made
     }

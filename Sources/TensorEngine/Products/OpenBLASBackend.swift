@@ -7,6 +7,8 @@ import Synchronization
 /// in memory (im2col, Chellapilla et al. 2006). Weights and inputs in bfloat16 are widened, a block at a time, and multiplied
 /// in fp32.
 ///
+/// The way back reads the forward's weights, where it multiplies by them transposed: they are in memory once.
+///
 /// OpenBLAS runs on one thread in each call; the tiles, whose sizes depend on the shape alone, go to the pool that all
 /// kernels share. So the result does not depend on the number of threads.
 final class OpenBLASBackend: ProductBackend {
@@ -22,6 +24,9 @@ final class OpenBLASBackend: ProductBackend {
         let depthTile = 768
         /// In the shape's type of source.
         let source: UnsafeRawPointer, weights: UnsafeRawPointer
+        /// Whether the weights are the forward's of a way back: `[inputs, kernel, kernel, outputs]` in place of
+        /// `[outputs, kernel, kernel, inputs]`, and each kernel to be turned by half a circle.
+        let areForward: Bool
         let bias: UnsafePointer<Float>?
         /// In the shape's type of destination.
         let destination: UnsafeMutableRawPointer
@@ -29,10 +34,11 @@ final class OpenBLASBackend: ProductBackend {
         let ranOutOfMemory = Atomic(false)
 
         init(
-            _ shape: ProductShape, source: UnsafeRawPointer, weights: UnsafeRawPointer, bias: UnsafePointer<Float>?,
-            destination: UnsafeMutableRawPointer
+            _ shape: ProductShape, source: UnsafeRawPointer, weights: UnsafeRawPointer, areForward: Bool,
+            bias: UnsafePointer<Float>?, destination: UnsafeMutableRawPointer
         ) {
             self.shape = shape
+            self.areForward = areForward
             let (oh, ow) = shape.outputSize
             rows = shape.n * oh * ow
             depth = shape.inputs * shape.kind.kernel * shape.kind.kernel
@@ -63,8 +69,10 @@ final class OpenBLASBackend: ProductBackend {
         _ shape: ProductShape, source: UnsafeMutableRawPointer, weights: Weights, bias: UnsafePointer<Float>?,
         destination: UnsafeMutableRawPointer
     ) throws(EngineError) {
+        let forward = weights.forward
         let work = Work(
-            shape, source: source, weights: try packed(weights, as: shape.source), bias: bias, destination: destination)
+            shape, source: source, weights: try packed(forward ?? weights, as: shape.source),
+            areForward: forward != nil, bias: bias, destination: destination)
         withExtendedLifetime(work) {
             kernels_parallel_for(
                 Int64(shape.batch * work.rowTiles * work.columnTiles), Self.tile,
@@ -84,6 +92,7 @@ final class OpenBLASBackend: ProductBackend {
 
     /// `[outputs, kernel, kernel, inputs]`, the order in which a channels-last patch lies in memory, in the type of the sources.
     private func packed(_ weights: Weights, as type: ElementType) throws(EngineError) -> UnsafeRawPointer {
+        weights.phase = weights.shelf.phase
         if let made = weights.packed.first(where: { $0.product == nil }) {
             return UnsafeRawPointer(made.storage.pointer)
         }
@@ -130,7 +139,6 @@ extension OpenBLASBackend.Work {
     fileprivate func multiply(entry: Int, rows: Range<Int>, columns: Range<Int>) {
         let outputs = shape.outputs
         let source = source + entry * self.rows * depth * shape.source.byteCount
-        let weights = weights + entry * outputs * depth * shape.source.byteCount
         let start = (entry * self.rows + rows.lowerBound) * outputs + columns.lowerBound
         let block = depthBlock
         guard let room = malloc(tileBytes) else {
@@ -147,26 +155,22 @@ extension OpenBLASBackend.Work {
             case .float32: (destination.assumingMemoryBound(to: Float.self) + start, outputs)
             case .bfloat16: (sums, columns.count)
             }
-        for from in Swift.stride(from: 0, to: depth, by: block) {
-            let part = from..<min(depth, from + block)
+        // A block of the forward's weights is of one tap.
+        let run = areForward ? shape.inputs : depth
+        var from = 0
+        while from < depth {
+            let part = from..<min(from + block, from / run * run + run)
+            defer { from = part.upperBound }
             var (a, aStride) = (UnsafePointer(patches), part.count)
             if needsPatches {
                 readPatches(source, rows: rows, part, into: patches)
             } else {
                 (a, aStride) = (source.assumingMemoryBound(to: Float.self) + rows.lowerBound * depth + from, depth)
             }
-            var (b, bStride) = (UnsafePointer(widened), part.count)
-            if isNarrow {
-                // As the patches of as many pictures of one pixel.
-                kernels_patches(
-                    weights, KERNELS_BF16, widened, Int64(columns.lowerBound), Int64(columns.count),
-                    Int64(part.lowerBound), Int64(part.upperBound), 1, 1, Int64(depth), 1, 1, 1, 1, 0)
-            } else {
-                (b, bStride) = (weights.assumingMemoryBound(to: Float.self) + columns.lowerBound * depth + from, depth)
-            }
+            let (b, bStride) = weightBlock(of: entry, part, columns, widened: widened)
             cblas_sgemm(
-                CblasRowMajor, CblasNoTrans, CblasTrans, blasint(rows.count), blasint(columns.count),
-                blasint(part.count), 1, a, blasint(aStride), b, blasint(bStride),
+                CblasRowMajor, CblasNoTrans, areForward ? CblasNoTrans : CblasTrans, blasint(rows.count),
+                blasint(columns.count), blasint(part.count), 1, a, blasint(aStride), b, blasint(bStride),
                 shape.accumulate || from > 0 ? 1 : 0, result, blasint(stride))
         }
 
@@ -180,6 +184,40 @@ extension OpenBLASBackend.Work {
             kernels_f32_to_bf16(
                 sums, destination.assumingMemoryBound(to: UInt16.self) + start + row * outputs, Int64(columns.count))
         }
+    }
+
+    /// The weights of some columns of patches and of results, in fp32, and the length of their rows. A row is a result's, or, of
+    /// the forward's weights, a column's of patches.
+    private func weightBlock(
+        of entry: Int, _ part: Range<Int>, _ columns: Range<Int>, widened: UnsafeMutablePointer<Float>
+    ) -> (UnsafePointer<Float>, stride: Int) {
+        var (rows, from, stride) = (columns, part.lowerBound, depth)
+        var entry = entry
+        if areForward {
+            let area = shape.kind.kernel * shape.kind.kernel
+            let tap = area - 1 - part.lowerBound / shape.inputs
+            let first = part.lowerBound % shape.inputs
+            (rows, stride) = (first..<first + part.count, area * shape.outputs)
+            from = tap * shape.outputs + columns.lowerBound
+            // Turning a kernel exchanges the first and the last row and column of its transform (Winograd.swift).
+            if shape.batch == 16 { entry = Self.turned[entry] }
+        }
+        let weights = weights + entry * shape.outputs * depth * shape.source.byteCount
+        guard isNarrow else {
+            return (weights.assumingMemoryBound(to: Float.self) + rows.lowerBound * stride + from, stride)
+        }
+        // As the patches of as many pictures of one pixel.
+        let width = areForward ? columns.count : part.count
+        kernels_patches(
+            weights, KERNELS_BF16, widened, Int64(rows.lowerBound), Int64(rows.count), Int64(from),
+            Int64(from + width), 1, 1, Int64(stride), 1, 1, 1, 1, 0)
+        return (UnsafePointer(widened), width)
+    }
+
+    /// For each place of a turned kernel's transform that of the kernel's own.
+    private static let turned = (0..<16).map { place in
+        let exchanged = [3, 1, 2, 0]
+        return exchanged[place / 4] * 4 + exchanged[place % 4]
     }
 
     /// A piece of the matrix of patches, in fp32.

@@ -26,6 +26,8 @@ public final class Weights {
     var winograd: Weights?
     /// The same weights as the way back multiplies by them, where there is one.
     var backward: Weights?
+    /// Those of which these are the way back's. A backend may read them in place of these.
+    weak var forward: Weights?
 
     var count: Int { batch * outputs * inputs * kind.kernel * kind.kernel }
 
@@ -102,6 +104,7 @@ extension Weights {
                     values.baseAddress, turned.baseAddress, Int64(outputs), Int64(inputs), Int64(area))
             }
         }
+        made.forward = self
         backward = made
         return made
     }
