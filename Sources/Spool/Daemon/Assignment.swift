@@ -4,7 +4,7 @@ import SystemPackage
 /// A piece of work as the worker gets it: everything needed, and nothing of the queue.
 enum Assignment: Sendable {
     case cache(CacheOrder)
-    case image(RenderRequest, checkpoint: CheckpointSlot, initial: JobRecord.InitialImage?, temporary: SpoolPath)
+    case image(ImageOrder)
     case sheets(SheetOrder)
 
     /// What came of it; temporary files are for the spool to commit.
@@ -37,27 +37,24 @@ enum Assignment: Sendable {
             if (try? system.statusIfAny(existing)) != nil, renderer.isSound(cache: system.absolute(existing)) {
                 return .cache(key: key, temporary: nil)
             }
-            for file in order.files {
-                try expectIntact(
-                    SpoolLayout.referenceSet(order.set).appending(file.name), file.sha256, field: file.name,
-                    "the file", system)
-            }
+            try expectIntact(order, system)
             let request = EncodeRequest(
                 subject: order.subject, references: order.references, digests: order.imageDigests, model: order.model,
                 settings: order.settings, output: system.absolute(order.temporary))
             try renderer.encode(request, progress: progress, shouldStop: shouldStop)
             try expect(order.temporary, system)
             return .cache(key: key, temporary: order.temporary)
-        case .image(let request, let checkpoint, let initial, let temporary):
-            if let initial {
+        case .image(let order):
+            if let initial = order.initial {
                 let path = SpoolLayout.referenceSet(initial.references).appending(initial.file)
                 try expectIntact(
                     path, initial.sha256, field: "$.init_image", "the picture of '\(initial.subject)'", system)
             }
+            for photos in order.photos { try expectIntact(photos, system) }
             let report = try renderer.render(
-                request, checkpoint: checkpoint, progress: progress, shouldStop: shouldStop)
-            try expect(temporary, system)
-            return .image(report, temporary: temporary)
+                order.request, checkpoint: order.checkpoint, progress: progress, shouldStop: shouldStop)
+            for file in order.files(report) { try expect(file, system) }
+            return .image(report, temporary: order.temporary)
         case .sheets(let order):
             let grid = try order.grid.map { (order) throws(RendererError) in
                 try sheet(order.temporary, system) { () throws(RendererError) in
@@ -88,6 +85,15 @@ enum Assignment: Sendable {
             case .environment, .stopped: throw error
             case .rejected, .unavailable, .transient, .changed: return .failed(error.description)
             }
+        }
+    }
+
+    /// Checks that references are still those that were dropped.
+    private func expectIntact(_ order: CacheOrder, _ system: SystemCalls) throws(RendererError) {
+        for file in order.files {
+            try expectIntact(
+                SpoolLayout.referenceSet(order.set).appending(file.name), file.sha256, field: file.name,
+                "the file", system)
         }
     }
 
@@ -124,7 +130,7 @@ enum Assignment: Sendable {
     var references: String? {
         switch self {
         case .cache(let order): order.set
-        case .image(_, _, let initial, _): initial?.references
+        case .image(let order): order.initial?.references ?? order.photos.first?.set
         case .sheets: nil
         }
     }
@@ -133,10 +139,34 @@ enum Assignment: Sendable {
     var temporaries: [SpoolPath] {
         switch self {
         case .cache(let order): [order.temporary]
-        case .image(_, _, _, let temporary): [temporary]
+        case .image(let order): [order.temporary] + order.others
         case .sheets(let order): [order.grid?.temporary, order.page?.temporary].compactMap(\.self)
         }
     }
+}
+
+/// An image to have in a set.
+struct ImageOrder: Sendable {
+    let request: RenderRequest
+    let checkpoint: CheckpointSlot
+    let initial: JobRecord.InitialImage?
+    /// The references that the request names as photos.
+    let photos: [CacheOrder]
+    let temporary: SpoolPath
+
+    /// Files of candidates that are kept, as far as there are any.
+    var others: [SpoolPath] {
+        guard let select = request.manifest.select, select.keepsAll else { return [] }
+        return (0..<select.candidates).map(other)
+    }
+
+    /// The files that the renderer must have written.
+    func files(_ report: RenderedImage) -> [SpoolPath] {
+        guard let choice = report.choice, request.manifest.select?.keepsAll == true else { return [temporary] }
+        return [temporary] + choice.candidates.indices.filter { $0 != choice.best }.map(other)
+    }
+
+    private func other(_ candidate: Int) -> SpoolPath { SpoolPath("\(temporary).\(candidate)") }
 }
 
 /// What shows a set as a whole, as far as it is wanted: its contact sheet, and its page.

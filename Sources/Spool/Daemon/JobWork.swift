@@ -55,16 +55,27 @@ extension SpoolLoop {
                 return .cache(try order(job, subject: index))
             case .image(let index):
                 status.imageBegan(now: now)
-                let temporary = store.temporary("\(job.id).\(job.manifest.fileName(image: index))")
-                return .image(
-                    RenderRequest(
-                        job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
-                        initialImage: initialImage(job), output: store.system.absolute(temporary),
-                        identity: job.record.identity),
-                    checkpoint: slot(job, image: index), initial: job.record.initialImage, temporary: temporary)
+                return .image(try order(job, image: index))
             case .grid, .publish: return .sheets(try sheets(job))
             }
         }
+    }
+
+    private func order(_ job: Job, image index: Int) throws(AssignmentRefusal) -> ImageOrder {
+        let temporary = store.temporary("\(job.id).\(job.manifest.fileName(image: index))")
+        var orders: [CacheOrder] = []
+        if job.manifest.select?.criterion.needsPhotos == true {
+            for subject in job.manifest.subjects.indices { orders.append(try order(job, subject: subject)) }
+        }
+        let request = RenderRequest(
+            job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
+            initialImage: initialImage(job),
+            photos: orders.flatMap { order in
+                order.references.map { GridRequest.Reference(subject: order.subject, path: $0) }
+            }, output: store.system.absolute(temporary), identity: job.record.identity)
+        return ImageOrder(
+            request: request, checkpoint: slot(job, image: index), initial: job.record.initialImage, photos: orders,
+            temporary: temporary)
     }
 
     func uses(_ job: Job) -> [CacheUse] {

@@ -8,9 +8,16 @@ public struct RenderedImage: Sendable, Equatable, Codable {
     /// prediction type, version. Pictures of one set have one identity.
     public var identity: String?
 
+    /// The candidates it was chosen among, where the manifest asks for a choice.
+    public var choice: Choice?
+
     /// A report.
-    public init(seconds: [String: Double] = [:], metadata: [String: String] = [:], identity: String? = nil) {
+    public init(
+        seconds: [String: Double] = [:], metadata: [String: String] = [:], identity: String? = nil,
+        choice: Choice? = nil
+    ) {
         self.identity = identity
+        self.choice = choice
         self.seconds = seconds
         self.metadata = metadata
     }

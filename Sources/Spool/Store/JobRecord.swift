@@ -109,6 +109,23 @@ public struct JobRecord: Sendable, Equatable {
         public let seed: Int
         /// The renderer's report.
         public let report: RenderedImage
+        /// Candidates that were kept although they were not chosen.
+        public var others: [Other] = []
+
+        /// The file of a candidate that was not chosen.
+        public struct Other: Sendable, Equatable {
+            /// Its number.
+            public let candidate: Int
+            /// Its file's name in ``Selection/folder``.
+            public let file: String
+            /// SHA-256 and size of the file.
+            public let sha256: String, bytes: Int
+        }
+
+        /// All files, by their paths in the set.
+        var files: [(path: String, sha256: String, bytes: Int)] {
+            [(file, sha256, bytes)] + others.map { ("\(Selection.folder)/\($0.file)", $0.sha256, $0.bytes) }
+        }
     }
 }
 
@@ -220,7 +237,38 @@ extension JobRecord.Image {
                 .object(report.seconds.sorted { $0.key < $1.key }.map { .init($0.key, .number($0.value)) })),
             "metadata": JSON(
                 .object(report.metadata.sorted { $0.key < $1.key }.map { .init($0.key, .string($0.value)) })),
+            "candidates": report.choice.map { choice in
+                .array(choice.candidates.enumerated().map { json($1, number: $0, of: choice) })
+            },
         ])
+    }
+
+    private func json(_ candidate: Choice.Candidate, number: Int, of choice: Choice) -> JSON {
+        let other = others.first { $0.candidate == number }
+        return .object([
+            "seed": .integer(candidate.seed), "scores": Choice.json(candidate.scores),
+            "chosen": number == choice.best ? .bool(true) : nil,
+            "file": other.map { .string("\(Selection.folder)/\($0.file)") },
+            "sha256": other.map { .string($0.sha256) }, "bytes": other.map { .integer($0.bytes) },
+        ])
+    }
+
+    /// The choice and the kept files of `candidates`; nil where anything is not as it is written.
+    private static func choice(_ entries: [JSON]) -> (Choice, others: [Other])? {
+        let candidates = entries.compactMap(Choice.Candidate.init)
+        guard candidates.count == entries.count,
+            let best = entries.firstIndex(where: { $0["chosen"]?.bool == true })
+        else { return nil }
+        var others: [Other] = []
+        for (number, entry) in entries.enumerated() {
+            guard let path = entry["file"]?.string else { continue }
+            let name = String(path.dropFirst(Selection.folder.count + 1))
+            guard path == "\(Selection.folder)/\(name)", DropName.isPlain(name),
+                let sha256 = entry["sha256"]?.string, let bytes = entry["bytes"]?.integer, bytes >= 0
+            else { return nil }
+            others.append(Other(candidate: number, file: name, sha256: sha256, bytes: bytes))
+        }
+        return (Choice(best: best, candidates: candidates), others)
     }
 
     init?(_ json: JSON) {
@@ -232,8 +280,14 @@ extension JobRecord.Image {
         self.sha256 = sha256
         self.bytes = bytes
         self.seed = seed
-        report = RenderedImage(
+        var report = RenderedImage(
             seconds: Dictionary(seconds.map { ($0.name, $0.value.number ?? 0) }, uniquingKeysWith: { $1 }),
             metadata: Dictionary(metadata.map { ($0.name, $0.value.string ?? "") }, uniquingKeysWith: { $1 }))
+        if let entries = json["candidates"]?.array {
+            guard let (choice, others) = Self.choice(entries) else { return nil }
+            report.choice = choice
+            self.others = others
+        }
+        self.report = report
     }
 }

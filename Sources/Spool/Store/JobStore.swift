@@ -183,12 +183,32 @@ struct JobStore: Sendable {
         return JobRecord.Image(file: name, sha256: digest.sha256, bytes: digest.bytes, seed: seed, report: report)
     }
 
+    /// Puts the candidates that were not chosen, where they are kept, into the set.
+    private func adoptOthers(
+        of temporary: SpoolPath, _ report: RenderedImage, image: Int, _ job: Job
+    ) throws(SpoolError) -> [JobRecord.Image.Other] {
+        guard let choice = report.choice, job.manifest.select?.keepsAll == true else { return [] }
+        try store.ensureDirectory(set(job.id))
+        try store.ensureDirectory(set(job.id).appending(Selection.folder))
+        var others: [JobRecord.Image.Other] = []
+        for candidate in choice.candidates.indices where candidate != choice.best {
+            let name = job.manifest.fileName(image: image, candidate: candidate)
+            let file = try adopt(
+                SpoolPath("\(temporary).\(candidate)"), as: "\(Selection.folder)/\(name)",
+                seed: choice.candidates[candidate].seed, report: RenderedImage(), of: job.id)
+            others.append(.init(candidate: candidate, file: name, sha256: file.sha256, bytes: file.bytes))
+        }
+        return others
+    }
+
     /// An image is done: its file joins the set, then the record names it.
     func commitImage(_ job: inout Job, _ temporary: SpoolPath, report: RenderedImage) throws(SpoolError) {
         let index = job.record.images.count
-        let image = try adopt(
-            temporary, as: job.manifest.fileName(image: index), seed: job.record.seed + index, report: report,
-            of: job.id)
+        let others = try adoptOthers(of: temporary, report, image: index, job)
+        var image = try adopt(
+            temporary, as: job.manifest.fileName(image: index),
+            seed: report.choice?.chosen.seed ?? job.record.seed + index, report: report, of: job.id)
+        image.others = others
         job.record.images.append(image)
         do throws(SpoolError) {
             // The first picture decides what the others must be made with.
@@ -226,7 +246,11 @@ struct JobStore: Sendable {
         try store.publish(
             result(job, manifest: manifest, time: time), at: set(job.id).appending(Self.resultFile), replacing: true)
         // Its group may move it away. That needs the right to write in it, whatever the daemon's umask is.
-        try store.system.setMode(set(job.id), store.system.status(set(job.id)).permissions | 0o070)
+        let candidates = set(job.id).appending(Selection.folder)
+        for folder in [set(job.id), candidates] {
+            guard let status = try store.system.statusIfAny(folder) else { continue }
+            try store.system.setMode(folder, status.permissions | 0o070)
+        }
         let place = SpoolLayout.published(job.id)
         do throws(SpoolError) {
             try store.move(set(job.id), to: place)
@@ -285,19 +309,34 @@ struct JobStore: Sendable {
         }
         guard let status = try store.system.statusIfAny(folder) else { return }
         guard status.kind == .folder else { return try store.removeTree(folder) }
-        let known = Set((good + [grid, page].compactMap(\.self)).map(\.file))
-        for name in try store.system.list(folder) where !known.contains(name.string) {
+        let known = Set((good + [grid, page].compactMap(\.self)).flatMap(\.files).map(\.path))
+        try removeUnknown(in: folder, known: known)
+    }
+
+    /// Removes what lies in an unfinished set and is no file of it.
+    private func removeUnknown(in folder: SpoolPath, known: Set<String>) throws(SpoolError) {
+        let candidates = folder.appending(Selection.folder)
+        if known.contains(where: { $0.hasPrefix("\(Selection.folder)/") }) {
+            for name in try store.system.list(candidates) where !known.contains("\(Selection.folder)/\(name.string)") {
+                try store.removeTree(candidates.appending(name))
+            }
+        } else {
+            try store.removeTree(candidates)
+        }
+        for name in try store.system.list(folder)
+        where !known.contains(name.string) && name.string != Selection.folder {
             try store.removeTree(folder.appending(name))
         }
     }
 
     private func isWhole(_ image: JobRecord.Image, in folder: SpoolPath) throws(SpoolError) -> Bool {
-        let path = folder.appending(image.file)
-        guard let status = try store.system.statusIfAny(path), status.kind == .regular, status.size == image.bytes
-        else {
-            return false
+        for file in image.files {
+            let path = folder.appending(file.path)
+            guard let status = try store.system.statusIfAny(path), status.kind == .regular, status.size == file.bytes,
+                try store.digest(of: path).sha256 == file.sha256
+            else { return false }
         }
-        return try store.digest(of: path).sha256 == image.sha256
+        return true
     }
 
     /// The checkpoint of the next image of a job, if there is a sound one.

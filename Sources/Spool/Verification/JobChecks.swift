@@ -127,29 +127,40 @@ extension Verification {
         // What a finished set has lost nobody can make again without its owner; an unfinished job's images are.
         let remedy: Remedy? = state == .done ? nil : .mend(job.id, state)
         let images = job.record.images + [job.record.grid, job.record.page].compactMap(\.self)
-        for image in images {
-            let path = folder.appending(image.file)
+        for file in images.flatMap(\.files) {
+            let path = folder.appending(file.path)
             try attempt(path) { (check) throws(SpoolError) in
                 guard try check.store.system.statusIfAny(path)?.kind == .regular else {
                     return check.error(
                         .imageMissing, path, "found no file, expected the image the record names", remedy)
                 }
                 guard let digest = try check.digest(path) else {
-                    let aside = Remedy.setAside(path, as: "image~\(image.file)")
+                    let aside = Remedy.setAside(path, as: "image~\(file.path.replacing("/", with: "~"))")
                     return check.error(
                         .imageDamaged, path, "it cannot be read", state == .done ? nil : aside)
                 }
-                if digest != (image.sha256, image.bytes) {
+                if digest != (file.sha256, file.bytes) {
                     check.error(.imageDamaged, path, "its SHA-256 is not the recorded one", remedy)
                 }
             }
         }
-        let known = Set(images.map(\.file) + (state == .done ? [JobStore.resultFile] : []))
+        let known = Set(images.flatMap(\.files).map(\.path) + (state == .done ? [JobStore.resultFile] : []))
         guard let status = try store.system.statusIfAny(folder) else { return }
         guard status.kind == .folder else {
             return error(.imageDamaged, folder, "found no folder, expected the job's images", remedy)
         }
         guard state == .done || !isDaemonRunning else { return }
+        let hasCandidates = known.contains { $0.hasPrefix("\(Selection.folder)/") }
+        try checkNames(in: folder, known.union(hasCandidates ? [Selection.folder] : []), state, remedy)
+        guard hasCandidates else { return }
+        try checkNames(
+            in: folder.appending(Selection.folder),
+            Set(known.compactMap { $0.split(separator: "/").dropFirst().last.map(String.init) }), state, remedy)
+    }
+
+    private mutating func checkNames(
+        in folder: SpoolPath, _ known: Set<String>, _ state: JobState, _ remedy: Remedy?
+    ) throws(SpoolError) {
         try each(in: folder) { (check, name, path) throws(SpoolError) in
             guard !known.contains(name.string) else { return }
             if state == .done {
