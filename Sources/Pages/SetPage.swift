@@ -11,7 +11,7 @@ public struct SetPage: Sendable {
         /// - Parameters:
         ///   - file: its name in the set.
         ///   - size: in pixels, if known.
-        ///   - overlays: pictures beside it that show where it read its references.
+        ///   - overlays: pictures that are shown with it.
         public init(
             file: String, prompt: String, size: (width: Int, height: Int)?, facts: [PageFact], overlays: [Overlay] = []
         ) {
@@ -21,13 +21,13 @@ public struct SetPage: Sendable {
         }
     }
 
-    /// A picture that goes with another one.
+    /// A picture that goes with another one: a map of what it read, or a candidate that was not chosen.
     public struct Overlay: Sendable {
         let address: String, caption: String
 
-        /// A file of the set.
-        public init(file: String, caption: String) {
-            address = PageText.address([file])
+        /// A file of the set, in a folder of it where one is named.
+        public init(file: String, folder: String? = nil, caption: String) {
+            address = PageText.address([folder, file].compactMap(\.self))
             self.caption = caption
         }
     }

@@ -35,13 +35,22 @@ import Testing
         #expect(error?.key == "memory_limit" && error?.expected.contains("3.5G") == true)
     }
 
+    @Test func encodersHaveNamesAndPaths() throws {
+        let read = try settings("encoders:\n  clip: /m/clip\n  dino-s8: dino\n").encoders
+        #expect(read["clip"] == "/m/clip" && read["dino-s8"]?.hasSuffix("/dino") == true)
+        for name in ["text", "subject", "both", "..x"] {
+            let error = #expect(throws: SettingsError.self) { try settings("encoders:\n  \"\(name)\": /m/clip\n") }
+            #expect(error?.description.contains(name) == true)
+        }
+    }
+
     /// The documented file has every key, with how a reload takes it.
     @Test func theShippedFileSaysOfEachSettingHowItIsTaken() throws {
         let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appendingPathComponent("etc/dreamcached.yaml")
         let lines = try String(contentsOf: path, encoding: .utf8).split(separator: "\n")
         for key in SettingKey.all where !key.name.hasPrefix("models.") {
-            let name = key.name.split(separator: ".").last.map(String.init) ?? ""
+            let name = key.name.split(separator: ".").last { $0 != "*" }.map(String.init) ?? ""
             let line = lines.first {
                 $0.trimmingCharacters(in: ["#", " "]).hasPrefix("\(name):") && $0.contains("[")
             }

@@ -16,8 +16,8 @@ import Testing
          "seed": 4294967295, "noise_seed": 5, "random": "philox", "eta": 0.1,
          "scheduler": "DPM++ 2M SDE Karras", "width": 72, "height": 64, "model": "sd15",
          "cache": {"mode": "official", "seed": 9, "prompt": "p", "fit": "squash", "tokens": "foreground"},
-         "references": {"background": "remove"},
-         "output": {"format": "jpeg", "quality": 80, "metadata": "minimal", "grid": true, "attention": true},
+         "references": {"background": "remove"}, "select": {"best_of": 3, "by": "dino", "keep": "all"},
+         "output": {"format": "jpeg", "quality": 80, "metadata": "minimal", "grid": true},
          "priority": -4, "idempotency_key": "k"}
         """
 
@@ -52,7 +52,8 @@ import Testing
                 CacheUse(subject: $0.name, imageScale: $0.imageScale ?? manifest.imageScale, path: "/s/\($0.name)")
             },
             initialImage: manifest.initialImage.map { InitialImage(path: "/s/\($0.subject).png", sha256: "ab") },
-            output: "/s/out.jpg", identity: "dreamcache=1 base=ab",
+            photos: [GridRequest.Reference(subject: "dog", path: "/s/1.jpg")], output: "/s/out.jpg",
+            identity: "dreamcache=1 base=ab",
             attention: AttentionRequest(
                 references: [GridRequest.Reference(subject: "dog", path: "/s/1.jpg")], interval: 3, overlay: "/s/o.png",
                 maps: "/s/m.safetensors"))
@@ -77,7 +78,7 @@ import Testing
         ]
         let request = GridRequest(
             manifest: try manifest(Self.fullManifest), references: references, images: ["/s/0000.jpg"],
-            output: "/s/grid.jpg")
+            remarks: ["dino 0.500, best of 3"], output: "/s/grid.jpg")
         #expect(try readBack(request) == request)
     }
 
@@ -93,7 +94,10 @@ import Testing
 
     @Test func whatAnImageWasMadeWith() throws {
         var report = RenderedImage(
-            seconds: ["denoise": 1.1, "decode": 0.3], metadata: ["model": "sd15"], identity: "dreamcache=1 base=ab")
+            seconds: ["denoise": 1.1, "decode": 0.3], metadata: ["model": "sd15"], identity: "dreamcache=1 base=ab",
+            choice: Choice(
+                best: 1,
+                candidates: [.init(seed: 4, scores: ["text": 0.25]), .init(seed: 7, scores: ["text": 0.5])]))
         #expect(try readBack(report) == report)
         report.attention = AttentionReport(
             steps: 2, mean: ["leak": 0.25], sites: [.init(name: "middle_block.1", numbers: ["leak": 0.25])])

@@ -87,6 +87,7 @@ final class StubRenderer: Renderer {
         if let expected = request.identity, expected != identity {
             throw .changed(message: "found \(identity ?? "none"), expected \(expected)")
         }
+        if let select = request.manifest.select { return try choose(request, select, script, shouldStop) }
         var state = try Self.start(request, system)
         var step = 0
         if let saved = checkpoint.load(), saved.count == 16 {
@@ -127,6 +128,27 @@ final class StubRenderer: Renderer {
         var state = start(prompt: plan.prompt, seed: plan.seed, initial: nil)
         for step in 0..<steps { state = next(state, step) }
         return picture(~state)
+    }
+
+    /// Chooses among candidates: the one of the greatest last byte.
+    private func choose(
+        _ request: RenderRequest, _ select: Selection, _ script: Script, _ shouldStop: () -> Bool
+    ) throws(RendererError) -> RenderedImage {
+        let plans = request.manifest.candidates(of: request.image)
+        let pictures = plans.map { Self.expected($0, steps: script.steps) }
+        let candidates = zip(plans, pictures).map { plan, picture in
+            Choice.Candidate(seed: plan.seed, scores: ["subject": Double(picture[picture.count - 17]) / 256])
+        }
+        let scores = candidates.map { $0.scores["subject"] ?? 0 }
+        let best = scores.indices.max { scores[$0] < scores[$1] } ?? 0
+        for (number, picture) in pictures.enumerated() {
+            if shouldStop() { throw .stopped }
+            try script.onStep(request.image.index, number)
+            if number == best { try write(picture, to: request.output) }
+            if number != best, select.keepsAll { try write(picture, to: request.output(candidate: number)) }
+        }
+        log.withLock { $0.rendered.append("\(request.job ?? "") \(request.image.index)") }
+        return RenderedImage(identity: script.pictureIdentity(), choice: Choice(best: best, candidates: candidates))
     }
 
     func isSound(cache path: String) -> Bool {

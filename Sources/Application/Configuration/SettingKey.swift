@@ -106,6 +106,7 @@ struct SettingKey: Sendable {
         choice("models.*.scheduler.set_alpha_to_one", ["true", "false"]),
         choice("models.*.scheduler.clip_sample", ["true", "false"]),
         integer("models.*.scheduler.original_inference_steps", 1...1000, unit: "steps"),
+        text("encoders.*", "a file or folder of DINO, DINOv2 or CLIP"),
         choice("compute", ComputePath.choices),
         integer("threads", 0...1024, unit: "threads (0: one per core)"),
         size("memory_limit"),

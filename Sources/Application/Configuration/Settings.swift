@@ -21,6 +21,8 @@ public struct Settings: Sendable {
     public var models: [String: ModelFiles]
     /// The model of a manifest that names none.
     public var defaultModel: String?
+    /// Files or folders of the encoders that may judge pictures, by name.
+    public var encoders: [String: String]
     /// The compute path; the CPU decides where the configuration says `auto`.
     public var compute: ComputePath
     /// Number of threads; 0 is one per core.
@@ -71,6 +73,7 @@ public struct Settings: Sendable {
                     ? "a model under models" : "one of \(models.keys.sorted().joined(separator: ", "))")
         }
 
+        encoders = try Self.encoders(values, file, found, folder)
         compute = try values.string("compute").flatMap(ComputePath.init(rawValue:)) ?? .best
         threads = try values.integer("threads") ?? 0
         memoryLimit = try values.string("memory_limit").flatMap(SettingKey.bytes(in:))
@@ -126,6 +129,23 @@ public struct Settings: Sendable {
             models[name] = try model(name, values, file, found, folder)
         }
         return models
+    }
+
+    private static func encoders(
+        _ values: LayeredValues, _ file: SettingsFile?, _ found: String?, _ folder: String
+    ) throws(SettingsError) -> [String: String] {
+        var encoders: [String: String] = [:]
+        let names = Set((file?.names(under: "encoders") ?? []) + values.overriddenNames(under: "encoders"))
+        for name in names.sorted() {
+            guard DropName.isPlain(name), !Selection.reservedNames.contains(name) else {
+                throw SettingsError(
+                    source: values.source(of: "encoders.\(name)"), key: "encoders.\(name)", found: "the name '\(name)'",
+                    expected: "a name of letters, digits, '-' and '_' other than "
+                        + Selection.reservedNames.joined(separator: ", "))
+            }
+            encoders[name] = try values.string("encoders.\(name)").map { absolute($0, relativeTo: folder) }
+        }
+        return encoders
     }
 
     private static func model(

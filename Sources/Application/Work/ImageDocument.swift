@@ -11,7 +11,11 @@ public struct ImageDocument {
     /// The text under `parameters`.
     public let parameters: String
 
-    init(request: RenderRequest, pipeline: Pipeline, modelName: String, size: (width: Int, height: Int)) {
+    /// - Parameter candidate: the scores of the one that this is, where candidates were judged.
+    init(
+        request: RenderRequest, pipeline: Pipeline, modelName: String, size: (width: Int, height: Int),
+        candidate: Choice.Candidate? = nil
+    ) {
         let manifest = request.manifest
         json = .object([
             "version": .string(Version.current),
@@ -21,6 +25,7 @@ public struct ImageDocument {
             "adapter": pipeline.adapterName.map(JSON.string),
             "adapter_sha256": pipeline.adapterHash.map(JSON.string),
             "identity": .string(pipeline.identity),
+            "select": candidate.flatMap { manifest.json(of: $0) },
             "init_image_sha256": request.initialImage.map { .string($0.sha256) },
         ])
         let strength =
@@ -61,6 +66,16 @@ public struct ImageDocument {
 }
 
 extension JobManifest {
+    /// Among how many candidates an image was chosen, by what, and its scores.
+    fileprivate func json(of candidate: Choice.Candidate) -> JSON? {
+        select.map {
+            .object([
+                "best_of": .integer($0.candidates), "by": .string($0.criterion.name),
+                "scores": Choice.json(candidate.scores),
+            ])
+        }
+    }
+
     /// The manifest that makes this one image again.
     func singleImage(_ image: ImagePlan, model: String, size: (width: Int, height: Int)) -> JSON {
         let uses = subjects.map { subject in

@@ -23,6 +23,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     private var attention = AttentionMaker()
     /// The picture that the images of a job begin with, as it was decoded for the first of them.
     private var initialImage: (image: InitialImage, state: FileIdentity?, picture: Raster)?
+    private var encoders = EncoderShelf()
     private let promptNotes = PromptNotes()
 
     /// A runner for the models of a configuration.
@@ -36,9 +37,10 @@ public final class JobRunner: Renderer, @unchecked Sendable {
 
     // MARK: Renderer
 
-    /// Refuses unknown models.
+    /// Refuses unknown models and encoders.
     public func check(_ manifest: JobManifest) throws(RendererError) {
         _ = try model(named: manifest.model)
+        _ = try manifest.select?.criterion.encoderPath(in: settings.withLock { $0.encoders })
     }
 
     /// All that pictures of a model depend on besides their requests (``Pipeline/identity``); loads the model if need be.
@@ -100,69 +102,56 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     ) throws(RendererError) -> RenderedImage {
         let pipeline = try pipeline(for: request.manifest.model, progress, shouldStop)
         let name = try model(named: request.manifest.model).name
-        if let expected = request.identity, expected != pipeline.identity {
+        let judge = try judge(for: request, pipeline, progress, shouldStop)
+        let identity = pipeline.identity + (judge?.identity ?? "")
+        if let expected = request.identity, expected != identity {
             throw .changed(
                 message: "model '\(name)' is not what the first pictures of the set were made with: "
-                    + "found \(pipeline.identity), expected \(expected)")
+                    + "found \(identity), expected \(expected)")
         }
         let request = request.naming(try model(named: request.manifest.model).files.schedule.sampler)
-        let clock = ContinuousClock()
-        let start = clock.now
-        var decodeStart: ContinuousClock.Instant?
-        var keptStep = 0
         return try withModel { () throws(any Error) in
-            var wanted = try imageRequest(request, progress, shouldStop)
-            wanted.attentionInterval = request.attention?.interval
             let preview = Latest()
             pipeline.previews =
                 request.job == nil
                 ? nil
                 : PreviewSink(every: Self.previewInterval) { preview.bytes = try? $0.encodedPNG() }
             defer { pipeline.previews = nil }
-            let image = try pipeline.generate(
-                wanted,
-                resume: slot.load(),
-                progress: { phase, step, steps in
-                    if phase == "decoding", decodeStart == nil { decodeStart = clock.now }
-                    progress(RenderProgress(phase: phase, step: step, steps: steps, preview: preview.bytes))
-                },
-                checkpoint: { step, state in
-                    // Work that is about to be stopped is kept whether it is time or not.
-                    guard step > keptStep, slot.isDue() || shouldStop() else { return }
-                    slot.save(state(), step)
-                    keptStep = step
-                }, shouldStop: shouldStop)
-            let end = clock.now
-            let document = ImageDocument(
-                request: request, pipeline: pipeline, modelName: name, size: (image.width, image.height))
-            let output = request.manifest.output
-            let metadata = document.metadata(output.metadata)
-            let bytes =
-                output.format == .png
-                ? try image.encodedPNG(metadata: metadata)
-                : try image.encodedJPEG(quality: output.quality, metadata: metadata)
-            try Self.write(bytes, to: request.output)
-            let written = clock.now
+            func shown(_ step: RenderProgress) {
+                var step = step
+                step.preview = preview.bytes
+                progress(step)
+            }
+            let made =
+                try judge.map { try choose(request, $0, pipeline, slot, shown, shouldStop) }
+                ?? generate(request, pipeline, slot, shown, shouldStop)
+            let begun = ContinuousClock.now
+            for (path, image, plan) in made.pictures {
+                var own = request
+                own.image = plan
+                let document = ImageDocument(
+                    request: own, pipeline: pipeline, modelName: name, size: (image.width, image.height),
+                    candidate: made.choice.flatMap { choice in choice.candidates.first { $0.seed == plan.seed } })
+                try write(image, document, as: request.manifest.output, to: path)
+            }
+            let written = begun.seconds(to: .now)
             models.keepWeights(
                 of: pipeline, progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) },
                 shouldStop: shouldStop)
-            let decoding = decodeStart ?? end
             var facts = [
                 "model": name, "model_sha256": pipeline.modelHash, "compute": pipeline.model.engine.path.rawValue,
-                "identity": pipeline.identity,
+                "identity": identity,
             ]
             facts["adapter"] = pipeline.adapterName
             facts["adapter_sha256"] = pipeline.adapterHash
             facts.merge(pipeline.promptNotes(of: request), uniquingKeysWith: { first, _ in first })
             var report = RenderedImage(
-                seconds: [
-                    "denoise": start.seconds(to: decoding), "decode": decoding.seconds(to: end),
-                    "write": end.seconds(to: written),
-                ], metadata: facts, identity: pipeline.identity)
-            if let wanted = request.attention {
+                seconds: made.seconds.merging(["write": written]) { $1 }, metadata: facts, identity: identity,
+                choice: made.choice)
+            if let wanted = request.attention, let picture = made.pictures.first {
                 report.attention = try attention.report(
                     on: AttentionMaker.Picture(
-                        reading: pipeline.takeAttention(), raster: image, side: pipeline.imageSize,
+                        reading: pipeline.takeAttention(), raster: picture.image, side: pipeline.imageSize,
                         fit: options(request.manifest.cache).fit, compute: pipeline.model.engine.path),
                     wanted, shouldStop: shouldStop
                 ) { path throws(RendererError) in try photo(path, progress, shouldStop) }
@@ -173,6 +162,72 @@ public final class JobRunner: Renderer, @unchecked Sendable {
 
     /// Time between two looks at a picture in the making: as often as status is written by default.
     private static let previewInterval = Duration.seconds(2)
+
+    /// What became of an image: what is to be written where, and how it was made.
+    private struct Made {
+        let pictures: [(path: String, image: Raster, plan: ImagePlan)]
+        var choice: Choice?
+        let seconds: [String: Double]
+    }
+
+    /// Makes an image of which there is one candidate only.
+    private func generate(
+        _ request: RenderRequest, _ pipeline: Pipeline, _ slot: CheckpointSlot, _ progress: (RenderProgress) -> Void,
+        _ shouldStop: () -> Bool
+    ) throws -> Made {
+        let clock = ContinuousClock()
+        let start = clock.now
+        var decodeStart: ContinuousClock.Instant?
+        var keptStep = 0
+        var wanted = try imageRequest(request, progress, shouldStop)
+        wanted.attentionInterval = request.attention?.interval
+        let image = try pipeline.generate(
+            wanted,
+            resume: slot.load(),
+            progress: { phase, step, steps in
+                if phase == "decoding", decodeStart == nil { decodeStart = clock.now }
+                progress(RenderProgress(phase: phase, step: step, steps: steps))
+            },
+            checkpoint: { step, state in
+                // Work that is about to be stopped is kept whether it is time or not.
+                guard step > keptStep, slot.isDue() || shouldStop() else { return }
+                slot.save(state(), step)
+                keptStep = step
+            }, shouldStop: shouldStop)
+        let decoding = decodeStart ?? clock.now
+        return Made(
+            pictures: [(request.output, image, request.image)],
+            seconds: ["denoise": start.seconds(to: decoding), "decode": decoding.seconds(to: clock.now)])
+    }
+
+    /// Makes an image's candidates and chooses the best.
+    private func choose(
+        _ request: RenderRequest, _ judge: CandidateJudge, _ pipeline: Pipeline, _ slot: CheckpointSlot,
+        _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws -> Made {
+        let plans = request.manifest.candidates(of: request.image)
+        let keepsAll = request.manifest.select?.keepsAll ?? false
+        let made = try CandidateRun(
+            pipeline: pipeline, judge: judge, request: try imageRequest(request, progress, shouldStop), plans: plans,
+            keepsAll: keepsAll, slot: slot
+        ).make(progress: progress, shouldStop: shouldStop)
+        let chosen = made.choice.best
+        let wanted = made.pictures.filter { $0.key == chosen || keepsAll }.sorted { $0.key < $1.key }
+        return Made(
+            pictures: wanted.map { number, image in
+                (number == chosen ? request.output : request.output(candidate: number), image, plans[number])
+            }, choice: made.choice, seconds: made.seconds)
+    }
+
+    private func write(
+        _ image: Raster, _ document: ImageDocument, as output: OutputSettings, to path: String
+    ) throws {
+        let metadata = document.metadata(output.metadata)
+        try Self.write(
+            output.format == .png
+                ? try image.encodedPNG(metadata: metadata)
+                : try image.encodedJPEG(quality: output.quality, metadata: metadata), to: path)
+    }
 
     /// Whether a `.dcache` is whole: its hash is the one it names.
     public func isSound(cache path: String) -> Bool { (try? FeatureCache.open(path)) != nil }
@@ -226,6 +281,27 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             }
             return (name, files)
         }
+    }
+
+    /// What chooses among the candidates of an image; nil where there is no choice.
+    private func judge(
+        for request: RenderRequest, _ pipeline: Pipeline, _ progress: (RenderProgress) -> Void,
+        _ shouldStop: () -> Bool
+    ) throws(RendererError) -> CandidateJudge? {
+        guard let criterion = request.manifest.select?.criterion else {
+            encoders.clear()
+            return nil
+        }
+        let settings = settings.withLock { $0 }
+        let path = try criterion.encoderPath(in: settings.encoders)
+        let encoder = try path.map { (path) throws(RendererError) in
+            try encoders.encoder(path, compute: settings.compute, progress: progress, shouldStop: shouldStop)
+        }
+        let caches = try withModel { try request.caches.map { try FeatureCache.open($0.path) } }
+        let (photos, step) = (photos, RenderProgress(phase: "reading pictures", step: 0, steps: 1))
+        return try CandidateJudge(
+            criterion, pipeline: pipeline, caches: caches, encoder: encoder, photos: request.photos,
+            read: { try photos.photo($0, step, { _ in }, { false }) })
     }
 
     private func options(_ settings: CacheSettings) -> CacheOptions {
@@ -332,5 +408,5 @@ private final class Latest {
 }
 
 extension ContinuousClock.Instant {
-    fileprivate func seconds(to end: ContinuousClock.Instant) -> Double { (end - self) / .seconds(1) }
+    func seconds(to end: ContinuousClock.Instant) -> Double { (end - self) / .seconds(1) }
 }

@@ -99,6 +99,7 @@ struct PageMaker {
             ("Guidance scale", number(manifest.guidanceScale)),
             ("Image scale", scales.isEmpty ? nil : scales.joined(separator: ", ")),
             ("Negative prompt", manifest.negativePrompt.isEmpty ? nil : manifest.negativePrompt),
+            ("Chosen", manifest.select.map { "the best of \($0.candidates) by \($0.criterion.name)" }),
             ("Begun with", manifest.initialImage.map { "\($0.subject), strength \(number($0.strength))" }),
             ("Computed by", metadata["compute"]), ("Job", request.job),
         ]
@@ -128,19 +129,36 @@ struct PageMaker {
     private static func pictures(_ request: PageRequest) -> [SetPage.Picture] {
         let first = request.pictures.first.flatMap { try? Raster.decode(path: $0.path) }
         let size = first.map { (width: $0.width, height: $0.height) }
-        return request.pictures.map { picture in
+        return request.pictures.enumerated().map { index, picture in
             var facts = [PageFact("seed", "\(picture.seed)")]
+            let choice = picture.report.choice
+            if let choice { facts.append(PageFact("chosen", choice.summary)) }
             if let time = picture.report.seconds["denoise"] { facts.append(PageFact("time", seconds(time))) }
             return SetPage.Picture(
                 file: URL(fileURLWithPath: picture.path).lastPathComponent, prompt: picture.prompt, size: size,
                 facts: facts,
-                overlays: picture.overlay.map {
-                    [
-                        SetPage.Overlay(
-                            file: URL(fileURLWithPath: $0).lastPathComponent,
-                            caption: "What it read: left of the references, right where in the picture")
-                    ]
-                } ?? [])
+                overlays: attention(of: picture) + (choice.map { others(of: $0, image: index, request.manifest) } ?? [])
+            )
+        }
+    }
+
+    private static func attention(of picture: PageRequest.Picture) -> [SetPage.Overlay] {
+        guard let overlay = picture.overlay else { return [] }
+        return [
+            SetPage.Overlay(
+                file: URL(fileURLWithPath: overlay).lastPathComponent,
+                caption: "What it read: left of the references, right where in the picture")
+        ]
+    }
+
+    /// The candidates that were not chosen, where they are kept.
+    private static func others(of choice: Choice, image: Int, _ manifest: JobManifest) -> [SetPage.Overlay] {
+        guard manifest.select?.keepsAll == true else { return [] }
+        return choice.candidates.indices.filter { $0 != choice.best }.map { number in
+            let candidate = choice.candidates[number]
+            return SetPage.Overlay(
+                file: manifest.fileName(image: image, candidate: number), folder: Selection.folder,
+                caption: "not chosen: \(candidate.summary), seed \(candidate.seed)")
         }
     }
 }

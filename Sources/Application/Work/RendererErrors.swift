@@ -7,6 +7,7 @@ import Glibc
 import Raster
 import Spool
 import TensorEngine
+import Vision
 
 /// Whose fault an error is, which decides what becomes of the job. This is the one place that says it.
 extension RendererError {
@@ -17,6 +18,7 @@ extension RendererError {
         case let error as DreamCacheError: self.init(method: error)
         case let error as DiffusionError: self.init(model: error)
         case let error as CheckpointError: self.init(file: error)
+        case let error as VisionError: self.init(vision: error)
         case let error as EngineError: self.init(engine: error)
         case let error as RasterError: self.init(picture: error)
         case let error as FileError: self.init(errno: error.code, "\(error.path): \(error.operation)")
@@ -44,7 +46,7 @@ extension RendererError {
         case .stopped: self = .stopped
         case .diffusion(let error): self.init(model: error)
         case .raster(let error): self.init(picture: error)
-        case .vision: self = .unavailable(message: "\(error)")
+        case .vision(let error): self.init(vision: error)
         case .schedule(let schedule): self = .rejected(field: "$.\(schedule.field)", message: schedule.problem)
         case .request(let field, let found, let expected):
             self = .rejected(field: "$.\(field)", message: "found \(found), expected \(expected)")
@@ -62,6 +64,16 @@ extension RendererError {
         case .checkpoint(let error): self.init(file: error)
         case .engine(let error): self.init(engine: error)
         case .configuration, .resource: self = .unavailable(message: "\(error)")
+        }
+    }
+
+    private init(vision error: VisionError) {
+        switch error {
+        case .stopped: self = .stopped
+        case .checkpoint(let error): self.init(file: error)
+        case .configuration(let error): self.init(model: error)
+        case .engine(let error): self.init(engine: error)
+        case .missing, .tokenizer, .unsupported, .size: self = .unavailable(message: "\(error)")
         }
     }
 

@@ -38,7 +38,7 @@ struct SheetMaker {
         let first = try image(0)
         let sheet = ContactSheet(
             references: request.references.map { $0.subject + (note.map { " (\($0))" } ?? "") },
-            pictures: Array(request.manifest.images(seed: 0).prefix(request.images.count).map(\.prompt)),
+            pictures: Self.captions(request),
             size: (first.width, first.height))
         guard var sheet else { throw .transient(message: "a contact sheet of no pictures cannot be made") }
         sheet.draw(picture: first, at: 0)
@@ -65,6 +65,13 @@ struct SheetMaker {
             }
         }
         return sheet.raster
+    }
+
+    /// The prompt of each picture, and what is to be said of it.
+    private static func captions(_ request: GridRequest) -> [String] {
+        request.manifest.images(seed: 0).prefix(request.images.count).enumerated().map { index, plan in
+            request.remarks.indices.contains(index) ? "\(plan.prompt) (\(request.remarks[index]))" : plan.prompt
+        }
     }
 
     private func remembered(_ key: Key) -> Raster? { shown.first { $0.key == key }?.picture }

@@ -116,7 +116,9 @@ struct ForegroundRun {
             let files = AttentionRequest.fileNames(beside: name)
             let request = RenderRequest(
                 job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage,
-                output: folder.path(name),
+                photos: photos.map { photos in
+                    photos.pictures.map { GridRequest.Reference(subject: subject, path: $0) }
+                } ?? [], output: folder.path(name),
                 attention: manifest.output.attention && !caches.isEmpty
                     ? AttentionRequest(
                         references: references, interval: attentionInterval, overlay: folder.path(files.overlay),
@@ -133,18 +135,20 @@ struct ForegroundRun {
             if images.isEmpty {
                 for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
             }
+            let seed = report.choice?.chosen.seed ?? plan.seed
             pictures.append(
                 PageRequest.Picture(
-                    path: folder.path(name), prompt: plan.prompt, seed: plan.seed, report: report,
+                    path: folder.path(name), prompt: plan.prompt, seed: seed, report: report,
                     overlay: beside.isEmpty ? nil : request.attention?.overlay))
-            images.append(
-                .object([
-                    "file": .string(name), "sha256": .string(try Self.digest(folder.path(name))),
-                    "seed": .integer(plan.seed), "prompt": .string(plan.prompt),
-                    "seconds": .object(report.seconds), "metadata": .object(report.metadata.mapValues(JSON.string)),
-                    "attention": report.attention?.json,
-                    "beside": beside.isEmpty ? nil : .array(beside),
-                ]))
+            var entry: [String: JSON] = [
+                "file": .string(name), "sha256": .string(try Self.digest(folder.path(name))),
+                "seed": .integer(seed), "prompt": .string(plan.prompt),
+                "seconds": .object(report.seconds), "metadata": .object(report.metadata.mapValues(JSON.string)),
+            ]
+            entry["candidates"] = try report.choice.map { .array(try candidates($0, request, in: folder)) }
+            entry["attention"] = report.attention?.json
+            entry["beside"] = beside.isEmpty ? nil : .array(beside)
+            images.append(.object(entry))
         }
         func show(_ step: RenderProgress) { progress(plans.count - 1, plans.count, step) }
         let grid =
@@ -152,7 +156,8 @@ struct ForegroundRun {
             ? try sheet(manifest.gridFileName, "contact sheet", in: folder) { output in
                 try runner.makeGrid(
                     GridRequest(
-                        manifest: manifest, references: references, images: pictures.map(\.path), output: output),
+                        manifest: manifest, references: references, images: pictures.map(\.path),
+                        remarks: pictures.compactMap { $0.report.choice?.summary }, output: output),
                     progress: show, shouldStop: { Interruption.isRequested })
             } : nil
         let page =
@@ -178,6 +183,25 @@ struct ForegroundRun {
     }
 
     private static let madeCache = ".subject.dcache"
+
+    /// What `result.json` says of an image's candidates. Those that are kept go where a set has them.
+    private func candidates(_ choice: Choice, _ request: RenderRequest, in folder: AtomicFolder) throws -> [JSON] {
+        try choice.candidates.enumerated().map { number, candidate in
+            var entry: [String: JSON] = ["seed": .integer(candidate.seed), "scores": Choice.json(candidate.scores)]
+            if number == choice.best { entry["chosen"] = .bool(true) }
+            guard number != choice.best, request.manifest.select?.keepsAll == true else { return .object(entry) }
+            let name = request.manifest.fileName(image: request.image.index, candidate: number)
+            let place = "\(Selection.folder)/\(name)"
+            do {
+                try FileManager.default.createDirectory(
+                    atPath: folder.path(Selection.folder), withIntermediateDirectories: true)
+                try FileManager.default.moveItem(atPath: request.output(candidate: number), toPath: folder.path(place))
+            } catch { throw Failure(code: .failed, message: "\(place): \(error.localizedDescription)") }
+            entry["file"] = .string(place)
+            entry["sha256"] = .string(try Self.digest(folder.path(place)))
+            return .object(entry)
+        }
+    }
 
     /// What contact sheet and page show of the subject: the photos given, if there are any.
     private func references(

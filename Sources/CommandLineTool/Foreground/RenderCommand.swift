@@ -11,6 +11,9 @@ struct RenderCommand: ParsableCommand {
             The subject's cache comes from --cache, or is made from --references. With neither, the spool's cache of the \
             manifest's subject is used; a manifest without a subject is run on the plain model. A picture to begin with \
             comes from --init-image, or else from the spool, by the name in the manifest's init_image.
+
+            A manifest's select makes several candidates of each image and puts the best into the set. Encoders that look at \
+            photos need --references.
             """)
 
     @Argument(help: "The manifest, a JSON file; - reads standard input.", completion: .file(extensions: ["json"]))

@@ -54,8 +54,10 @@ extension SpoolClient.JobSummary {
         guard let progress, let phase = progress["phase"]?.string else { return nil }
         let (step, steps) = (progress["step"]?.integer ?? 0, progress["steps"]?.integer ?? 0)
         let bar = steps > 0 ? " \(Terminal.bar(step, of: steps)) \(step)/\(steps)" : ""
+        let candidate =
+            progress["candidate"]?.integer.map { " candidate \($0) of \(progress["candidates"]?.integer ?? $0)" } ?? ""
         let left = progress["eta"]?.number.map { " \(Self.duration($0)) left" } ?? ""
-        return phase + bar + left
+        return phase + candidate + bar + left
     }
 
     private static func duration(_ seconds: Double) -> String {

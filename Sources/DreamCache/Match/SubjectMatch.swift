@@ -28,9 +28,17 @@ extension Pipeline {
     /// The tokens of a picture, encoded as a reference is: the same noise, timestep and prompt as caches have.
     ///
     /// - Throws: `DreamCacheError`.
-    public func matchTokens(of picture: Raster, options: CacheOptions = CacheOptions()) throws(DreamCacheError)
-        -> MatchTokens
-    {
+    public func matchTokens(
+        of picture: Raster, options: CacheOptions = CacheOptions(), progress: Progress = { _, _, _ in },
+        shouldStop: () -> Bool = { false }
+    ) throws(DreamCacheError) -> MatchTokens {
+        try watched(progress, shouldStop) { monitor throws(DreamCacheError) in
+            try monitor.begin("scoring")
+            return try matchTokens(of: picture, options)
+        }
+    }
+
+    private func matchTokens(of picture: Raster, _ options: CacheOptions) throws(DreamCacheError) -> MatchTokens {
         guard let site = matchSite else {
             throw .request(field: "model", found: "a U-Net without injection sites", expected: "one of them at least")
         }

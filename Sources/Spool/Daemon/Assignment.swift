@@ -38,13 +38,7 @@ enum Assignment: Sendable {
             if (try? system.statusIfAny(existing)) != nil, renderer.isSound(cache: system.absolute(existing)) {
                 return .cache(key: key, temporary: nil)
             }
-            for (index, file) in order.files.enumerated() {
-                if shouldStop() { throw .stopped }
-                progress(RenderProgress(phase: "reading", step: index, steps: order.files.count))
-                try expectIntact(
-                    SpoolLayout.referenceSet(order.set).appending(file.name), file.sha256, field: file.name,
-                    "the file", system)
-            }
+            try expectIntact(order, system, progress, shouldStop)
             let request = EncodeRequest(
                 subject: order.subject, references: order.references, digests: order.imageDigests, model: order.model,
                 settings: order.settings, output: system.absolute(order.temporary))
@@ -57,9 +51,10 @@ enum Assignment: Sendable {
                 try expectIntact(
                     path, initial.sha256, field: "$.init_image", "the picture of '\(initial.subject)'", system)
             }
+            for photos in order.photos { try expectIntact(photos, system, progress, shouldStop) }
             let report = try renderer.render(
                 order.request, checkpoint: order.checkpoint, progress: progress, shouldStop: shouldStop)
-            try expect(order.temporary, system)
+            for file in order.files(report) { try expect(file, system) }
             return .image(report, temporary: order.temporary, beside: order.beside)
         case .sheets(let order):
             let grid = try order.grid.map { (order) throws(RendererError) in
@@ -91,6 +86,19 @@ enum Assignment: Sendable {
             case .environment, .stopped: throw error
             case .rejected, .unavailable, .transient, .changed: return .failed(error.description)
             }
+        }
+    }
+
+    /// Checks that references are still those that were dropped.
+    private func expectIntact(
+        _ order: CacheOrder, _ system: SystemCalls, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws(RendererError) {
+        for (index, file) in order.files.enumerated() {
+            if shouldStop() { throw .stopped }
+            progress(RenderProgress(phase: "reading", step: index, steps: order.files.count))
+            try expectIntact(
+                SpoolLayout.referenceSet(order.set).appending(file.name), file.sha256, field: file.name,
+                "the file", system)
         }
     }
 
@@ -127,7 +135,7 @@ enum Assignment: Sendable {
     var references: String? {
         switch self {
         case .cache(let order): order.set
-        case .image(let order): order.initial?.references
+        case .image(let order): order.initial?.references ?? order.photos.first?.set
         case .sheets: nil
         }
     }
@@ -136,20 +144,36 @@ enum Assignment: Sendable {
     var temporaries: [SpoolPath] {
         switch self {
         case .cache(let order): [order.temporary]
-        case .image(let order): [order.temporary] + order.beside
+        case .image(let order): [order.temporary] + order.beside + order.others
         case .sheets(let order): [order.grid?.temporary, order.page?.temporary].compactMap(\.self)
         }
     }
 }
 
-/// A picture to render, and what goes beside it.
+/// An image to have in a set, and what goes beside it.
 struct ImageOrder: Sendable {
     let request: RenderRequest
     let checkpoint: CheckpointSlot
     let initial: JobRecord.InitialImage?
+    /// The references that the request names as photos.
+    let photos: [CacheOrder]
     let temporary: SpoolPath
     /// Where the files of `request.attention` are written.
     let beside: [SpoolPath]
+
+    /// Files of candidates that are kept, as far as there are any.
+    var others: [SpoolPath] {
+        guard let select = request.manifest.select, select.keepsAll else { return [] }
+        return (0..<select.candidates).map(other)
+    }
+
+    /// The files that the renderer must have written.
+    func files(_ report: RenderedImage) -> [SpoolPath] {
+        guard let choice = report.choice, request.manifest.select?.keepsAll == true else { return [temporary] }
+        return [temporary] + choice.candidates.indices.filter { $0 != choice.best }.map(other)
+    }
+
+    private func other(_ candidate: Int) -> SpoolPath { SpoolPath("\(temporary).\(candidate)") }
 }
 
 /// What shows a set as a whole, as far as it is wanted: its contact sheet, and its page.

@@ -55,31 +55,35 @@ extension SpoolLoop {
                 return .cache(try order(job, subject: index))
             case .image(let index):
                 status.imageBegan(now: now)
-                return .image(try image(job, index))
+                return .image(try order(job, image: index))
             case .grid, .publish: return .sheets(try sheets(job))
             }
         }
     }
 
-    private func image(_ job: Job, _ index: Int) throws(AssignmentRefusal) -> ImageOrder {
+    private func order(_ job: Job, image index: Int) throws(AssignmentRefusal) -> ImageOrder {
         let name = job.manifest.fileName(image: index)
         let temporary = store.temporary("\(job.id).\(name)")
+        var orders: [CacheOrder] = []
+        if job.manifest.select?.criterion.needsPhotos == true {
+            for subject in job.manifest.subjects.indices { orders.append(try order(job, subject: subject)) }
+        }
         let names = AttentionRequest.fileNames(beside: name)
-        let (overlay, maps) = (
-            store.temporary("\(job.id).\(names.overlay)"), store.temporary("\(job.id).\(names.maps)")
-        )
+        let beside = [names.overlay, names.maps].map { store.temporary("\(job.id).\($0)") }
         let attention: AttentionRequest? =
             job.manifest.output.attention
             ? AttentionRequest(
-                references: try references(job), overlay: store.system.absolute(overlay),
-                maps: store.system.absolute(maps)) : nil
+                references: try references(job), overlay: store.system.absolute(beside[0]),
+                maps: store.system.absolute(beside[1])) : nil
+        let request = RenderRequest(
+            job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
+            initialImage: initialImage(job),
+            photos: orders.flatMap { order in
+                order.references.map { GridRequest.Reference(subject: order.subject, path: $0) }
+            }, output: store.system.absolute(temporary), identity: job.record.identity, attention: attention)
         return ImageOrder(
-            request: RenderRequest(
-                job: job.id.text, manifest: job.manifest, image: job.plan(image: index), caches: uses(job),
-                initialImage: initialImage(job), output: store.system.absolute(temporary),
-                identity: job.record.identity, attention: attention),
-            checkpoint: slot(job, image: index), initial: job.record.initialImage, temporary: temporary,
-            beside: attention == nil ? [] : [overlay, maps])
+            request: request, checkpoint: slot(job, image: index), initial: job.record.initialImage, photos: orders,
+            temporary: temporary, beside: attention == nil ? [] : beside)
     }
 
     func uses(_ job: Job) -> [CacheUse] {

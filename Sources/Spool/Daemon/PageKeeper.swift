@@ -95,14 +95,16 @@ struct PageKeeper {
 
     private func work(_ job: Job, _ step: RenderProgress?, _ eta: Double?) -> SpoolPage.Work {
         let (done, all) = (job.record.images.count, job.manifest.imageCount)
-        let share = step.flatMap { $0.steps > 0 && $0.phase == "denoising" ? Double($0.step) / Double($0.steps) : nil }
         var words = ["picture \(min(done + 1, all)) of \(all)"]
+        if let candidate = step?.candidate, let candidates = step?.candidates {
+            words.append("candidate \(candidate) of \(candidates)")
+        }
         if let step { words.append(step.phase + (step.steps > 1 ? " \(step.step) of \(step.steps)" : "")) }
         if let eta, eta < 1e9 { words.append("about \(eta < 90 ? "\(Int(eta)) s" : "\(Int(eta / 60)) min") left") }
         return SpoolPage.Work(
             job: job.id.text, subjects: job.manifest.subjects.map(\.name).joined(separator: ", "),
             prompt: job.plan(image: min(done, all - 1)).prompt, words: words.joined(separator: ", "),
-            share: (Double(done) + (share ?? 0)) / Double(all),
+            share: (Double(done) + (step?.share ?? 0)) / Double(all),
             preview: step?.preview.map { EmbeddedPicture($0, type: "image/png") })
     }
 

@@ -21,6 +21,7 @@ extension SpoolLoop {
             order.grid = (
                 GridRequest(
                     manifest: job.manifest, references: references, images: images,
+                    remarks: job.record.images.compactMap { $0.report.choice?.summary },
                     output: store.system.absolute(temporary)), temporary
             )
         }

@@ -323,7 +323,7 @@ final class SpoolLoop {
     private func waiting(for manifest: JobManifest) -> String? {
         machine.obstacle(
             to: .init(
-                id: Self.anyID, sequence: 0, model: manifest.model ?? "", subjects: manifest.neededSubjects, images: 0))
+                id: Self.anyID, sequence: 0, model: manifest.neededModel, subjects: manifest.neededSubjects, images: 0))
     }
 
     private static let anyID = JobID(wall: 0, random: 0)
@@ -347,7 +347,7 @@ final class SpoolLoop {
         let step = jobs.checkpoint(of: job, state)?.step ?? 0
         return .init(
             id: job.id, sequence: job.record.sequence, owner: job.record.owner, priority: job.manifest.priority,
-            model: job.manifest.model ?? "", subjects: job.manifest.neededSubjects, caches: job.manifest.subjects.count,
+            model: job.manifest.neededModel, subjects: job.manifest.neededSubjects, caches: job.manifest.subjects.count,
             images: job.manifest.imageCount, hasGrid: job.manifest.output.grid || configuration.pages,
             attempts: job.record.attempts,
             point: .init(images: job.record.images.count, step: step),

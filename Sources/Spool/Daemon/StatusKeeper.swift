@@ -70,8 +70,7 @@ struct StatusKeeper {
     /// Seconds left for a job.
     func eta(_ job: Job, _ step: RenderProgress?, _ now: Double) -> Double? {
         let left = Double(job.manifest.imageCount - job.record.images.count)
-        let share =
-            step.flatMap { $0.steps > 0 && $0.phase == "denoising" ? Double($0.step) / Double($0.steps) : nil } ?? 0
+        let share = step?.share ?? 0
         if imageSeconds.count > 0 { return max(0, imageSeconds.total / Double(imageSeconds.count) * (left - share)) }
         return share > 0 ? max(0, (now - imageStarted) / share * (left - share)) : nil
     }
@@ -82,9 +81,10 @@ struct StatusKeeper {
         .object([
             "job": .string(job.id.text), "drop": .string(job.record.drop), "state": .string(state.rawValue),
             "phase": step.map { .string($0.phase) }, "step": step.map { .integer($0.step) },
-            "steps": step.map { .integer($0.steps) }, "image": .integer(job.record.images.count),
-            "images": .integer(job.manifest.imageCount), "preview": step?.preview.map { .string(Base64.text($0)) },
-            "eta": eta.map { .number($0.rounded()) },
+            "steps": step.map { .integer($0.steps) },
+            "candidate": step?.candidate.map { .integer($0) }, "candidates": step?.candidates.map { .integer($0) },
+            "image": .integer(job.record.images.count), "images": .integer(job.manifest.imageCount),
+            "preview": step?.preview.map { .string(Base64.text($0)) }, "eta": eta.map { .number($0.rounded()) },
             "time": .string(stamp),
         ])
     }
@@ -130,6 +130,8 @@ struct StatusKeeper {
         .init("phase", .string(), "What is being done to the image."),
         .init("step", .integer(0...Int.max), "Steps done of it."),
         .init("steps", .integer(0...Int.max), "Steps of it in all."),
+        .init("candidate", .integer(1...Selection.maximumCandidates), "Which of the image's candidates is being made."),
+        .init("candidates", .integer(1...Selection.maximumCandidates), "Candidates of the image."),
         .init("image", .integer(0...JobManifest.maximumImages), required: true, "Images done."),
         .init("images", .integer(1...JobManifest.maximumImages), required: true, "Images in all."),
         .init("preview", .string(), "The picture as it is now: a small PNG, in base64."),

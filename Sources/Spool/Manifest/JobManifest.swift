@@ -45,6 +45,8 @@ public struct JobManifest: Sendable, Equatable, Codable {
     public var model: String?
     /// How the subjects' caches are made.
     public var cache: CacheSettings
+    /// How images are chosen among candidates; nil makes one of each.
+    public var select: Selection?
     /// What the set's files are like.
     public var output: OutputSettings
     /// -100 to 100; higher runs first.

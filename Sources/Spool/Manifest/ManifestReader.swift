@@ -77,6 +77,7 @@ extension JobManifest {
                     found: "\(prompts.count) prompts of \(imagesPerPrompt) images",
                     expected: "at most \(Self.maximumImages) images in all"))
         }
+        if let select { faults += contradictions(of: select, in: document) }
         if let initialImage, Int(Double(inferenceSteps) * initialImage.strength) < 1 {
             let strength = JSON.number(initialImage.strength).text(pretty: false)
             faults.append(
@@ -114,6 +115,35 @@ extension JobManifest {
                     found: "the subject '\(subject.name)' again", expected: "each subject once"))
         }
         return faults
+    }
+
+    private func contradictions(of select: Selection, in document: JSON) -> [SchemaFault] {
+        let byte = document["select"]?.offset ?? 0
+        if imageCount * select.candidates > Self.maximumImages {
+            return [
+                SchemaFault(
+                    path: "$.select.best_of", byte: byte,
+                    found: "\(imageCount) images of \(select.candidates) candidates",
+                    expected: "at most \(Self.maximumImages) candidates in all")
+            ]
+        }
+        if output.attention {
+            return [
+                SchemaFault(
+                    path: "$.output.attention", byte: document["output"]?.offset ?? byte, found: "true beside select",
+                    expected: "one of the two")
+            ]
+        }
+        let pixels = (width ?? 8) * (height ?? 8) * select.candidates
+        if select.keepsAll, pixels > Selection.maximumKeptPixels {
+            return [
+                SchemaFault(
+                    path: "$.select.keep", byte: byte,
+                    found: "all, of \(pixels >> 20) megapixels for each image",
+                    expected: "at most \(Selection.maximumKeptPixels >> 20) megapixels, or best")
+            ]
+        }
+        return []
     }
 
     /// From a document that followed the schema; anything else gives defaults, since its faults are reported instead.
@@ -157,6 +187,7 @@ extension JobManifest {
             prompt: cache?["prompt"]?.string, fit: cache?["fit"]?.string.flatMap(CacheSettings.Fit.init(rawValue:)),
             tokens: cache?["tokens"]?.string.flatMap(CacheSettings.Tokens.init(rawValue:)),
             background: document["references"]?["background"]?.string.flatMap(CacheSettings.Background.init(rawValue:)))
+        select = document["select"].map(Selection.init(checked:))
         let output = document["output"]
         self.output = OutputSettings(
             format: output?["format"]?.string.flatMap(OutputSettings.Format.init(rawValue:)) ?? .png,

@@ -82,6 +82,7 @@ extension JobManifest {
         .init("model", name, "A configured model; the default one when absent."),
         .init("cache", cache, "How the subject's cache is made; as configured when absent."),
         .init("references", references, "What is done to the subject's photos; as configured when absent."),
+        .init("select", Selection.schema, "Makes several candidates of each image and puts the best into the set."),
         .init("output", output, "What the files of the set are like."),
         .init("priority", .integer(-100...100), default: .integer(0), "Higher runs first."),
         .init(

@@ -23,14 +23,19 @@ public struct GridRequest: Sendable, Equatable, Codable {
     public let references: [Reference]
     /// Absolute paths of the images, in order.
     public let images: [String]
+    /// What stands behind the prompt of each image, in order; none where there is nothing to say.
+    public let remarks: [String]
     /// Absolute path of the file to write, in the manifest's output format.
     public let output: String
 
     /// A request.
-    public init(manifest: JobManifest, references: [Reference] = [], images: [String], output: String) {
+    public init(
+        manifest: JobManifest, references: [Reference] = [], images: [String], remarks: [String] = [], output: String
+    ) {
         self.manifest = manifest
         self.references = references
         self.images = images
+        self.remarks = remarks
         self.output = output
     }
 }

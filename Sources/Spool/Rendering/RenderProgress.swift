@@ -8,6 +8,8 @@ public struct RenderProgress: Sendable, Equatable {
     public var steps: Int
     /// The picture as it is now, a small PNG; nil where there is nothing new to see.
     public var preview: [UInt8]?
+    /// Which of an image's candidates is being made, from 1, and of how many; nil where there is one only.
+    public var candidate: Int?, candidates: Int?
 
     /// Progress of a phase.
     public init(phase: String, step: Int, steps: Int, preview: [UInt8]? = nil) {
@@ -15,5 +17,13 @@ public struct RenderProgress: Sendable, Equatable {
         self.phase = phase
         self.step = step
         self.steps = steps
+    }
+
+    /// How much of the image at work is denoised, 0 to 1, of all of its candidates; nil where that is not known.
+    var share: Double? {
+        guard phase == "denoising", steps > 0 else { return nil }
+        let part = Double(step) / Double(steps)
+        guard let candidate, let candidates, candidates > 0 else { return part }
+        return (Double(candidate - 1) + part) / Double(candidates)
     }
 }

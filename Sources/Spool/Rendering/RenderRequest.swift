@@ -3,13 +3,15 @@ public struct RenderRequest: Sendable, Equatable, Codable {
     /// The job's id, for logs and metadata; nil when there is no spool.
     public let job: String?
     /// The job's manifest.
-    public let manifest: JobManifest
+    public var manifest: JobManifest
     /// Which image of it: index, prompt and seed.
-    public let image: ImagePlan
+    public var image: ImagePlan
     /// The subjects' caches, in the manifest's order.
     public let caches: [CacheUse]
     /// The picture of the manifest's `init_image`.
     public let initialImage: InitialImage?
+    /// The subjects' photos, where a choice among candidates looks at them; else none.
+    public let photos: [GridRequest.Reference]
     /// Absolute path of the file to write, in the manifest's output format; it does not exist yet.
     public let output: String
     /// What the pictures of the set made so far were made with, as `RenderedImage.identity` said; nil for the first.
@@ -21,16 +23,20 @@ public struct RenderRequest: Sendable, Equatable, Codable {
     /// A request.
     public init(
         job: String?, manifest: JobManifest, image: ImagePlan, caches: [CacheUse],
-        initialImage: InitialImage? = nil, output: String, identity: String? = nil,
-        attention: AttentionRequest? = nil
+        initialImage: InitialImage? = nil, photos: [GridRequest.Reference] = [], output: String,
+        identity: String? = nil, attention: AttentionRequest? = nil
     ) {
         self.job = job
         self.manifest = manifest
         self.image = image
         self.caches = caches
         self.initialImage = initialImage
+        self.photos = photos
         self.output = output
         self.identity = identity
         self.attention = attention
     }
+
+    /// Absolute path of the file for a candidate that is not chosen, where the manifest keeps it.
+    public func output(candidate: Int) -> String { "\(output).\(candidate)" }
 }

@@ -10,9 +10,16 @@ public struct RenderedImage: Sendable, Equatable, Codable {
     /// What it read of its references, where that was asked for.
     public var attention: AttentionReport?
 
+    /// The candidates it was chosen among, where the manifest asks for a choice.
+    public var choice: Choice?
+
     /// A report.
-    public init(seconds: [String: Double] = [:], metadata: [String: String] = [:], identity: String? = nil) {
+    public init(
+        seconds: [String: Double] = [:], metadata: [String: String] = [:], identity: String? = nil,
+        choice: Choice? = nil
+    ) {
         self.identity = identity
+        self.choice = choice
         self.seconds = seconds
         self.metadata = metadata
     }

@@ -111,16 +111,26 @@ public struct JobRecord: Sendable, Equatable {
         public let report: RenderedImage
         /// The files that go with it.
         public var beside: [File] = []
+        /// Candidates that were kept although they were not chosen.
+        public var others: [Other] = []
 
         /// All of its files.
-        var files: [File] { [File(name: file, sha256: sha256, bytes: bytes)] + beside }
+        var files: [File] { [File(name: file, sha256: sha256, bytes: bytes)] + beside + others.map(\.file) }
         /// The name of the picture that shows what it read, if there is one.
         var overlay: String? { beside.first { $0.name == AttentionRequest.fileNames(beside: file).overlay }?.name }
+
+        /// A candidate that was not chosen.
+        public struct Other: Sendable, Equatable {
+            /// Its number.
+            public let candidate: Int
+            /// Its file, in ``Selection/folder``.
+            public let file: File
+        }
     }
 
     /// A file of a set.
     public struct File: Sendable, Equatable {
-        /// Its name.
+        /// Its path in the set.
         public let name: String
         /// SHA-256 and size of the file.
         public let sha256: String, bytes: Int
@@ -244,7 +254,39 @@ extension JobRecord.Image {
                             "file": .string($0.name), "sha256": .string($0.sha256), "bytes": .integer($0.bytes),
                         ])
                     }),
+            "candidates": report.choice.map { choice in
+                .array(choice.candidates.enumerated().map { json($1, number: $0, of: choice) })
+            },
         ])
+    }
+
+    private func json(_ candidate: Choice.Candidate, number: Int, of choice: Choice) -> JSON {
+        let other = others.first { $0.candidate == number }
+        return .object([
+            "seed": .integer(candidate.seed), "scores": Choice.json(candidate.scores),
+            "chosen": number == choice.best ? .bool(true) : nil,
+            "file": other.map { .string($0.file.name) },
+            "sha256": other.map { .string($0.file.sha256) }, "bytes": other.map { .integer($0.file.bytes) },
+        ])
+    }
+
+    /// The choice and the kept files of `candidates`; nil where anything is not as it is written.
+    private static func choice(_ entries: [JSON]) -> (Choice, others: [Other])? {
+        let candidates = entries.compactMap(Choice.Candidate.init)
+        guard candidates.count == entries.count,
+            let best = entries.firstIndex(where: { $0["chosen"]?.bool == true })
+        else { return nil }
+        var others: [Other] = []
+        for (number, entry) in entries.enumerated() {
+            guard let path = entry["file"]?.string else { continue }
+            let name = String(path.dropFirst(Selection.folder.count + 1))
+            guard path == "\(Selection.folder)/\(name)", DropName.isPlain(name),
+                let sha256 = entry["sha256"]?.string, let bytes = entry["bytes"]?.integer, bytes >= 0
+            else { return nil }
+            others.append(
+                Other(candidate: number, file: JobRecord.File(name: path, sha256: sha256, bytes: bytes)))
+        }
+        return (Choice(best: best, candidates: candidates), others)
     }
 
     init?(_ json: JSON) {
@@ -260,12 +302,17 @@ extension JobRecord.Image {
             seconds: Dictionary(seconds.map { ($0.name, $0.value.number ?? 0) }, uniquingKeysWith: { $1 }),
             metadata: Dictionary(metadata.map { ($0.name, $0.value.string ?? "") }, uniquingKeysWith: { $1 }))
         report.attention = json["attention"].map { AttentionReport($0) }
-        self.report = report
         for entry in json["beside"]?.array ?? [] {
             guard let name = entry["file"]?.string, DropName.isPlain(name), let sha256 = entry["sha256"]?.string,
                 let bytes = entry["bytes"]?.integer, bytes >= 0
             else { return nil }
             beside.append(JobRecord.File(name: name, sha256: sha256, bytes: bytes))
         }
+        if let entries = json["candidates"]?.array {
+            guard let (choice, others) = Self.choice(entries) else { return nil }
+            report.choice = choice
+            self.others = others
+        }
+        self.report = report
     }
 }

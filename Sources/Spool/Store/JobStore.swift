@@ -192,15 +192,30 @@ struct JobStore: Sendable {
         return JobRecord.File(name: name, sha256: digest.sha256, bytes: digest.bytes)
     }
 
-    /// An image is done: its file joins the set, with those beside it that were written; then the record names them.
-    func commitImage(
-        _ job: inout Job, _ temporary: SpoolPath, beside: [SpoolPath] = [], report: RenderedImage
-    ) throws(SpoolError) {
-        let index = job.record.images.count
-        let name = job.manifest.fileName(image: index)
+    /// Puts the candidates that were not chosen, where they are kept, into the set.
+    private func adoptOthers(
+        of temporary: SpoolPath, _ report: RenderedImage, image: Int, _ job: Job
+    ) throws(SpoolError) -> [JobRecord.Image.Other] {
+        guard let choice = report.choice, job.manifest.select?.keepsAll == true else { return [] }
+        try store.ensureDirectory(set(job.id))
+        try store.ensureDirectory(set(job.id).appending(Selection.folder))
+        var others: [JobRecord.Image.Other] = []
+        for candidate in choice.candidates.indices where candidate != choice.best {
+            let name = job.manifest.fileName(image: image, candidate: candidate)
+            let file = try adopt(
+                SpoolPath("\(temporary).\(candidate)"), as: "\(Selection.folder)/\(name)", of: job.id)
+            others.append(.init(candidate: candidate, file: file))
+        }
+        return others
+    }
+
+    /// Puts the files beside an image that were written into the set.
+    private func adopt(
+        beside temporaries: [SpoolPath], _ report: RenderedImage, image name: String, _ job: Job
+    ) throws(SpoolError) -> [JobRecord.File] {
         let names = AttentionRequest.fileNames(beside: name)
         var files: [JobRecord.File] = []
-        for (path, name) in zip(beside, [names.overlay, names.maps]) {
+        for (path, name) in zip(temporaries, [names.overlay, names.maps]) {
             let isThere = try store.system.statusIfAny(path)?.kind == .regular
             if isThere, report.attention?.error == nil {
                 files.append(try adopt(path, as: name, of: job.id))
@@ -209,8 +224,21 @@ struct JobStore: Sendable {
                 try store.system.unlink(set(job.id).appending(name))
             }
         }
-        let image = try adopt(
-            temporary, as: name, seed: job.record.seed + index, report: report, beside: files, of: job.id)
+        return files
+    }
+
+    /// An image is done: its file joins the set, with those that go with it; then the record names them.
+    func commitImage(
+        _ job: inout Job, _ temporary: SpoolPath, beside: [SpoolPath] = [], report: RenderedImage
+    ) throws(SpoolError) {
+        let index = job.record.images.count
+        let name = job.manifest.fileName(image: index)
+        let files = try adopt(beside: beside, report, image: name, job)
+        let others = try adoptOthers(of: temporary, report, image: index, job)
+        var image = try adopt(
+            temporary, as: name, seed: report.choice?.chosen.seed ?? job.record.seed + index, report: report,
+            beside: files, of: job.id)
+        image.others = others
         job.record.images.append(image)
         do throws(SpoolError) {
             // The first picture decides what the others must be made with.
@@ -248,7 +276,11 @@ struct JobStore: Sendable {
         try store.publish(
             result(job, manifest: manifest, time: time), at: set(job.id).appending(Self.resultFile), replacing: true)
         // Its group may move it away. That needs the right to write in it, whatever the daemon's umask is.
-        try store.system.setMode(set(job.id), store.system.status(set(job.id)).permissions | 0o070)
+        let candidates = set(job.id).appending(Selection.folder)
+        for folder in [set(job.id), candidates] {
+            guard let status = try store.system.statusIfAny(folder) else { continue }
+            try store.system.setMode(folder, status.permissions | 0o070)
+        }
         let place = SpoolLayout.published(job.id)
         do throws(SpoolError) {
             try store.move(set(job.id), to: place)
@@ -308,7 +340,21 @@ struct JobStore: Sendable {
         guard let status = try store.system.statusIfAny(folder) else { return }
         guard status.kind == .folder else { return try store.removeTree(folder) }
         let known = Set((good + [grid, page].compactMap(\.self)).flatMap(\.files).map(\.name))
-        for name in try store.system.list(folder) where !known.contains(name.string) {
+        try removeUnknown(in: folder, known: known)
+    }
+
+    /// Removes what lies in an unfinished set and is no file of it.
+    private func removeUnknown(in folder: SpoolPath, known: Set<String>) throws(SpoolError) {
+        let candidates = folder.appending(Selection.folder)
+        if known.contains(where: { $0.hasPrefix("\(Selection.folder)/") }) {
+            for name in try store.system.list(candidates) where !known.contains("\(Selection.folder)/\(name.string)") {
+                try store.removeTree(candidates.appending(name))
+            }
+        } else {
+            try store.removeTree(candidates)
+        }
+        for name in try store.system.list(folder)
+        where !known.contains(name.string) && name.string != Selection.folder {
             try store.removeTree(folder.appending(name))
         }
     }

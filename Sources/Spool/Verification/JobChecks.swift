@@ -135,7 +135,7 @@ extension Verification {
                         .imageMissing, path, "found no file, expected the image the record names", remedy)
                 }
                 guard let digest = try check.digest(path) else {
-                    let aside = Remedy.setAside(path, as: "image~\(file.name)")
+                    let aside = Remedy.setAside(path, as: "image~\(file.name.replacing("/", with: "~"))")
                     return check.error(
                         .imageDamaged, path, "it cannot be read", state == .done ? nil : aside)
                 }
@@ -150,6 +150,17 @@ extension Verification {
             return error(.imageDamaged, folder, "found no folder, expected the job's images", remedy)
         }
         guard state == .done || !isDaemonRunning else { return }
+        let hasCandidates = known.contains { $0.hasPrefix("\(Selection.folder)/") }
+        try checkNames(in: folder, known.union(hasCandidates ? [Selection.folder] : []), state, remedy)
+        guard hasCandidates else { return }
+        try checkNames(
+            in: folder.appending(Selection.folder),
+            Set(known.compactMap { $0.split(separator: "/").dropFirst().last.map(String.init) }), state, remedy)
+    }
+
+    private mutating func checkNames(
+        in folder: SpoolPath, _ known: Set<String>, _ state: JobState, _ remedy: Remedy?
+    ) throws(SpoolError) {
         try each(in: folder) { (check, name, path) throws(SpoolError) in
             guard !known.contains(name.string) else { return }
             if state == .done {
