@@ -96,11 +96,9 @@ extension Pipeline {
 extension RenderRequest {
     /// The request with a sampler in its manifest: the model's configured one, or DDIM, where the manifest names none.
     func naming(_ configured: SamplerChoice?) -> RenderRequest {
-        var manifest = manifest
+        var request = self
         let named = Scheduler.allCases.first { SamplerChoice($0) == configured }
-        manifest.scheduler = manifest.scheduler ?? named ?? .ddim
-        return RenderRequest(
-            job: job, manifest: manifest, image: image, caches: caches, initialImage: initialImage, output: output,
-            identity: identity)
+        request.manifest.scheduler = manifest.scheduler ?? named ?? .ddim
+        return request
     }
 }

@@ -3,7 +3,7 @@ public struct RenderRequest: Sendable, Equatable, Codable {
     /// The job's id, for logs and metadata; nil when there is no spool.
     public let job: String?
     /// The job's manifest.
-    public let manifest: JobManifest
+    public var manifest: JobManifest
     /// Which image of it: index, prompt and seed.
     public let image: ImagePlan
     /// The subjects' caches, in the manifest's order.
