@@ -6,6 +6,19 @@ import Testing
 
 /// The spool's words in the method's.
 @Suite struct ManifestReadingTests {
+    /// Nothing else of a request is lost where its sampler is named.
+    @Test func aRequestKeepsAllElse() throws {
+        let text = #"{"subject": "dog", "prompt": "x", "scheduler": "DDIM", "output": {"attention": true}}"#
+        let manifest = try JobManifest.parse(Array(text.utf8))
+        let request = RenderRequest(
+            job: "j", manifest: manifest, image: manifest.plan(image: 0, seed: 3),
+            caches: [CacheUse(subject: "dog", imageScale: manifest.imageScale, path: "/s/dog")],
+            initialImage: InitialImage(path: "/s/a.png", sha256: "ab"), output: "/s/o.png", identity: "i",
+            attention: AttentionRequest(
+                references: [], overlay: "/s/o.attention.png", maps: "/s/o.attention.safetensors"))
+        #expect(request.naming(nil) == request)
+    }
+
     /// Every sampler that a manifest can name is another one, can run, and is named again in what is recorded.
     @Test func everySamplerOfAManifestRuns() throws {
         let choices = Scheduler.allCases.map { SamplerChoice($0) }

@@ -4,7 +4,7 @@ import Testing
 
 extension DaemonTests {
     /// A real job killed at every denoising step: the real daemon, the tiny model, SIGKILL. Whatever the sampler remembers,
-    /// and whatever noise it draws, the images are those of a run that nobody disturbed.
+    /// and whatever noise it draws, the images and their attention are those of a run that nobody disturbed.
     @Suite struct StepKills {
         /// Where in a step the daemon is killed.
         enum Moment: Sendable, CaseIterable {
@@ -61,7 +61,8 @@ extension DaemonTests {
             let place = try Workplace()
             let manifest = """
                 {"subject": "cat", "prompt": "a backpack on the beach", "seed": 5, "num_inference_steps": \(Self.steps),
-                 "num_images_per_prompt": \(Self.images), "scheduler": "\(run.scheduler)", "eta": \(run.eta)}
+                 "num_images_per_prompt": \(Self.images), "scheduler": "\(run.scheduler)", "eta": \(run.eta),
+                 "output": {"attention": true}}
                 """
             func finished(_ name: String) throws -> [Data] {
                 let daemon = try place.startDaemonAtWork()
@@ -79,7 +80,8 @@ extension DaemonTests {
             try place.eventually("it is taken") { !place.receipt("undisturbed.json").isEmpty }
             #expect(first.stop() == 0)
             let undisturbed = try finished("undisturbed")
-            #expect(undisturbed.count == Self.images)
+            // Each with what it read of its reference.
+            #expect(undisturbed.count == 2 * Self.images)
 
             try place.drop(Data(manifest.utf8), as: "jobs/killed.json")
             // A run of its own after each kill: the next step, or the first of the next image, and death again. Killed

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Raster
@@ -59,6 +60,20 @@ import Testing
         #expect(short.height == empty.height + 13 && long.height == empty.height + 3 * 13)
         #expect(try sheet(String(repeating: "word ", count: 100)).height == long.height)
         #expect(try sheet("Æ \u{1F600} e\u{301}").height == short.height)
+    }
+
+    /// Every letter of these alphabets, composed or not, and what typographers put between them.
+    @Test(arguments: [
+        "Zażółć gęślą jaźń ÅåØøßſ ấ ǆ", "Ξεσκεπάζω την ψυχοφθόρα βδελυγμία ᾧ",
+        "Съешь ещё этих мягких булок Ђђ Її Ґґ Ўў",
+        "„Ja“ — ‚nein‘ … 5 €, № 3 ™ →",
+    ]) func captionsHaveTheirLetters(_ text: String) {
+        for character in text {
+            #expect(Fixed6x13.has(character), "\(character)")
+            let decomposed = Character(String(character).decomposedStringWithCanonicalMapping)
+            #expect(Fixed6x13.rows(of: decomposed) == Fixed6x13.rows(of: character))
+        }
+        #expect(!Fixed6x13.has("\u{1F600}") && Fixed6x13.rows(of: "\u{1F600}") == Fixed6x13.rows(of: "?"))
     }
 
     @Test func aSheetOfNothingIsNone() {

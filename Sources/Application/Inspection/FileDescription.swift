@@ -160,11 +160,13 @@ public struct ModelSummary {
     public static func load(_ files: ModelFiles, compute: ComputePath) -> ModelSummary {
         do {
             let pipeline = try Pipeline(files: files, path: compute)
+            let error = try pipeline.previewMap()?.error
+            let previews = error.map { "off by \(Int($0.rounded())) of 255 levels" } ?? "none"
             return ModelSummary(
                 isWell: true,
                 text:
                     "\(pipeline.imageSize)x\(pipeline.imageSize) pixels, adapter \(pipeline.adapterName ?? "trained"), "
-                    + "SHA-256 \(pipeline.modelHash)")
+                    + "previews \(previews), SHA-256 \(pipeline.modelHash)")
         } catch { return ModelSummary(isWell: false, text: "\(error)") }
     }
 }

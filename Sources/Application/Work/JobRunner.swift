@@ -237,9 +237,11 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         _ request: GridRequest, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) {
         let step = RenderProgress(phase: "contact sheet", step: 0, steps: request.references.count)
-        let isSelf = (try? model(named: request.manifest.model).files.adapter == nil) ?? false
+        let adapter = (try? model(named: request.manifest.model).files).map { files in
+            files.adapter.map { URL(fileURLWithPath: $0).deletingPathExtension().lastPathComponent } ?? SelfReading.name
+        }
         let sheet = try sheets.sheet(
-            request, note: isSelf ? "adapter: \(SelfReading.name)" : nil, progress: progress, shouldStop: shouldStop
+            request, note: adapter.map { "adapter: \($0)" }, progress: progress, shouldStop: shouldStop
         ) {
             path throws(RendererError) in try photos.photo(path, step, progress, shouldStop)
         }

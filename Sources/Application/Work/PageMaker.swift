@@ -90,7 +90,7 @@ struct PageMaker {
         let metadata = request.pictures.first?.report.metadata ?? [:]
         let scales = manifest.subjects.map { ($0.imageScale ?? manifest.imageScale).text }
         let adapter =
-            metadata["adapter_name"] ?? metadata["adapter_sha256"].map { "SHA-256 \($0.prefix(10))" }
+            metadata["adapter"] ?? metadata["adapter_sha256"].map { "SHA-256 \($0.prefix(10))" }
             ?? (manifest.subjects.isEmpty ? nil : "none")
         let hash = metadata["model_sha256"].map { ", SHA-256 \($0.prefix(10))" } ?? ""
         let known: [(String, String?)] = [
@@ -122,6 +122,11 @@ struct PageMaker {
             for key in ["prompt_note", "negative_prompt_note"] {
                 if let note = picture.report.metadata[key], !notes.contains(note) { notes.append(note) }
             }
+            if let error = picture.report.attention?.error.map({ "no attention is shown: \($0)" }),
+                !notes.contains(error)
+            {
+                notes.append(error)
+            }
         }
         return notes
     }
@@ -147,7 +152,7 @@ struct PageMaker {
         return [
             SetPage.Overlay(
                 file: URL(fileURLWithPath: overlay).lastPathComponent,
-                caption: "What it read: left of the references, right where in the picture")
+                caption: caption(picture.report.attention))
         ]
     }
 
@@ -160,5 +165,14 @@ struct PageMaker {
                 file: manifest.fileName(image: image, candidate: number), folder: Selection.folder,
                 caption: "not chosen: \(candidate.summary), seed \(candidate.seed)")
         }
+    }
+
+    /// What an overlay shows, with its numbers.
+    private static func caption(_ report: AttentionReport?) -> String {
+        let what = "Where it read its references, and on the right which of its places read the subject."
+        guard let localisation = report?.mean["localisation"], let area = report?.mean["area"] else { return what }
+        func percent(_ value: Double) -> String { "\(Int((100 * value).rounded())) %" }
+        return what
+            + " \(percent(localisation)) of the reading falls on the subject, which covers \(percent(area)) of them."
     }
 }

@@ -2,9 +2,9 @@ import Foundation
 import Raster
 
 /// A small picture in a terminal: as the terminal takes pictures, or in coloured half blocks.
-struct TerminalPicture {
+public struct TerminalPicture {
     /// How a terminal takes pictures.
-    enum Way: String, CaseIterable {
+    public enum Way: String, CaseIterable, Sendable {
         /// kitty's graphics protocol.
         case kitty
         /// iTerm2's inline images.
@@ -17,7 +17,7 @@ struct TerminalPicture {
         case none
 
         /// What the terminal is known to take, by what it says of itself.
-        static func known(_ environment: [String: String] = ProcessInfo.processInfo.environment) -> Way {
+        public static func known(_ environment: [String: String] = ProcessInfo.processInfo.environment) -> Way {
             let (term, program) = (environment["TERM"] ?? "", environment["TERM_PROGRAM"] ?? "")
             if environment["KITTY_WINDOW_ID"] != nil || term.contains("kitty") || term.contains("ghostty") {
                 return .kitty
@@ -32,10 +32,10 @@ struct TerminalPicture {
     private let png: [UInt8]
     private let picture: Raster
     /// Lines of the terminal that it takes.
-    static let rows = 16
+    public static let rows = 16
 
     /// A picture from a PNG file's bytes; nil where they are none.
-    init?(png: [UInt8]) {
+    public init?(png: [UInt8]) {
         var limits = Raster.Limits()
         limits.side = 1024
         guard let picture = try? Raster.decode(png, path: "preview", limits: limits) else { return nil }
@@ -44,7 +44,7 @@ struct TerminalPicture {
     }
 
     /// What makes the terminal show it, from the cursor on; the cursor is below it afterwards.
-    func text(_ way: Way) -> String {
+    public func text(_ way: Way) -> String {
         switch way {
         case .kitty: kitty
         case .iterm2:
