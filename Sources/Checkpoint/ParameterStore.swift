@@ -21,9 +21,6 @@ public final class ParameterStore: Sendable {
         }
     }
 
-    /// Changes the values of a tensor after they were converted to float: `[count]`, row-major.
-    public typealias Amendment = @Sendable (UnsafeMutableBufferPointer<Float>) -> Void
-
     /// A part of a model that lies in files of its own, under names of its own.
     public struct Part: Sendable {
         /// What the names of this part begin with in the model; of several parts the longest that fits has the name.
@@ -89,7 +86,7 @@ public final class ParameterStore: Sendable {
     }
 
     private let source: Source
-    private let amendments: @Sendable (_ name: String, _ shape: [Int]) -> [Amendment]
+    private let amendments: @Sendable (_ name: String, _ shape: [Int]) -> [StoredTensor.Amendment]
     /// What makes up the keys that do not begin with a prefix, in a store over a part of a model.
     private let besides: (prefix: String, store: ParameterStore)?
     private let record = Mutex(Record())
@@ -118,7 +115,7 @@ public final class ParameterStore: Sendable {
     /// by the model's name and the shape that is taken.
     public init(
         amending base: ParameterStore,
-        by amendments: @escaping @Sendable (_ name: String, _ shape: [Int]) -> [Amendment]
+        by amendments: @escaping @Sendable (_ name: String, _ shape: [Int]) -> [StoredTensor.Amendment]
     ) {
         source = base.source
         self.amendments = { base.amendments($0, $1) + amendments($0, $1) }

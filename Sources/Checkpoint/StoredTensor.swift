@@ -33,6 +33,9 @@ public enum StoredElementType: String, Sendable, CaseIterable {
 /// Elements are little-endian, as in both formats. Strides are honoured, so that a view saved by torch (a slice, a
 /// transpose) reads as the tensor it was.
 public struct StoredTensor: @unchecked Sendable {
+    /// Changes the values of a tensor after they were converted to float: `[count]`, row-major.
+    public typealias Amendment = @Sendable (UnsafeMutableBufferPointer<Float>) -> Void
+
     /// The key in the file.
     public let name: String
     /// The type of the elements as stored.
@@ -53,9 +56,9 @@ public struct StoredTensor: @unchecked Sendable {
 
     private final class Amended: Sendable {
         let base: StoredTensor
-        let changes: [ParameterStore.Amendment]
+        let changes: [Amendment]
 
-        init(base: StoredTensor, changes: [ParameterStore.Amendment]) {
+        init(base: StoredTensor, changes: [Amendment]) {
             self.base = base
             self.changes = changes
         }
@@ -114,7 +117,7 @@ public struct StoredTensor: @unchecked Sendable {
         self.amended = nil
     }
 
-    private init(amending other: StoredTensor, changes: [ParameterStore.Amendment]) {
+    private init(amending other: StoredTensor, changes: [Amendment]) {
         self.name = other.name
         self.elementType = .f32
         self.shape = other.shape
@@ -127,7 +130,7 @@ public struct StoredTensor: @unchecked Sendable {
 
     /// The tensor as F32 with its values changed by each of `changes` in turn, every time they are read: nothing is
     /// computed or kept before.
-    public func amended(by changes: [ParameterStore.Amendment]) -> StoredTensor {
+    public func amended(by changes: [Amendment]) -> StoredTensor {
         StoredTensor(amending: self, changes: changes)
     }
 

@@ -156,7 +156,7 @@ final class LowRankUpdates: Sendable {
     }
 
     /// What is added to the model's weight `name`.
-    func amendments(of name: String, shape: [Int], names: LowRankNames) -> [ParameterStore.Amendment] {
+    func amendments(of name: String, shape: [Int], names: LowRankNames) -> [StoredTensor.Amendment] {
         names.targets(of: name, rows: shape.first ?? 0).compactMap { target in
             guard let found = target.names.first(where: { modules[$0] != nil }), let module = modules[found] else {
                 return nil
