@@ -109,18 +109,20 @@ struct ForegroundRun {
         let plans = manifest.images(seed: seed)
         var images: [JSON] = []
         var pictures: [PageRequest.Picture] = []
+        var tuning: Tuning?
         for plan in plans {
             let name = manifest.fileName(image: plan.index)
             let request = RenderRequest(
                 job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage,
                 photos: photos.map { photos in
                     photos.pictures.map { GridRequest.Reference(subject: subject, path: $0) }
-                } ?? [], output: folder.path(name))
+                } ?? [], output: folder.path(name), tuning: tuning)
             let report = try Self.translated {
                 try runner.render(
                     request, checkpoint: .none, progress: { progress(plan.index, plans.count, $0) },
                     shouldStop: { Interruption.isRequested })
             }
+            tuning = report.tuning ?? tuning
             if images.isEmpty {
                 for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
             }
@@ -157,7 +159,8 @@ struct ForegroundRun {
                     progress: show, shouldStop: { Interruption.isRequested })
             } : nil
         let result = JSON.object([
-            "version": .integer(1), "seed": .integer(seed), "images": .array(images), "grid": grid, "page": page,
+            "version": .integer(1), "seed": .integer(seed), "tuning": tuning?.record, "images": .array(images),
+            "grid": grid, "page": page,
         ])
         unlink(madeCache)
         try? FileManager.default.removeItem(atPath: CutOuts.folder(beside: madeCache))

@@ -89,7 +89,7 @@ public final class Pipeline {
     /// Counts changes of the method that change the bytes of a picture.
     private static let numericsVersion = 1
     /// How often the decoder half of the U-Net was evaluated while denoising, so far.
-    private(set) var evaluations = 0
+    public private(set) var evaluations = 0
 
     /// How the base itself reads caches, where no adapter was given.
     public var adapterName: String? { adapter == nil ? selfReading.description : nil }

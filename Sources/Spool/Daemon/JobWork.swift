@@ -72,7 +72,8 @@ extension SpoolLoop {
             initialImage: initialImage(job),
             photos: orders.flatMap { order in
                 order.references.map { GridRequest.Reference(subject: order.subject, path: $0) }
-            }, output: store.system.absolute(temporary), identity: job.record.identity)
+            }, output: store.system.absolute(temporary), identity: job.record.identity,
+            tuning: job.record.tuning)
         return ImageOrder(
             request: request, checkpoint: slot(job, image: index), initial: job.record.initialImage, photos: orders,
             temporary: temporary)
@@ -176,6 +177,7 @@ extension SpoolLoop {
             guard var job = current, job.id == id else { return }
             try jobs.commitImage(&job, temporary, report: report)
             current = job
+            if let tuning = report.tuning { try tell(tuning, to: job) }
             status.imageEnded(now: now)
             logger.info("image done", metadata: ["job": "\(id)", "image": "\(job.record.images.count - 1)"])
         case (.job(let id, .grid), .sheets(let grid, let page)):
@@ -188,6 +190,16 @@ extension SpoolLoop {
             }
         default: break
         }
+    }
+
+    /// What a pilot has chosen stands in the job's receipt.
+    private func tell(_ tuning: Tuning, to job: Job) throws(SpoolError) {
+        guard var receipt = try receipts.read(job.record.drop), receipt.id == job.id, receipt.state == .accepted else {
+            return
+        }
+        receipt.message = "started; \(tuning.summary)"
+        receipt.time = stamp
+        try receipts.write(receipt)
     }
 
     /// The model behind a name has changed since the first images of a set were made. A set is made with one model.
