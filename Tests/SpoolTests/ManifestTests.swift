@@ -190,7 +190,7 @@ import Testing
         (#"{"subject": "dog", "prompt": "x", "guidance_interval": [0, 2]}"#, "$.guidance_interval[1]"),
         (#"{"subject": "dog", "prompt": "x", "image_scale": {"start": 1}}"#, "$.image_scale.end"),
         (#"{"subject": "dog", "prompt": "x", "image_scale": {"start": 1, "end": 2, "to": 3}}"#, "$.image_scale.to"),
-        (#"{"subject": "dog", "prompt": "x", "image_scale": "auto"}"#, "$.image_scale"),
+        (#"{"subject": "dog", "prompt": "x", "image_scale": "best"}"#, "$.image_scale"),
         (#"{"subject": "dog", "prompt": "x", "prompt_mode": "cut"}"#, "$.prompt_mode"),
         (#"{"subject": "dog", "prompt": "x", "prompt_syntax": "wild"}"#, "$.prompt_syntax"),
         (#"{"subject": "dog", "prompt": "x", "output": {"grid": 1}}"#, "$.output.grid"),

@@ -33,7 +33,8 @@ import Testing
     @Test func theManifestIsFull() throws {
         let manifest = try manifest(Self.fullManifest)
         let plain = try self.manifest(#"{"prompt": "a"}"#)
-        let sameOnPurpose: Set = ["schemaVersion"]
+        // A weight that a pilot chooses is none of the manifest's.
+        let sameOnPurpose: Set = ["schemaVersion", "tunesImageScale"]
         for (full, plain) in zip(Mirror(reflecting: manifest).children, Mirror(reflecting: plain).children) {
             let name = try #require(full.label)
             let isDefault = String(describing: full.value) == String(describing: plain.value)
@@ -42,7 +43,7 @@ import Testing
         #expect(Mirror(reflecting: manifest.cache).children.allSatisfy { !"\($0.value)".hasPrefix("nil") })
     }
 
-    @Test(arguments: [fullManifest, #"{"prompt": "a"}"#])
+    @Test(arguments: [fullManifest, #"{"prompt": "a"}"#, #"{"prompt": "a", "image_scale": "auto"}"#])
     func aRenderRequest(_ text: String) throws {
         let manifest = try manifest(text)
         let request = RenderRequest(
@@ -97,7 +98,10 @@ import Testing
             seconds: ["denoise": 1.1, "decode": 0.3], metadata: ["model": "sd15"], identity: "dreamcache=1 base=ab",
             choice: Choice(
                 best: 1,
-                candidates: [.init(seed: 4, scores: ["text": 0.25]), .init(seed: 7, scores: ["text": 0.5])]))
+                candidates: [.init(seed: 4, scores: ["text": 0.25]), .init(seed: 7, scores: ["text": 0.5])]),
+            tuning: Tuning(
+                imageScale: 2, trials: [.init(imageScale: 2, scores: ["subject": 0.5])], pictures: 1, steps: 8,
+                evaluations: 25, seconds: 1.5))
         #expect(try readBack(report) == report)
         report.attention = AttentionReport(
             steps: 2, mean: ["leak": 0.25], sites: [.init(name: "middle_block.1", numbers: ["leak": 0.25])])

@@ -141,6 +141,69 @@ import Testing
         #expect(spool.names("out").contains(held.id.text))
     }
 
+    // MARK: - image_scale: auto
+
+    @Test func autoIsAScale() throws {
+        let manifest = try parse(
+            #"{"subject": {"name": "dog", "image_scale": 1}, "prompt": "x", "image_scale": "auto"}"#)
+        #expect(manifest.tunesImageScale && manifest.subjects[0].imageScale == 1)
+        #expect(try !parse(#"{"subject": "dog", "prompt": "x", "image_scale": 2}"#).tunesImageScale)
+        let error = #expect(throws: ManifestError.self) {
+            try parse(#"{"subject": "dog", "prompt": "x", "image_scale": "best"}"#)
+        }
+        #expect(error?.description.contains("$.image_scale") == true && error?.description.contains("auto") == true)
+        let request = RenderRequest(
+            job: nil, manifest: manifest, image: manifest.plan(image: 0, seed: 1),
+            caches: ["dog", "cat"].map { CacheUse(subject: $0, imageScale: 1, path: "/\($0)") }, output: "/o")
+        // A subject that has a scale of its own keeps it.
+        #expect(request.tuned(to: 4).caches.map(\.imageScale) == [1, 4])
+        #expect(request.tuned(to: 4).manifest.imageScale == 4 && !request.tuned(to: 4).manifest.tunesImageScale)
+    }
+
+    /// The pilot's choice is kept with the first picture: those after it are asked for with it, also by the next daemon.
+    @Test func aPilotIsAskedOnce() throws {
+        let spool = try TestSpool()
+        try spool.start()
+        try spool.dropReferences("dog")
+        try spool.dropManifest(
+            #"{"subject": "dog", "prompts": ["x", "y", "z"], "seed": 1, "image_scale": "auto"}"#)
+        while spool.renderer.log.withLock({ $0.rendered.count }) < 1 { _ = try spool.daemon.turn() }
+        while try spool.receipt("job.json").message == "started" { _ = try spool.daemon.turn() }
+        spool.crash()
+        try spool.start()
+        try spool.settle()
+        let receipt = try spool.receipt("job.json")
+        #expect(receipt.message == "started; \(StubRenderer.tuning.summary)")
+        #expect(receipt.message.contains("image_scale 2.0 was chosen by a pilot of 2 pictures (50 evaluations)"))
+        let tuned = spool.renderer.log.withLock { $0.tuned }
+        #expect(tuned.first == .some(nil) && tuned.dropFirst().allSatisfy { $0 == 2 } && tuned.count >= 3)
+        let result = try spool.json("out/\(receipt.id)/result.json")
+        #expect(result["tuning"]?["image_scale"]?.number == 2 && result["tuning"]?["seconds"]?.number == 1.25)
+        #expect(result["tuning"]?["trials"]?.array?.count == 2)
+        #expect(try spool.faults() == [])
+        try Files.write(Array("{".utf8), spool.path("lib/jobs/done/\(receipt.id)/job.json"))
+        spool.crash()
+        _ = try spool.client.repaired()
+        #expect(try spool.faults() == [])
+    }
+
+    /// A set that begins anew with another model asks the pilot again.
+    @Test func anotherModelNeedsAnotherPilot() throws {
+        let spool = try TestSpool()
+        let model = Mutex("one")
+        spool.renderer.script.withLock { $0.pictureIdentity = { model.withLock { $0 } } }
+        try spool.start()
+        try spool.dropReferences("dog")
+        try spool.dropManifest(#"{"subject": "dog", "prompts": ["x", "y"], "seed": 1, "image_scale": "auto"}"#)
+        while spool.renderer.log.withLock({ $0.rendered.count }) < 1 { _ = try spool.daemon.turn() }
+        model.withLock { $0 = "two" }
+        try spool.settle()
+        #expect(spool.renderer.log.withLock { $0.tuned } == [nil, nil, 2])
+        #expect(try spool.faults() == [])
+    }
+
+    // MARK: - What judges
+
     /// An encoder looks at the photos; they are the job's own, and whole.
     @Test func photosAreGivenWhereTheyAreLookedAt() throws {
         let spool = try TestSpool()

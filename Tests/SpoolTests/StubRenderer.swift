@@ -30,6 +30,8 @@ final class StubRenderer: Renderer {
         var sheets: [GridRequest] = []
         var pages: [PageRequest] = []
         var resumedAt: [Int] = []
+        /// The scale that each picture was asked for with, of one that a pilot has chosen before.
+        var tuned: [Double?] = []
     }
 
     let script: Mutex<Script>
@@ -107,7 +109,11 @@ final class StubRenderer: Renderer {
         }
         try write(Self.picture(state), to: request.output)
         log.withLock { $0.rendered.append("\(request.job ?? "") \(request.image.index)") }
-        var report = RenderedImage(seconds: ["denoise": 0.5], metadata: ["model": "stub"], identity: identity)
+        log.withLock { $0.tuned.append(request.tuning?.imageScale) }
+        let needsPilot = request.manifest.tunesImageScale && request.tuning == nil
+        var report = RenderedImage(
+            seconds: ["denoise": 0.5], metadata: ["model": "stub"], identity: identity,
+            tuning: needsPilot ? Self.tuning : nil)
         if let attention = request.attention { report.attention = try self.attention(attention, state, script) }
         return report
     }
@@ -129,6 +135,11 @@ final class StubRenderer: Renderer {
         for step in 0..<steps { state = next(state, step) }
         return picture(~state)
     }
+
+    /// What every pilot chooses.
+    static let tuning = Tuning(
+        imageScale: 2, trials: [.init(imageScale: 1, scores: ["subject": 0.5]), .init(imageScale: 2, scores: [:])],
+        pictures: 2, steps: 8, evaluations: 50, seconds: 1.25)
 
     /// Chooses among candidates: the one of the greatest last byte.
     private func choose(

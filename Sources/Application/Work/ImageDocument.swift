@@ -11,10 +11,12 @@ public struct ImageDocument {
     /// The text under `parameters`.
     public let parameters: String
 
-    /// - Parameter candidate: the scores of the one that this is, where candidates were judged.
+    /// - Parameters:
+    ///   - candidate: the scores of the one that this is, where candidates were judged.
+    ///   - tuning: how its scale was chosen, where a pilot did that.
     init(
         request: RenderRequest, pipeline: Pipeline, modelName: String, size: (width: Int, height: Int),
-        candidate: Choice.Candidate? = nil
+        candidate: Choice.Candidate? = nil, tuning: Tuning? = nil
     ) {
         let manifest = request.manifest
         json = .object([
@@ -25,6 +27,7 @@ public struct ImageDocument {
             "adapter": pipeline.adapterName.map(JSON.string),
             "adapter_sha256": pipeline.adapterHash.map(JSON.string),
             "identity": .string(pipeline.identity),
+            "tuning": tuning?.json,
             "select": candidate.flatMap { manifest.json(of: $0) },
             "init_image_sha256": request.initialImage.map { .string($0.sha256) },
         ])

@@ -109,11 +109,11 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 message: "model '\(name)' is not what the first pictures of the set were made with: "
                     + "found \(identity), expected \(expected)")
         }
-        let request = request.naming(try model(named: request.manifest.model).files.schedule.sampler)
+        let named = request.naming(try model(named: request.manifest.model).files.schedule.sampler)
         return try withModel { () throws(any Error) in
             let preview = Latest()
             pipeline.previews =
-                request.job == nil
+                named.job == nil
                 ? nil
                 : PreviewSink(every: Self.previewInterval) { preview.bytes = try? $0.encodedPNG() }
             defer { pipeline.previews = nil }
@@ -122,6 +122,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 step.preview = preview.bytes
                 progress(step)
             }
+            let (request, tuning, slot) = try tuned(named, pipeline, slot, shown, shouldStop)
             let made =
                 try judge.map { try choose(request, $0, pipeline, slot, shown, shouldStop) }
                 ?? generate(request, pipeline, slot, shown, shouldStop)
@@ -131,7 +132,8 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 own.image = plan
                 let document = ImageDocument(
                     request: own, pipeline: pipeline, modelName: name, size: (image.width, image.height),
-                    candidate: made.choice.flatMap { choice in choice.candidates.first { $0.seed == plan.seed } })
+                    candidate: made.choice.flatMap { choice in choice.candidates.first { $0.seed == plan.seed } },
+                    tuning: tuning)
                 try write(image, document, as: request.manifest.output, to: path)
             }
             let written = begun.seconds(to: .now)
@@ -144,10 +146,11 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             ]
             facts["adapter"] = pipeline.adapterName
             facts["adapter_sha256"] = pipeline.adapterHash
+            facts["image_scale"] = tuning.map { JSON.number($0.imageScale).text(pretty: false) }
             facts.merge(pipeline.promptNotes(of: request), uniquingKeysWith: { first, _ in first })
             var report = RenderedImage(
                 seconds: made.seconds.merging(["write": written]) { $1 }, metadata: facts, identity: identity,
-                choice: made.choice)
+                choice: made.choice, tuning: named.tuning == nil ? tuning : nil)
             if let wanted = request.attention, let picture = made.pictures.first {
                 report.attention = try attention.report(
                     on: AttentionMaker.Picture(
@@ -162,6 +165,29 @@ public final class JobRunner: Renderer, @unchecked Sendable {
 
     /// Time between two looks at a picture in the making: as often as status is written by default.
     private static let previewInterval = Duration.seconds(2)
+
+    /// The request at the scale that a pilot chooses, where its manifest asks for that; and the slot for the image's own state.
+    private func tuned(
+        _ request: RenderRequest, _ pipeline: Pipeline, _ slot: CheckpointSlot, _ progress: (RenderProgress) -> Void,
+        _ shouldStop: () -> Bool
+    ) throws -> (RenderRequest, Tuning?, CheckpointSlot) {
+        guard request.manifest.tunesImageScale, !request.caches.isEmpty else { return (request, nil, slot) }
+        let identity = pipeline.identity
+        let kept = TunedState(slot, identity: identity)
+        if let tuning = request.tuning { return (request.tuned(to: tuning.imageScale), tuning, kept.slot) }
+        let encoders = settings.withLock { $0.encoders }
+        let judge = try judge(
+            encoders[Selection.textEncoder] == nil ? .subject : .both, request, pipeline, progress, shouldStop)
+        let tuning =
+            try kept.tuning
+            ?? ScalePilot(
+                pipeline: pipeline, judge: judge, request: try imageRequest(request, progress, shouldStop),
+                isOpen: request.caches.indices.map(request.leavesScaleOpen),
+                plans: ScalePilot.plans(of: request.manifest, seed: request.image.seed - request.image.index)
+            ).run(from: kept.pilot, keep: kept.keep, progress: progress, shouldStop: shouldStop)
+        kept.keep(tuning)
+        return (request.tuned(to: tuning.imageScale), tuning, kept.slot)
+    }
 
     /// What became of an image: what is to be written where, and how it was made.
     private struct Made {
@@ -294,6 +320,13 @@ public final class JobRunner: Renderer, @unchecked Sendable {
             encoders.clear()
             return nil
         }
+        return try judge(criterion, request, pipeline, progress, shouldStop)
+    }
+
+    private func judge(
+        _ criterion: Selection.Criterion, _ request: RenderRequest, _ pipeline: Pipeline,
+        _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
+    ) throws(RendererError) -> CandidateJudge {
         let settings = settings.withLock { $0 }
         let path = try criterion.encoderPath(in: settings.encoders)
         let encoder = try path.map { (path) throws(RendererError) in

@@ -88,7 +88,12 @@ struct PageMaker {
     private static func facts(_ request: PageRequest) -> [PageFact] {
         let manifest = request.manifest
         let metadata = request.pictures.first?.report.metadata ?? [:]
-        let scales = manifest.subjects.map { ($0.imageScale ?? manifest.imageScale).text }
+        let scales = manifest.subjects.map { subject in
+            guard subject.imageScale == nil, let tuned = metadata["image_scale"] else {
+                return (subject.imageScale ?? manifest.imageScale).text
+            }
+            return "\(tuned), chosen by a pilot"
+        }
         let adapter =
             metadata["adapter"] ?? metadata["adapter_sha256"].map { "SHA-256 \($0.prefix(10))" }
             ?? (manifest.subjects.isEmpty ? nil : "none")
@@ -117,7 +122,7 @@ struct PageMaker {
     }
 
     private static func notes(_ request: PageRequest) -> [String] {
-        var notes = request.notes
+        var notes = request.notes + request.pictures.compactMap { $0.report.tuning?.summary }
         for picture in request.pictures {
             for key in ["prompt_note", "negative_prompt_note"] {
                 if let note = picture.report.metadata[key], !notes.contains(note) { notes.append(note) }

@@ -111,6 +111,7 @@ struct ForegroundRun {
         let references = references(photos, subject: subject, in: folder)
         var images: [JSON] = []
         var pictures: [PageRequest.Picture] = []
+        var tuning: Tuning?
         for plan in plans {
             let name = manifest.fileName(image: plan.index)
             let files = AttentionRequest.fileNames(beside: name)
@@ -122,7 +123,8 @@ struct ForegroundRun {
                 attention: manifest.output.attention && !caches.isEmpty
                     ? AttentionRequest(
                         references: references, interval: attentionInterval, overlay: folder.path(files.overlay),
-                        maps: folder.path(files.maps)) : nil)
+                        maps: folder.path(files.maps)) : nil,
+                tuning: tuning)
             let report = try Self.translated {
                 try runner.render(
                     request, checkpoint: .none, progress: { progress(plan.index, plans.count, $0) },
@@ -132,6 +134,7 @@ struct ForegroundRun {
                 FileManager.default.fileExists(atPath: $0)
             }.map { try Self.file($0) }
             if let error = report.attention?.error { Terminal.note("dreamcache: no attention of \(name): \(error)") }
+            tuning = report.tuning ?? tuning
             if images.isEmpty {
                 for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
             }
@@ -171,7 +174,8 @@ struct ForegroundRun {
                     progress: show, shouldStop: { Interruption.isRequested })
             } : nil
         let result = JSON.object([
-            "version": .integer(1), "seed": .integer(seed), "images": .array(images), "grid": grid, "page": page,
+            "version": .integer(1), "seed": .integer(seed), "tuning": tuning?.record, "images": .array(images),
+            "grid": grid, "page": page,
         ])
         unlink(madeCache)
         try? FileManager.default.removeItem(atPath: CutOuts.folder(beside: madeCache))

@@ -89,7 +89,7 @@ public final class Pipeline {
     /// Counts changes of the method that change the bytes of a picture.
     private static let numericsVersion = 1
     /// How often the decoder half of the U-Net was evaluated while denoising, so far.
-    private(set) var evaluations = 0
+    public private(set) var evaluations = 0
     /// Who sees pictures while they are denoised.
     public var previews: PreviewSink?
     /// The map that makes previews, once it was made; the inner nil says that it could not be.

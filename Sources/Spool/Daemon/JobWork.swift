@@ -80,7 +80,8 @@ extension SpoolLoop {
             initialImage: initialImage(job),
             photos: orders.flatMap { order in
                 order.references.map { GridRequest.Reference(subject: order.subject, path: $0) }
-            }, output: store.system.absolute(temporary), identity: job.record.identity, attention: attention)
+            }, output: store.system.absolute(temporary), identity: job.record.identity, attention: attention,
+            tuning: job.record.tuning)
         return ImageOrder(
             request: request, checkpoint: slot(job, image: index), initial: job.record.initialImage, photos: orders,
             temporary: temporary, beside: attention == nil ? [] : beside)
@@ -184,6 +185,7 @@ extension SpoolLoop {
             guard var job = current, job.id == id else { return }
             try jobs.commitImage(&job, temporary, beside: beside, report: report)
             current = job
+            if let tuning = report.tuning { try tell(tuning, to: job) }
             status.imageEnded(now: now)
             logger.info("image done", metadata: ["job": "\(id)", "image": "\(job.record.images.count - 1)"])
         case (.job(let id, .grid), .sheets(let grid, let page)):
@@ -196,6 +198,16 @@ extension SpoolLoop {
             }
         default: break
         }
+    }
+
+    /// What a pilot has chosen stands in the job's receipt.
+    private func tell(_ tuning: Tuning, to job: Job) throws(SpoolError) {
+        guard var receipt = try receipts.read(job.record.drop), receipt.id == job.id, receipt.state == .accepted else {
+            return
+        }
+        receipt.message = "started; \(tuning.summary)"
+        receipt.time = stamp
+        try receipts.write(receipt)
     }
 
     /// The model behind a name has changed since the first images of a set were made. A set is made with one model.

@@ -23,6 +23,8 @@ public struct JobManifest: Sendable, Equatable, Codable {
     public var guidanceInterval: ClosedRange<Double>?
     /// Weight of the image guidance for subjects that have none of their own.
     public var imageScale: ImageScale
+    /// Whether that weight is chosen by a pilot: `image_scale` is `auto`.
+    public var tunesImageScale: Bool
     /// Denoising steps per image.
     public var inferenceSteps: Int
     /// Images per prompt.

@@ -169,7 +169,8 @@ extension JobManifest {
         }
         promptMode = document["prompt_mode"]?.string.flatMap(PromptMode.init(rawValue:)) ?? .chunks
         promptSyntax = document["prompt_syntax"]?.string.flatMap(PromptSyntax.init(rawValue:)) ?? .plain
-        imageScale = document["image_scale"].map(ImageScale.init(checked:)) ?? 0
+        tunesImageScale = document["image_scale"]?.string == ImageScale.auto
+        imageScale = tunesImageScale ? 0.4 : document["image_scale"].map(ImageScale.init(checked:)) ?? 0
         inferenceSteps = document["num_inference_steps"]?.integer ?? 1
         func count(_ name: String) -> Int { min(max(document[name]?.integer ?? 1, 1), Self.maximumImages) }
         imagesPerPrompt = count("num_images_per_prompt") * count("n_iter")

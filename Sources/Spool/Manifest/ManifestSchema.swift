@@ -38,8 +38,9 @@ extension JobManifest {
             "guidance_interval", .array(of: .number(0...1), count: 2...2),
             "Where guidance_scale holds, from and to as fractions of the run; outside it is 1."),
         .init(
-            "image_scale", ImageScale.schema, default: .number(0.4),
-            "Weight of the subject's references: a number, or a start and an end over the steps."),
+            "image_scale", .either(.choice([ImageScale.auto]), ImageScale.schema), default: .number(0.4),
+            "Weight of the subject's references: a number, a start and an end over the steps, or auto: a pilot chooses."
+        ),
         .init(
             "prompt_mode", .choice(PromptMode.allCases.map(\.rawValue)),
             default: .string(PromptMode.chunks.rawValue),

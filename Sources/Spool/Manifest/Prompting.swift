@@ -57,6 +57,9 @@ public struct ImageScale: Sendable, Hashable, Codable {
             from: value["from"]?.number ?? 0, to: value["to"]?.number ?? 1)
     }
 
+    /// What stands in place of a weight that a pilot is to choose.
+    public static let auto = "auto"
+
     static let schema: Schema = {
         let scale = Schema.number(0...100)
         return .either(

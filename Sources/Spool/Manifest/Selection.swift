@@ -104,5 +104,8 @@ extension JobManifest {
 
     /// What a job waits for where it cannot be used: its model, with the encoder that it needs. Jobs that need the model alone
     /// are not held by a damaged encoder.
-    var neededModel: String { (model ?? "") + (select?.criterion.encoder.map { " with \($0)" } ?? "") }
+    var neededModel: String {
+        (model ?? "") + (select?.criterion.encoder.map { " with \($0)" } ?? "")
+            + (tunesImageScale ? " and a pilot" : "")
+    }
 }

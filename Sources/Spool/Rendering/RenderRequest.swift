@@ -7,7 +7,7 @@ public struct RenderRequest: Sendable, Equatable, Codable {
     /// Which image of it: index, prompt and seed.
     public var image: ImagePlan
     /// The subjects' caches, in the manifest's order.
-    public let caches: [CacheUse]
+    public internal(set) var caches: [CacheUse]
     /// The picture of the manifest's `init_image`.
     public let initialImage: InitialImage?
     /// The subjects' photos, where a choice among candidates looks at them; else none.
@@ -19,12 +19,14 @@ public struct RenderRequest: Sendable, Equatable, Codable {
     public let identity: String?
     /// What is wanted beside the picture of what it read of its references; nil is nothing.
     public let attention: AttentionRequest?
+    /// What a pilot has chosen before, where the manifest's `image_scale` is `auto`; nil has the renderer run it.
+    public let tuning: Tuning?
 
     /// A request.
     public init(
         job: String?, manifest: JobManifest, image: ImagePlan, caches: [CacheUse],
         initialImage: InitialImage? = nil, photos: [GridRequest.Reference] = [], output: String,
-        identity: String? = nil, attention: AttentionRequest? = nil
+        identity: String? = nil, attention: AttentionRequest? = nil, tuning: Tuning? = nil
     ) {
         self.job = job
         self.manifest = manifest
@@ -35,6 +37,26 @@ public struct RenderRequest: Sendable, Equatable, Codable {
         self.output = output
         self.identity = identity
         self.attention = attention
+        self.tuning = tuning
+    }
+
+    /// The request at a scale that a pilot has chosen: it holds for the subjects that have none of their own.
+    public func tuned(to imageScale: Double) -> RenderRequest {
+        var request = self
+        request.manifest.imageScale = ImageScale(imageScale)
+        request.manifest.tunesImageScale = false
+        request.caches = caches.indices.map { index in
+            leavesScaleOpen(index)
+                ? CacheUse(
+                    subject: caches[index].subject, imageScale: ImageScale(imageScale), path: caches[index].path)
+                : caches[index]
+        }
+        return request
+    }
+
+    /// Whether a cache's subject has no scale of its own.
+    public func leavesScaleOpen(_ index: Int) -> Bool {
+        !manifest.subjects.indices.contains(index) || manifest.subjects[index].imageScale == nil
     }
 
     /// Absolute path of the file for a candidate that is not chosen, where the manifest keeps it.

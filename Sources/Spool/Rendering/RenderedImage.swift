@@ -13,13 +13,17 @@ public struct RenderedImage: Sendable, Equatable, Codable {
     /// The candidates it was chosen among, where the manifest asks for a choice.
     public var choice: Choice?
 
+    /// What the pilot has chosen, where this image was preceded by one.
+    public var tuning: Tuning?
+
     /// A report.
     public init(
         seconds: [String: Double] = [:], metadata: [String: String] = [:], identity: String? = nil,
-        choice: Choice? = nil
+        choice: Choice? = nil, tuning: Tuning? = nil
     ) {
         self.identity = identity
         self.choice = choice
+        self.tuning = tuning
         self.seconds = seconds
         self.metadata = metadata
     }

@@ -22,6 +22,8 @@ public struct JobRecord: Sendable, Equatable {
     public var owner: UInt32 = 0
     /// What the pictures done were made with (`RenderedImage.identity`); nil before the first.
     public var identity: String?
+    /// What a pilot has chosen for it; nil before the first picture, and where none is asked for.
+    public var tuning: Tuning?
     /// Why its set was begun anew, each time.
     public var restarts: [String] = []
     /// The images done, in order: the first `images.count` of the set. Not in `job.json`, see `ImagePages`.
@@ -161,6 +163,7 @@ extension JobRecord {
                 ])
             },
             "owner": .integer(Int(owner)), "identity": identity.map { .string($0) },
+            "tuning": tuning?.record,
             "restarts": restarts.isEmpty ? nil : .array(restarts.map { .string($0) }),
             "grid": grid?.json, "grid_error": gridError.map { .string($0) },
             "page": page?.json, "page_error": pageError.map { .string($0) },
@@ -190,6 +193,7 @@ extension JobRecord {
         lastError = json["last_error"]?.string
         owner = json["owner"]?.integer.flatMap(UInt32.init(exactly:)) ?? Ownership.unknown
         identity = json["identity"]?.string
+        tuning = json["tuning"].flatMap(Tuning.init)
         restarts = (json["restarts"]?.array ?? []).compactMap(\.string)
         gridError = json["grid_error"]?.string
         pageError = json["page_error"]?.string

@@ -242,8 +242,9 @@ struct JobStore: Sendable {
         job.record.images.append(image)
         do throws(SpoolError) {
             // The first picture decides what the others must be made with.
-            if job.record.identity != report.identity, let identity = report.identity {
-                job.record.identity = identity
+            let (identity, tuning) = (report.identity ?? job.record.identity, report.tuning ?? job.record.tuning)
+            if (job.record.identity, job.record.tuning) != (identity, tuning) {
+                (job.record.identity, job.record.tuning) = (identity, tuning)
                 try save(job, .active)
             }
             try ImagePages(store, of: SpoolLayout.job(job.id, .active)).append(job.record.images)
@@ -301,6 +302,7 @@ struct JobStore: Sendable {
             "accepted": .string(job.record.accepted), "finished": .string(time),
             "attempts": .integer(job.record.attempts.total), "manifest": manifest, "seed": .integer(job.record.seed),
             "caches": record["caches"], "init_image": record["init_image"],
+            "tuning": record["tuning"],
             "images": .array(job.record.images.map(\.json)),
             "grid": job.record.grid?.json, "grid_error": job.record.gridError.map { .string($0) },
             "page": job.record.page?.json, "page_error": job.record.pageError.map { .string($0) },
@@ -385,6 +387,7 @@ struct JobStore: Sendable {
         job.record.grid = nil
         job.record.page = nil
         job.record.identity = nil
+        job.record.tuning = nil
         job.record.restarts.append(reason)
         try ImagePages(store, of: folder).replace([])
         try save(job, .active)

@@ -78,7 +78,7 @@ public final class ImageEncoder {
     /// The same of `[side, side, 3]` prepared values.
     package func features(ofPixels values: [Float]) throws(VisionError) -> [Float] {
         defer { engine.trimMemory() }
-        return try onEngine { () throws(EngineError) in try network(values) }
+        return try finite(try onEngine { () throws(EngineError) in try network(values) })
     }
 
     /// Whether it reads texts.
@@ -100,7 +100,13 @@ public final class ImageEncoder {
         guard let text else {
             throw .unsupported(path: path, found: "\(name), which reads no text", expected: "a CLIP")
         }
-        return try onEngine { () throws(EngineError) in try text.features(of: tokens) }
+        return try finite(try onEngine { () throws(EngineError) in try text.features(of: tokens) })
+    }
+
+    /// Features with which nothing can be compared are an error: weights of a wrong size give them, too.
+    private func finite(_ features: [Float]) throws(VisionError) -> [Float] {
+        guard let wrong = features.first(where: { !$0.isFinite }) else { return features }
+        throw .unsupported(path: path, found: "weights that give features of \(wrong)", expected: "finite features")
     }
 
     /// The letter that the field gives a size.
