@@ -103,7 +103,7 @@ public final class TrainingRun {
         }
         let log = try TrainingLog(path: folder.log, upTo: trainer.step)
         let milestones =
-            settings.milestoneSteps > 0
+            settings.milestoneSteps > 0 && settings.milestoneSteps <= settings.steps
             ? try Milestones(data, prepared, pipeline: pipeline, settings: settings) : nil
         try train(trainer, data, log, folder, binding, milestones, progress, shouldStop)
         try LossReport(log, settings: settings).write(to: folder)
