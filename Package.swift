@@ -99,7 +99,7 @@ let package = Package(
         .target(
             name: "Training",
             dependencies: [
-                "Bytes", "Checkpoint", "Diffusion", "DreamCache", "Raster", "TensorEngine", "Vision",
+                "Bytes", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Raster", "TensorEngine", "Vision",
                 .product(name: "Crypto", package: "swift-crypto"), .product(name: "Yams", package: "Yams"),
             ], swiftSettings: swift),
 

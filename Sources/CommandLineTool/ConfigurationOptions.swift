@@ -24,7 +24,19 @@ struct ConfigurationOptions: ParsableArguments {
     }
 }
 
-/// Which model, and how it is run; for the commands that work in the foreground.
+/// What all commands have that run a model in the foreground.
+struct ForegroundOptions: ParsableArguments {
+    @OptionGroup var model: ModelOptions
+    @OptionGroup var configuration: ConfigurationOptions
+
+    @Flag(help: "Print a JSON description of the result.")
+    var json = false
+
+    /// The configuration with the model that was chosen.
+    func settings() throws -> Settings { try configuration.settings(try model.overrides()) }
+}
+
+/// Which model, and how it is run.
 struct ModelOptions: ParsableArguments {
     @Option(help: "Name of a configured model, or the path of a checkpoint.", completion: .file())
     var model: String?

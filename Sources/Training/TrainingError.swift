@@ -2,6 +2,8 @@ import Bytes
 import Checkpoint
 import Diffusion
 import DreamCache
+import Foundation
+import Raster
 import TensorEngine
 
 /// Why a run cannot begin, or ended before its last step.
@@ -56,6 +58,18 @@ func onMethod<R>(_ body: () throws(DreamCacheError) -> R) throws(TrainingError) 
 /// Runs work on files inside functions that throw this module's error.
 func onFiles<R>(_ body: () throws(FileError) -> R) throws(TrainingError) -> R {
     do { return try body() } catch { throw .file(error) }
+}
+
+/// Runs work on pictures inside functions that throw this module's error.
+func onPictures<R>(_ body: () throws(RasterError) -> R) throws(TrainingError) -> R {
+    do { return try body() } catch { throw .model(.raster(error)) }
+}
+
+/// Makes a folder, and those above it, where it is not there.
+func makeFolder(_ path: String) throws(TrainingError) {
+    do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) } catch {
+        throw .file(FileError(operation: "mkdir", path: path, code: EIO, expected: error.localizedDescription))
+    }
 }
 
 /// Runs work on checkpoints inside functions that throw this module's error.

@@ -76,6 +76,28 @@ import Testing
         #expect(engine.memoryHeld <= held / 2)
     }
 
+    /// OpenBLAS multiplies by the forward's weights where they lie, transposed and turned: the way back has none of its own.
+    @Test(arguments: [ComputePath.openBLAS, .openBLASBF16])
+    func theWayBackReadsTheForwardsWeights(_ path: ComputePath) throws {
+        let engine = try Engine(path: path)
+        let linear = try engine.weights(.linear, inputs: 256, outputs: 512, bias: nil) { $0.update(repeating: 0.1) }
+        let kind = ProductKind.convolution(kernel: 3, stride: 1, padBegin: 1, padEnd: 1)
+        let convolution = try engine.weights(kind, inputs: 64, outputs: 256, bias: nil) { $0.update(repeating: 0.1) }
+        // Enough channels and pixels for Winograd's way.
+        let winograd = try engine.weights(kind, inputs: 128, outputs: 256, bias: nil) { $0.update(repeating: 0.1) }
+        for (weights, shape) in [(linear, [4, 256]), (convolution, [1, 8, 8, 64]), (winograd, [1, 32, 32, 128])] {
+            let x = try engine.converted(
+                try engine.tensor([Float](repeating: 1, count: shape.reduce(1, *)), shape: shape),
+                to: engine.activationType)
+            let gradient = try engine.product(x, weights)
+            engine.trimMemory()
+            let held = engine.memoryHeld
+            _ = try engine.productGradient(byInput: gradient, weights)
+            engine.trimMemory()
+            #expect(engine.memoryHeld == held, "\(shape)")
+        }
+    }
+
     @Test func productsOfTheWayBackCanBeInterrupted() throws {
         let engine = try Engine(path: .openBLAS)
         let x = try engine.tensor([1, 2], shape: [1, 2])

@@ -120,3 +120,55 @@ import Testing
         #expect(abs(slope / square - 1) < 1e-2)
     }
 }
+
+/// What a model is to predict: the noise, the noiseless latent, or v (Salimans & Ho 2022, section 4), each against the plain
+/// formula on the same prediction.
+@Suite struct PredictionTypeTests {
+    @Test(arguments: [PredictionType.epsilon, .vPrediction, .sample])
+    func theErrorIsThatOfItsTarget(_ type: PredictionType) throws {
+        let engine = try Engine(path: .openBLAS)
+        var options = StableDiffusion.Options()
+        options.predictionType = type
+        let model = try StableDiffusion.load(
+            checkpoint: Golden.path("tiny-sd2.ckpt"), options: options, engine: engine)
+        #expect(model.configuration.schedule.predictionType == type)
+        let golden = try Golden()
+        let parameters = try AdapterParameters(ParameterStore(randomSeed: 3), for: model.unet, engine: engine)
+        var memory: [InjectionSite: Tensor] = [:]
+        for site in model.unet.sites {
+            memory[site] = try engine.tensor(wave(11 * site.channels), shape: [1, 11, site.channels])
+        }
+        let (latent, noise, timestep) = (golden["xT"], wave(golden["xT"].count), 700)
+        let text = try model.unet.textKeys(try model.encode(prompt: "a bag"))
+        let sample = TrainingSample(
+            latent: latent, noise: noise, height: 16, width: 16, timestep: timestep, text: text, memory: memory)
+        let schedule = try TrainingSchedule(model.configuration.schedule)
+        let adapter = try TrainedAdapter(parameters, engine: engine)
+        let error = try TrainingPass(model, schedule)(sample, adapter: adapter, weight: 1)
+        let gradients = engine.floats(parameters.gradients)
+
+        // The same by hand, from the noised latent on.
+        let alpha = schedule.alphasCumprod[timestep]
+        let (signal, deviation) = (Float(alpha.squareRoot()), Float((1 - alpha).squareRoot()))
+        let noisy = zip(latent, noise).map { signal * $0 + deviation * $1 }
+        let x = try model.latentTensor(noisy, height: 16, width: 16)
+        let time = try model.unet.timeEmbeddings([Double(timestep)])[0]
+        var decoded = try model.unet.decode(
+            try model.unet.encode(x, time: time, text: text), time: time, text: text,
+            training: adapter.mix(memory: memory))
+        let target: [Float] =
+            switch type {
+            case .epsilon: noise
+            case .sample: latent
+            case .vPrediction: zip(latent, noise).map { signal * $1 - deviation * $0 }
+            }
+        let wanted = engine.floats(try model.latentTensor(target, height: 16, width: 16))
+        let differences = zip(engine.floats(decoded.prediction), wanted).map { $0 - $1 }
+        let mean = differences.reduce(0) { $0 + Double($1) * Double($1) } / Double(differences.count)
+        #expect(abs(error / mean - 1) < 1e-5)
+        parameters.clearGradients()
+        try decoded.backward(
+            try engine.tensor(differences.map { 2 * $0 / Float(differences.count) }, shape: decoded.prediction.shape))
+        #expect(relativeError(gradients, engine.floats(parameters.gradients)) < 1e-5)
+    }
+}

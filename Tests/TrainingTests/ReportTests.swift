@@ -1,4 +1,5 @@
 import Foundation
+import Raster
 import Testing
 
 @testable import Training
@@ -29,7 +30,17 @@ import Testing
         // The names of the two SVG elements' format are the only addresses.
         #expect(page.components(separatedBy: "http").count == 3)
         #expect(page.components(separatedBy: "<polyline").count == 1 + 2 + 4 + 1)
-        // Both files are read by the next run as they are, and the log again.
+        // The same curves as pixels: their colours are there, the last range's, which has no number, in its key alone.
+        let picture = try Raster.decode(path: run.file("losses.png"))
+        #expect(picture.width == 2 * LineChart.size.width && picture.height == 4 * LineChart.size.height)
+        func count(_ color: (UInt8, UInt8, UInt8)) -> Int {
+            stride(from: 0, to: picture.pixels.count, by: 3).count {
+                (picture.pixels[$0], picture.pixels[$0 + 1], picture.pixels[$0 + 2]) == color
+            }
+        }
+        let key = 24 * 24
+        #expect(count((30, 90, 170)) > 2 * key && count((213, 94, 0)) > 2 * key && count((120, 94, 180)) == key)
+        // Log and reports are read by the next run as they are, and the log again.
         let again = try TrainingLog(path: run.log, upTo: 1500)
         #expect(again.steps.count == 1500 && again.validations.map(\.step) == [0, 1000])
     }

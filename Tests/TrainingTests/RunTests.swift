@@ -22,7 +22,7 @@ import Testing
         var settings = TrainingSettings()
         (settings.steps, settings.batchSize, settings.warmupSteps, settings.learningRate) = (3, 2, 2, 1e-3)
         (settings.validationSteps, settings.validationSamples, settings.saveSeconds) = (0, 2, 0)
-        (settings.validationShare, settings.referenceVariants) = (0.5, 1)
+        (settings.validationShare, settings.referenceVariants, settings.milestoneSteps) = (0.5, 1, 0)
         change(&settings)
         return settings
     }
@@ -62,6 +62,41 @@ import Testing
         // The authors' format of it.
         try file.writeTorch(to: folder.path("whole.pt"))
         #expect(try AdapterFile(path: folder.path("whole.pt")).sites == file.sites)
+    }
+
+    /// Pictures change nothing that is trained; a run stopped while it draws goes on, and draws the same.
+    @Test func milestonesShowTheSameSubjects() throws {
+        let settings = Self.settings { ($0.steps, $0.milestoneSteps, $0.milestoneImageScale) = (2, 1, 4) }
+        let result = try run("drawn", settings)
+        _ = try run("plain", Self.settings { $0.steps = 2 })
+        let (drawn, plain) = (
+            try Checkpoint.open(folder.path("drawn.safetensors")), try Checkpoint.open(folder.path("plain.safetensors"))
+        )
+        for (name, tensor) in plain.tensors { #expect(drawn.tensors[name]?.floats() == tensor.floats()) }
+        let milestone = try #require(result.milestone)
+        #expect(milestone.step == 2 && milestone.match > 0 && milestone.match <= 1)
+        #expect(drawn.metadata["dreamcache.subject_match"] == "\(milestone.match) at step 2")
+        let log = try TrainingLog(path: folder.path("drawn/train.jsonl"), upTo: 2)
+        #expect(log.milestones.map(\.step) == [1, 2] && log.milestones.last == milestone && log.steps.count == 2)
+        let sheets = ["00000001.png", "00000002.png"].map { "milestones/\($0)" }
+        for sheet in sheets {
+            let picture = try Raster.decode(path: folder.path("drawn/\(sheet)"))
+            // The reference beside the picture.
+            #expect(picture.width > 2 * 128 && picture.height > 128)
+        }
+
+        var isDrawing = false
+        #expect(throws: TrainingError.self) {
+            _ = try run("cut", settings, progress: { isDrawing = $0.phase.contains("milestone") }) { isDrawing }
+        }
+        #expect(!FileManager.default.fileExists(atPath: folder.path("cut/\(sheets[0])")))
+        _ = try run("cut", settings)
+        #expect(try bytes("cut") == bytes("drawn"))
+        for sheet in sheets {
+            #expect(
+                FileManager.default.contentsEqual(
+                    atPath: folder.path("cut/\(sheet)"), andPath: folder.path("drawn/\(sheet)")))
+        }
     }
 
     /// Stopped at any product of any step, twice, then gone on with; on one thread and on two, with and without validation: the

@@ -21,7 +21,7 @@ import Testing
         let schema = try #require(
             try JSONSerialization.jsonObject(with: Data(TrainingSettings.schema.utf8)) as? [String: Any])
         let properties = try #require(schema["properties"] as? [String: [String: Any]])
-        #expect(Set(properties.keys) == Set(SettingField.all.map(\.name)))
+        #expect(Set(properties.keys) == Set(SettingFields.all.map(\.name)))
         #expect(properties["learning_rate"]?["default"] as? Double == 1e-5)
         #expect(properties["empty_captions"]?["default"] as? Double == 0.07)
         #expect(properties["start"]?["default"] as? String == "self")
@@ -55,12 +55,12 @@ import Testing
     @Test func learningRates() {
         var settings = TrainingSettings()
         (settings.steps, settings.warmupSteps, settings.learningRate) = (110, 10, 1e-3)
-        #expect(abs(settings.learningRate(at: 0) - 1e-4) < 1e-12)
-        #expect(abs(settings.learningRate(at: 9) - 1e-3) < 1e-12)
-        #expect(settings.learningRate(at: 100) == 1e-3)
+        #expect(abs(settings.rate(at: 0) - 1e-4) < 1e-12)
+        #expect(abs(settings.rate(at: 9) - 1e-3) < 1e-12)
+        #expect(settings.rate(at: 100) == 1e-3)
         (settings.decay, settings.finalRateShare) = (.cosine, 0.1)
-        #expect(abs(settings.learningRate(at: 59) - 5.5e-4) < 1e-12)
-        #expect(abs(settings.learningRate(at: 109) - 1e-4) < 1e-12)
+        #expect(abs(settings.rate(at: 59) - 5.5e-4) < 1e-12)
+        #expect(abs(settings.rate(at: 109) - 1e-4) < 1e-12)
     }
 
     /// Hang et al. 2023, section 3.4: min(SNR, gamma) times the error of the noiseless sample, in terms of each prediction.

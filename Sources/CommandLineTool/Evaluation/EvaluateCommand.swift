@@ -50,11 +50,7 @@ struct EvaluateCommand: ParsableCommand {
     @Option(help: "Pictures of each prompt, for --plan.")
     var imagesPerPrompt = 4
 
-    @OptionGroup var modelOptions: ModelOptions
-    @OptionGroup var configuration: ConfigurationOptions
-
-    @Flag(help: "Print the report as JSON.")
-    var json = false
+    @OptionGroup var options: ForegroundOptions
 
     func validate() throws {
         guard ReferenceProtocol(rawValue: method) != nil else {
@@ -85,7 +81,7 @@ struct EvaluateCommand: ParsableCommand {
                 Terminal.result(manifests.joined(separator: "\n"))
                 return
             }
-            let settings = try configuration.settings(try modelOptions.overrides())
+            let settings = try options.settings()
             try ForegroundRun.translated {
                 let evaluator = try Evaluator(settings, usesModel: !withoutModel, encoders: encoders) {
                     Terminal.progress($0.printable)
@@ -96,7 +92,7 @@ struct EvaluateCommand: ParsableCommand {
                 Terminal.endProgress()
                 for remark in evaluator.remarks { Terminal.note("dreamcache: note: \(remark)") }
                 if let out { try write(report, evaluator.page(of: report), to: out) }
-                if json {
+                if options.json {
                     Terminal.result(String(decoding: try report.json(), as: UTF8.self))
                 } else {
                     Terminal.result(report.table)

@@ -22,23 +22,19 @@ struct CacheCommand: ParsableCommand {
     var subject: String?
 
     @OptionGroup var cacheOptions: CacheOptionGroup
-    @OptionGroup var modelOptions: ModelOptions
-    @OptionGroup var configuration: ConfigurationOptions
-
-    @Flag(help: "Print a JSON description of the cache.")
-    var json = false
+    @OptionGroup var options: ForegroundOptions
 
     func run() throws {
         try Terminal.run {
             Interruption.listen()
-            let settings = try configuration.settings(try modelOptions.overrides())
+            let settings = try options.settings()
             let run = ForegroundRun(settings)
             let remarks = try run.makeCache(
                 references, subject: subject, settings: try cacheOptions.settings(), output: out,
                 progress: Terminal.show)
             Terminal.endProgress()
             for remark in remarks { Terminal.note(remark) }
-            if json { Terminal.result(try CacheDescription(path: out).json) } else { Terminal.result(out) }
+            if options.json { Terminal.result(try CacheDescription(path: out).json) } else { Terminal.result(out) }
         }
     }
 }

@@ -38,11 +38,7 @@ struct RenderCommand: ParsableCommand {
     var strength: Double?
 
     @OptionGroup var cacheOptions: CacheOptionGroup
-    @OptionGroup var modelOptions: ModelOptions
-    @OptionGroup var configuration: ConfigurationOptions
-
-    @Flag(help: "Print result.json when done.")
-    var json = false
+    @OptionGroup var options: ForegroundOptions
 
     func validate() throws {
         if let strength {
@@ -59,7 +55,7 @@ struct RenderCommand: ParsableCommand {
     func run() throws {
         try Terminal.run {
             Interruption.listen()
-            let run = ForegroundRun(try configuration.settings(try modelOptions.overrides()))
+            let run = ForegroundRun(try options.settings())
             let (read, document) = try ForegroundRun.manifest(manifest, try cacheOptions.settings())
             var parsed = read
             let source: ForegroundRun.CacheSource =
@@ -76,7 +72,7 @@ struct RenderCommand: ParsableCommand {
                 parsed, document: document, caches: source, initialImage: initImage, output: out,
                 progress: Terminal.show)
             Terminal.endProgress()
-            if json { Terminal.result(result) } else { Terminal.result(out) }
+            if options.json { Terminal.result(result) } else { Terminal.result(out) }
         }
     }
 }

@@ -1,7 +1,6 @@
 import Application
 import ArgumentParser
 import Foundation
-import Logging
 import Spool
 import Training
 
@@ -45,11 +44,7 @@ struct DatasetCreateCommand: ParsableCommand {
     @Option(help: "Weight of the caption.")
     var guidanceScale = 7.5
 
-    @OptionGroup var modelOptions: ModelOptions
-    @OptionGroup var configuration: ConfigurationOptions
-
-    @Flag(help: "Print a JSON description of the result.")
-    var json = false
+    @OptionGroup var options: ForegroundOptions
 
     func validate() throws {
         guard (prompts != nil) != (classes != nil), (classes != nil) == (scenes != nil) else {
@@ -64,12 +59,9 @@ struct DatasetCreateCommand: ParsableCommand {
         try Terminal.run {
             Interruption.listen()
             let captions = try captions().flatMap { Array(repeating: $0, count: each) }
-            var logger = Logger(label: "dataset")
-            logger.logLevel = .error
-            let settings = try configuration.settings(try modelOptions.overrides())
             let plan = DatasetCreation.Plan(captions: captions, seed: seed, steps: steps, guidanceScale: guidanceScale)
             let kept = try TrainCommand.translated {
-                try TrainingWork(settings, logger: logger).makeDataset(
+                try options.trainingWork().makeDataset(
                     plan, folder: out, progress: TrainCommand.show,
                     dropped: { number, reasons in
                         Terminal.endProgress()
@@ -80,7 +72,7 @@ struct DatasetCreateCommand: ParsableCommand {
             let result = JSON.object([
                 "dataset": .string(out), "pictures": .integer(kept), "captions": .integer(captions.count),
             ])
-            Terminal.result(json ? result.text() : "\(out.printable): \(kept) of \(captions.count) pictures")
+            Terminal.result(options.json ? result.text() : "\(out.printable): \(kept) of \(captions.count) pictures")
         }
     }
 

@@ -50,8 +50,7 @@ struct TrainCommand: ParsableCommand {
     @Flag(help: "Go on with a state of other settings.")
     var changeSettings = false
 
-    @OptionGroup var modelOptions: ModelOptions
-    @OptionGroup var configuration: ConfigurationOptions
+    @OptionGroup var options: ForegroundOptions
 
     @Flag(help: "Print all settings as they are, as a YAML file, and do nothing.")
     var printSettings = false
@@ -59,14 +58,11 @@ struct TrainCommand: ParsableCommand {
     @Flag(help: "Print a JSON Schema of the file of settings, and do nothing.")
     var printSchema = false
 
-    @Flag(help: "Print a JSON description of the result.")
-    var json = false
-
     func validate() throws {
         if printSettings || printSchema { return }
         if data == nil { throw ValidationError("--data: found nothing, expected the folder of a data set") }
         if out == nil { throw ValidationError("--out: found nothing, expected the path of an adapter to write") }
-        if modelOptions.adapter != nil {
+        if options.model.adapter != nil {
             throw ValidationError("--adapter: found a path, expected none; --start names an adapter to begin with")
         }
     }
@@ -87,7 +83,7 @@ struct TrainCommand: ParsableCommand {
             let result = try Self.translated { try train(training, data: data, out: out) }
             Terminal.endProgress()
             for remark in result.remarks { Terminal.note(remark.printable) }
-            Terminal.result(json ? Self.description(result, out).text() : out.printable)
+            Terminal.result(options.json ? Self.description(result, out).text() : out.printable)
         }
     }
 
@@ -97,21 +93,15 @@ struct TrainCommand: ParsableCommand {
         if let steps { values.append("steps=\(steps)") }
         if let start { values.append("start=\(start)") }
         try training.set(values)
-        if training.start != "self", training.start != "random" {
-            training.start = URL(fileURLWithPath: training.start).path
-        }
+        training.resolveStart()
         return training
     }
 
     private func train(_ training: TrainingSettings, data: String, out: String) throws -> TrainingResult {
-        var logger = Logger(label: "training")
-        logger.logLevel = .error
-        let overrides = try modelOptions.overrides()
-        let work = try TrainingWork(try configuration.settings(overrides), logger: logger)
         let stem = URL(fileURLWithPath: out).deletingPathExtension().path
         let places = TrainingRun.Places(
             data: data, output: out, run: runFolder ?? "\(stem).training", prepared: prepared)
-        return try work.run(
+        return try options.trainingWork().run(
             places, training, acceptsSettings: changeSettings, progress: Self.show,
             shouldStop: { Interruption.isRequested })
     }
@@ -136,6 +126,7 @@ struct TrainCommand: ParsableCommand {
         .object([
             "adapter": .string(path), "steps": .integer(result.steps), "loss": result.loss.map(JSON.number),
             "validation_error": result.validation.map { .number($0.error) },
+            "subject_match": result.milestone.map { .number($0.match) },
             "remarks": .array(result.remarks.map(JSON.string)),
         ])
     }
@@ -152,5 +143,14 @@ struct TrainCommand: ParsableCommand {
             let message = if case .stopped = error { "interrupted; the same command goes on" } else { "\(error)" }
             throw Failure(code: code, message: message.printableLines)
         }
+    }
+}
+
+extension ForegroundOptions {
+    /// Training with the model that was chosen.
+    func trainingWork() throws -> TrainingWork {
+        var logger = Logger(label: "training")
+        logger.logLevel = .error
+        return try TrainingWork(try settings(), logger: logger)
     }
 }

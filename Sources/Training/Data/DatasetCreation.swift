@@ -36,9 +36,7 @@ public final class DatasetCreation {
         self.pipeline = pipeline
         self.folder = folder
         do { segmenter = try Segmenter(path: pipeline.model.engine.path) } catch { throw .model(.vision(error)) }
-        do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) } catch {
-            throw .file(FileError(operation: "mkdir", path: folder, code: EIO, expected: error.localizedDescription))
-        }
+        try makeFolder(folder)
     }
 
     /// Captions of every class in every scene, in the words of the authors' data: `a photo of a CLASS, SCENE`.
@@ -116,8 +114,9 @@ public final class DatasetCreation {
     private func write(
         _ picture: Raster, _ mask: Raster, _ caption: String, to place: String
     ) throws(TrainingError) {
-        let (image, cut): ([UInt8], [UInt8])
-        do { (image, cut) = (try picture.encodedPNG(), try mask.encodedPNG()) } catch { throw .model(.raster(error)) }
+        let (image, cut) = try onPictures { () throws(RasterError) in
+            (try picture.encodedPNG(), try mask.encodedPNG())
+        }
         try onFiles { () throws(FileError) in
             let folder = try AtomicFolder(place)
             try AtomicFile.write(image, to: folder.path("0_generation.png"))

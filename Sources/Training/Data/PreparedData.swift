@@ -118,8 +118,8 @@ final class PreparedData {
 
     /// What a reference of a view leaves at the injection sites, `[1, tokens, channels]` each.
     func memory(_ view: CheckedView, variant: Int) throws(TrainingError) -> [InjectionSite: Tensor] {
-        let augmentations = SettingField.all.filter { Self.augmenting.contains($0.name) }.map { field in
-            "\(field.name) \(field.text(settings))"
+        let augmentations = SettingFields.all.filter { Self.augmenting.contains($0.name) }.map { field in
+            "\(field.name) \(settings[field].text)"
         }
         let key =
             [
@@ -137,6 +137,13 @@ final class PreparedData {
             }
             return made
         }
+    }
+
+    /// The subject of a view on white, undisturbed, and its cache.
+    func reference(_ view: CheckedView) throws(TrainingError) -> (picture: Raster, cache: FeatureCache) {
+        let picture = try cutOut(of: view).fitted(toSquare: side)
+        let key = ["plain reference", "side \(side)", view.facts.picture, view.facts.mask ?? CutOutMaker.version]
+        return (picture, try cache(key) { () throws(TrainingError) in picture })
     }
 
     /// What an all white reference leaves.
@@ -196,12 +203,6 @@ final class PreparedData {
         for kind in Kind.allCases { try makeFolder("\(folder)/\(kind.rawValue)") }
     }
 
-    private func makeFolder(_ path: String) throws(TrainingError) {
-        do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) } catch {
-            throw .file(FileError(operation: "mkdir", path: path, code: EIO, expected: error.localizedDescription))
-        }
-    }
-
     private func path(_ kind: Kind, _ key: [String]) -> String {
         let lines = ["\(Self.version)", pipeline.featureHash] + key
         return "\(folder)/\(kind.rawValue)/\(sha256(lines.map { $0 + "\n" }.joined().utf8).prefix(40))"
@@ -231,13 +232,19 @@ final class PreparedData {
         return made
     }
 
-    /// The features of a reference: a `.dcache`, which is made where it is missing or damaged. They are read from the file in
-    /// either case, in its precision.
+    /// The features of a reference. They are read from its cache in any case, in the precision of that.
     private func features(
         _ key: [String], picture: () throws(TrainingError) -> Raster
     ) throws(TrainingError) -> [InjectionSite: Tensor] {
+        try tensors(of: try cache(key, picture: picture))
+    }
+
+    /// The cache of a reference, a `.dcache`, which is made where it is missing or damaged.
+    private func cache(
+        _ key: [String], picture: () throws(TrainingError) -> Raster
+    ) throws(TrainingError) -> FeatureCache {
         let path = path(.references, key) + ".dcache"
-        if let cache = try? FeatureCache.open(path), (try? tensors(of: cache)) != nil { return try tensors(of: cache) }
+        if let cache = try? FeatureCache.open(path), (try? tensors(of: cache)) != nil { return cache }
         var options = CacheOptions()
         options.seed = UInt64(settings.seed)
         options.fit = .squash
@@ -247,8 +254,7 @@ final class PreparedData {
         } catch let error as DreamCacheError { throw TrainingError(error) } catch let error as CheckpointError {
             throw .model(.diffusion(.checkpoint(error)))
         } catch { throw .data(["\(path): \(error)"]) }
-        let cache = try onMethod { () throws(DreamCacheError) in try FeatureCache.open(path) }
-        return try tensors(of: cache)
+        return try onMethod { () throws(DreamCacheError) in try FeatureCache.open(path) }
     }
 
     private func tensors(of cache: FeatureCache) throws(TrainingError) -> [InjectionSite: Tensor] {

@@ -96,10 +96,12 @@ public final class TrainingData {
 
     // MARK: Validation
 
-    /// Sample `number` of a validation, the same each time: of objects that are not trained on, or of all where none were kept,
-    /// with timesteps spread evenly.
+    /// The objects on which a run is judged: those that are not trained on, or all where none were kept.
+    var shown: [[CheckedView]] { validated.isEmpty ? trained : validated }
+
+    /// Sample `number` of a validation, the same each time, with timesteps spread evenly.
     func validationSample(_ number: Int) throws(TrainingError) -> TrainingSample {
-        let objects = validated.isEmpty ? trained : validated
+        let objects = shown
         var random = SampleRandom(seed: settings.seed, .validation, number)
         let views = objects[number % objects.count]
         let target = random.below(views.count)

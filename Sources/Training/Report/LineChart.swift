@@ -1,6 +1,7 @@
 import Foundation
+import Raster
 
-/// Curves over one axis, as SVG.
+/// Curves over one axis, as SVG and as pixels.
 struct LineChart: Sendable {
     /// One of the curves.
     struct Curve: Sendable {
@@ -115,6 +116,47 @@ struct LineChart: Sendable {
     private static let keyWidth = 140
 
     private static func short(_ number: Double) -> String { String(format: "%.1f", number) }
+}
+
+extension LineChart {
+    /// Pixels for one unit of the coordinates.
+    private static let scale = 2
+
+    /// The chart as pixels, of twice its size.
+    var raster: Raster {
+        let (frame, size, scale) = (Self.frame, Self.size, Self.scale)
+        var canvas = Canvas(width: size.width * scale, height: size.height * scale)
+        // As in the SVG, `x` and `y` are where a line of writing begins, or ends, or has its middle.
+        func write(_ text: String, x: Double, y: Double, anchor: Double = 0) {
+            let width = Double(text.count * Canvas.textSize.width)
+            canvas.write(
+                text, x: Int((x - anchor * width) * Double(scale)), y: Int((y - 10) * Double(scale)), scale: scale,
+                color: (0, 0, 0))
+        }
+        write(title, x: Double(frame.x.lowerBound), y: 26)
+        for tick in Self.ticks(yRange, most: 6) {
+            let y = place((xRange.lowerBound, tick)).y
+            canvas.fill(
+                x: frame.x.lowerBound * scale, y: Int(y * Double(scale)), width: frame.x.count * scale, height: scale,
+                color: (221, 221, 221))
+            write(Self.text(tick), x: Double(frame.x.lowerBound - 8), y: y + 4, anchor: 1)
+        }
+        for tick in Self.ticks(xRange, most: 8) {
+            write(Self.text(tick), x: place((tick, 0)).x, y: Double(frame.y.upperBound + 18), anchor: 0.5)
+        }
+        write(xName, x: Double(frame.x.upperBound), y: Double(frame.y.upperBound + 36), anchor: 1)
+        for curve in curves {
+            let points = curve.points.map(place).map { (x: $0.x * Double(scale), y: $0.y * Double(scale)) }
+            canvas.draw(line: points, thickness: Double(curve.isFaint ? scale : 2 * scale), color: curve.color)
+        }
+        for (index, curve) in curves.enumerated() {
+            let x = frame.x.lowerBound + index * Self.keyWidth
+            canvas.fill(
+                x: x * scale, y: (size.height - 22) * scale, width: 12 * scale, height: 12 * scale, color: curve.color)
+            write(curve.name, x: Double(x + 18), y: Double(size.height - 11))
+        }
+        return canvas.raster
+    }
 }
 
 extension LineChart.Curve {

@@ -1,6 +1,7 @@
 import Bytes
+import Raster
 
-/// The losses of a run as curves: `losses.html`, which needs nothing beside itself.
+/// Losses and scores of a run as curves: `losses.html`, which needs nothing beside itself, and the same curves in `losses.png`.
 struct LossReport {
     private let charts: [LineChart]
     private let settings: TrainingSettings
@@ -39,6 +40,19 @@ struct LossReport {
             curves.append(LineChart.Curve(name: "all", color: (30, 30, 30), points: all))
             charts.append(
                 LineChart(title: "Validation error by timestep", xName: "steps", curves: curves))
+        }
+        if !log.milestones.isEmpty {
+            func curve(_ name: String, _ color: (UInt8, UInt8, UInt8), _ score: (MilestoneResult) -> Double)
+                -> LineChart.Curve
+            {
+                LineChart.Curve(name: name, color: color, points: log.milestones.map { (Double($0.step), score($0)) })
+            }
+            charts.append(
+                LineChart(
+                    title: "Pictures of milestones", xName: "steps",
+                    curves: [
+                        curve("subject_match", (0, 158, 115)) { $0.match }, curve("copy", (213, 94, 0)) { $0.copy },
+                    ]))
         }
         self.charts = charts
     }
@@ -86,8 +100,27 @@ struct LossReport {
         """
     }
 
-    /// Writes the page into a run's folder, in place of the one that is there.
+    /// The charts one below the other.
+    var picture: Raster {
+        let rasters = charts.map(\.raster)
+        var canvas = Canvas(
+            width: rasters.map(\.width).max() ?? 1, height: max(1, rasters.reduce(0) { $0 + $1.height }))
+        var y = 0
+        for raster in rasters {
+            canvas.draw(raster, x: 0, y: y)
+            y += raster.height
+        }
+        return canvas.raster
+    }
+
+    /// Writes page and picture into a run's folder, in place of those that are there.
     func write(to folder: RunFolder) throws(TrainingError) {
-        try onFiles { () throws(FileError) in try AtomicFile.write(Array(page.utf8), to: folder.file("losses.html")) }
+        let png = try onPictures { () throws(RasterError) in
+            try picture.encodedPNG(path: folder.file("losses.png"))
+        }
+        try onFiles { () throws(FileError) in
+            try AtomicFile.write(Array(page.utf8), to: folder.file("losses.html"))
+            try AtomicFile.write(png, to: folder.file("losses.png"))
+        }
     }
 }

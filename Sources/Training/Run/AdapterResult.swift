@@ -9,7 +9,9 @@ struct AdapterResult {
     private let trainer: Trainer
     private let metadata: [String: String]
 
-    init(_ trainer: Trainer, binding: RunBinding, validation: ValidationResult?) {
+    init(
+        _ trainer: Trainer, binding: RunBinding, validation: ValidationResult? = nil, milestone: MilestoneResult? = nil
+    ) {
         self.trainer = trainer
         var metadata = [
             "modelspec.sai_model_spec": "1.0.1",
@@ -25,6 +27,7 @@ struct AdapterResult {
         }
         metadata["dreamcache.training_loss"] = trainer.history.mean.map { "\($0)" }
         metadata["dreamcache.validation_error"] = validation.map { "\($0.error)" }
+        metadata["dreamcache.subject_match"] = milestone.map { "\($0.match) at step \($0.step)" }
         self.metadata = metadata
     }
 

@@ -11,9 +11,7 @@ final class RunFolder {
     /// - Throws: `TrainingError.state` where another run is at work in it.
     init(_ path: String) throws(TrainingError) {
         self.path = path
-        do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) } catch {
-            throw .file(FileError(operation: "mkdir", path: path, code: EIO, expected: error.localizedDescription))
-        }
+        try makeFolder(path)
         lock = open("\(path)/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
         guard lock >= 0 else { throw .file(.current("open", "\(path)/lock")) }
         guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {

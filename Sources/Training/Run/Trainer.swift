@@ -88,7 +88,7 @@ public final class Trainer {
             loss += share * weight * own
             error += share * own
         }
-        let rate = settings.learningRate(at: step)
+        let rate = settings.rate(at: step)
         let norm = try onEngine { () throws(EngineError) in try engine.norm(parameters.gradients) }
         guard loss.isFinite, norm.isFinite else {
             throw .diverged(

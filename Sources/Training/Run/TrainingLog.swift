@@ -2,7 +2,7 @@ import Bytes
 import Foundation
 import Glibc
 
-/// `train.jsonl`: a line for each step and each validation. What a run that was cut off wrote behind its last state is taken back,
+/// `train.jsonl`: a line for each step, each validation and each milestone. What a run that was cut off wrote behind its last state is taken back,
 /// since those steps are made again.
 final class TrainingLog {
     private struct Line: Codable {
@@ -11,12 +11,21 @@ final class TrainingLog {
             let error: Double
             let ranges: [Range]
         }
+        struct Milestone: Codable {
+            let match, copy: Double
+
+            enum CodingKeys: String, CodingKey {
+                case match = "subject_match"
+                case copy
+            }
+        }
         var step: Int
         var loss, error, learningRate, gradientNorm, seconds: Double?
         var validation: Validation?
+        var milestone: Milestone?
 
         enum CodingKeys: String, CodingKey {
-            case step, loss, error, seconds, validation
+            case step, loss, error, seconds, validation, milestone
             case learningRate = "learning_rate"
             case gradientNorm = "gradient_norm"
         }
@@ -29,6 +38,8 @@ final class TrainingLog {
     private(set) var steps: [TrainingStep] = []
     /// All validations so far, in order.
     private(set) var validations: [ValidationResult] = []
+    /// All milestones so far, in order.
+    private(set) var milestones: [MilestoneResult] = []
 
     /// - Parameter step: the steps that the state knows of; later lines are dropped.
     init(path: String, upTo step: Int) throws(TrainingError) {
@@ -48,6 +59,9 @@ final class TrainingLog {
                         ranges: validation.ranges.map {
                             ValidationResult.Range(from: $0.from, to: $0.to, error: $0.error)
                         }))
+            } else if let milestone = entry.milestone {
+                milestones.append(
+                    MilestoneResult(step: entry.step, match: milestone.match, copy: milestone.copy))
             } else {
                 steps.append(
                     TrainingStep(
@@ -76,6 +90,12 @@ final class TrainingLog {
         validations.append(validation)
         let ranges = validation.ranges.map { Line.Validation.Range(from: $0.from, to: $0.to, error: $0.error) }
         try write(Line(step: validation.step, validation: Line.Validation(error: validation.error, ranges: ranges)))
+    }
+
+    func add(_ milestone: MilestoneResult) throws(TrainingError) {
+        milestones.append(milestone)
+        try write(
+            Line(step: milestone.step, milestone: Line.Milestone(match: milestone.match, copy: milestone.copy)))
     }
 
     private func write(_ line: Line) throws(TrainingError) {

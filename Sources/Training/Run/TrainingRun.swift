@@ -30,6 +30,8 @@ public struct TrainingResult: Sendable {
     public let loss: Double?
     /// The last validation, if there was one.
     public let validation: ValidationResult?
+    /// The last milestone, if there was one.
+    public let milestone: MilestoneResult?
     /// What a person should know, a sentence each.
     public let remarks: [String]
 }
@@ -100,12 +102,17 @@ public final class TrainingRun {
             try trainer.save(to: folder.state, binding: binding)
         }
         let log = try TrainingLog(path: folder.log, upTo: trainer.step)
-        try train(trainer, data, log, folder, binding, progress, shouldStop)
+        let milestones =
+            settings.milestoneSteps > 0 && settings.milestoneSteps <= settings.steps
+            ? try Milestones(data, prepared, pipeline: pipeline, settings: settings) : nil
+        try train(trainer, data, log, folder, binding, milestones, progress, shouldStop)
         try LossReport(log, settings: settings).write(to: folder)
-        try AdapterResult(trainer, binding: binding, validation: log.validations.last).write(to: places.output)
+        try AdapterResult(
+            trainer, binding: binding, validation: log.validations.last, milestone: log.milestones.last
+        ).write(to: places.output)
         return TrainingResult(
             steps: trainer.step, loss: trainer.history.mean, validation: log.validations.last,
-            remarks: prepared.remarks)
+            milestone: log.milestones.last, remarks: prepared.remarks)
     }
 
     private func prepare(
@@ -168,7 +175,7 @@ public final class TrainingRun {
 
     private func train(
         _ trainer: Trainer, _ data: TrainingData, _ log: TrainingLog, _ folder: RunFolder, _ binding: RunBinding,
-        _ progress: (TrainingProgress) -> Void, _ shouldStop: @escaping () -> Bool
+        _ milestones: Milestones?, _ progress: (TrainingProgress) -> Void, _ shouldStop: @escaping () -> Bool
     ) throws(TrainingError) {
         let clock = ContinuousClock()
         var (saved, pace) = (clock.now, Pace())
@@ -185,6 +192,14 @@ public final class TrainingRun {
                         try trainer.validate { number throws(TrainingError) in
                             try data.validationSample(number)
                         })
+                    try LossReport(log, settings: settings).write(to: folder)
+                }
+                if let milestones, isMilestoneDue(trainer, log) {
+                    let result = try milestones.draw(
+                        trainer, binding: binding, in: folder,
+                        progress: { progress(TrainingProgress(phase: "drawing the milestone", step: $0, steps: $1)) },
+                        shouldStop: shouldStop)
+                    try log.add(result)
                     try LossReport(log, settings: settings).write(to: folder)
                 }
                 if trainer.step >= settings.steps { break }
@@ -208,6 +223,10 @@ public final class TrainingRun {
             throw error
         }
         try save()
+    }
+
+    private func isMilestoneDue(_ trainer: Trainer, _ log: TrainingLog) -> Bool {
+        trainer.step > 0 && trainer.step % settings.milestoneSteps == 0 && log.milestones.last?.step != trainer.step
     }
 
     private func isValidationDue(_ trainer: Trainer, _ log: TrainingLog) -> Bool {

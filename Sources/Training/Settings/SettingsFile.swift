@@ -28,17 +28,19 @@ extension TrainingSettings {
         var faults: [String] = []
         for (key, value) in mapping {
             let place = "\(source):\(key.mark?.line ?? 1): \(key.string ?? "key")"
-            guard let field = SettingField.all.first(where: { $0.name == key.string }) else {
+            guard let field = SettingFields.all.first(where: { $0.name == key.string }) else {
                 faults.append(
                     "\(place): found an unknown name, expected one of "
-                        + SettingField.all.map(\.name).joined(separator: ", "))
+                        + SettingFields.all.map(\.name).joined(separator: ", "))
                 continue
             }
             guard case .scalar(let scalar) = value else {
                 faults.append("\(place): found a list or a section, expected \(field.expected)")
                 continue
             }
-            if !field.set(&self, scalar.string) {
+            if let value = field.read(scalar.string) {
+                self[field] = value
+            } else {
                 faults.append("\(place): found '\(scalar.string)', expected \(field.expected)")
             }
         }
@@ -53,13 +55,15 @@ extension TrainingSettings {
         for assignment in assignments {
             let parts = assignment.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(
                 String.init)
-            guard parts.count == 2, let field = SettingField.all.first(where: { $0.name == parts[0] }) else {
+            guard parts.count == 2, let field = SettingFields.all.first(where: { $0.name == parts[0] }) else {
                 faults.append(
                     "\(assignment): found no setting, expected NAME=VALUE of one of "
-                        + SettingField.all.map(\.name).joined(separator: ", "))
+                        + SettingFields.all.map(\.name).joined(separator: ", "))
                 continue
             }
-            if !field.set(&self, parts[1]) {
+            if let value = field.read(parts[1]) {
+                self[field] = value
+            } else {
                 faults.append("\(field.name): found '\(parts[1])', expected \(field.expected)")
             }
         }
@@ -67,29 +71,35 @@ extension TrainingSettings {
         if !faults.isEmpty { throw .settings(faults) }
     }
 
+    /// Makes the path of an adapter to start from absolute.
+    public mutating func resolveStart() {
+        guard self.start != "self", self.start != "random" else { return }
+        self.start = URL(fileURLWithPath: self.start).path
+    }
+
     /// Fields that do not fit one another.
     var contradictions: [String] {
-        leastErasure > greatestErasure
-            ? ["least_erasure: found \(leastErasure), expected at most greatest_erasure, \(greatestErasure)"] : []
+        self.leastErasure > self.greatestErasure
+            ? ["least_erasure: found \(self.leastErasure), expected at most greatest_erasure, \(self.greatestErasure)"]
+            : []
     }
 
     /// All settings as a YAML file that this reads again, each with its meaning.
     public var yaml: String {
-        SettingField.all.map { field in
-            "# \(field.meaning) (\(field.expected))\n\(field.name): \(field.scalar(self))\n"
+        SettingFields.all.map { field in
+            "# \(field.meaning) (\(field.expected))\n\(field.name): \(self[field].scalar)\n"
         }.joined()
     }
 
     /// All settings as one JSON object on one line, which this reads again: for metadata and states.
     public var json: String {
-        "{" + SettingField.all.map { "\"\($0.name)\": \($0.scalar(self))" }.joined(separator: ", ") + "}"
+        "{" + SettingFields.all.map { "\"\($0.name)\": \(self[$0].scalar)" }.joined(separator: ", ") + "}"
     }
 
     /// A JSON Schema (2020-12) of the files that are read.
     public static var schema: String {
-        let defaults = TrainingSettings()
-        let properties = SettingField.all.map { field in
-            "    \"\(field.name)\": {\(field.schemaType), \"default\": \(field.scalar(defaults)), "
+        let properties = SettingFields.all.map { field in
+            "    \"\(field.name)\": {\(field.schemaType), \"default\": \(field.initial.scalar), "
                 + "\"description\": \(quoted(field.meaning))}"
         }
         return """
@@ -109,32 +119,10 @@ extension TrainingSettings {
     /// The settings on which the adapter depends and that differ from `other`'s, as `name: found a, expected b`. With a constant
     /// learning rate a longer run begins as a shorter one.
     func differences(from other: TrainingSettings) -> [String] {
-        SettingField.all.filter { field in
-            field.decides && field.text(self) != field.text(other)
-                && !(field.name == "steps" && decay == .constant && other.decay == .constant)
-        }.map { "\($0.name): found \($0.text(self)), expected \($0.text(other))" }
-    }
-}
-
-extension SettingField {
-    /// The value as JSON has it, which is YAML too.
-    func scalar(_ settings: TrainingSettings) -> String {
-        switch kind {
-        case .integer, .number: text(settings)
-        case .text, .choice: quoted(text(settings))
-        }
-    }
-
-    fileprivate var schemaType: String {
-        switch kind {
-        case .integer(_, let range):
-            "\"type\": \"integer\", \"minimum\": \(range.lowerBound)"
-                + (range.upperBound == .max ? "" : ", \"maximum\": \(range.upperBound)")
-        case .number(_, let range):
-            "\"type\": \"number\", \"minimum\": \(range.lowerBound), \"maximum\": \(range.upperBound)"
-        case .text: "\"type\": \"string\", \"minLength\": 1"
-        case .choice(let values, _, _): "\"enum\": [\(values.map(quoted).joined(separator: ", "))]"
-        }
+        SettingFields.all.filter { field in
+            field.decides && self[field] != other[field]
+                && !(field.name == "steps" && self.decay == .constant && other.decay == .constant)
+        }.map { "\($0.name): found \(self[$0].text), expected \(other[$0].text)" }
     }
 }
 
