@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// What a path stands for. Foundation's `fileExists` says no whatever the error is; but a file that cannot be looked at must not
