@@ -141,15 +141,17 @@ import Testing
             let (mk, mv) = (map(memory, block + "to_k"), map(memory, block + "to_v"))
             let d = c / site.heads
             let read = q.map { query -> [Double] in
-                (0..<site.heads).flatMap { head -> [Double] in
-                    let (e, m) = (exponentials(query, k, head: head), exponentials(query, mk, head: head))
-                    let (ownSum, memorySum) = (e.reduce(0, +), m.reduce(0, +))
+                let memories = (0..<site.heads).map { exponentials(query, mk, head: $0) }
+                // How much of what each head finds in the memory shows the subject; the mean of the heads counts for all.
+                let found = memories.map { m in m.indices.reduce(0) { $0 + (shows[$1] ? m[$1] : 0) } }
+                let share = zip(found, memories).reduce(0) { $0 + $1.0 / $1.1.reduce(0, +) } / Double(site.heads)
+                return (0..<site.heads).flatMap { head -> [Double] in
+                    let e = exponentials(query, k, head: head)
+                    let ownSum = e.reduce(0, +)
                     return (head * d..<(head + 1) * d).map { i in
                         let ownRead = zip(e, v).reduce(0) { $0 + $1.0 * $1.1[i] } / ownSum
-                        // A token of the background gives what the picture itself does.
-                        let value = { (token: Int) in shows[token] ? mv[token][i] : ownRead }
-                        let memoryRead = m.indices.reduce(0) { $0 + m[$1] * value($1) }
-                        return (1 - weight) * ownRead + weight * memoryRead / memorySum
+                        let subject = mv.indices.reduce(0) { $0 + (shows[$1] ? memories[head][$1] * mv[$1][i] : 0) }
+                        return ownRead + weight * share * (subject / found[head] - ownRead)
                     }
                 }
             }

@@ -80,6 +80,7 @@ struct SettingKey: Sendable {
         number("models.*.self.weight", 0...1, unit: "share of what is read"),
         number("models.*.self.weight.start", 0...1, unit: "share of what is read"),
         number("models.*.self.weight.end", 0...1, unit: "share of what is read"),
+        number("models.*.self.sketch", 0...10, unit: "times what a noised picture of the subject holds"),
         text("models.*.variant", "a variant of a diffusers folder's weights, such as fp16"),
         choice("models.*.ema", ["true", "false"]),
         integer("models.*.clip_skip", 0...32, unit: "text encoder blocks"),

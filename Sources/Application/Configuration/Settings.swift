@@ -180,6 +180,7 @@ public struct Settings: Sendable {
         if let weight = try values.number("\(key).weight") { reading.weight = ScaleSchedule(weight) }
         reading.weight.start = try values.number("\(key).weight.start") ?? reading.weight.start
         reading.weight.end = try values.number("\(key).weight.end") ?? reading.weight.end
+        reading.sketch = try values.number("\(key).sketch") ?? reading.sketch
         return reading
     }
 

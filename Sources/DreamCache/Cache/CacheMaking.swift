@@ -49,6 +49,7 @@ extension Pipeline {
         let pass = ReferencePass(model, trainingSchedule)
         var features: [[InjectionSite: [Float]]] = []
         var foregrounds: [[InjectionSite: [Float]]?] = []
+        var sketches: [SubjectSketch?] = []
         var hashes: [String] = []
         var remarks: [String] = []
         let cutOuts = CutOutMaker(path: model.engine.path)
@@ -63,13 +64,20 @@ extension Pipeline {
             let picture = reference.fitted(toSquare: imageSize, mode: options.fit)
             let foreground = try foreground(of: reference, name: source.name, options)
             hashes.append(picture.pixelHash + (foreground.map { "+" + $0.mask.pixelHash } ?? ""))
-            var tokens = try pass(
-                pixels: picture.normalised, side: imageSize, text: text, time: time, options: options
-            ).features
+            let result = try pass(
+                pixels: picture.normalised, side: imageSize, text: text, time: time, options: options)
+            var tokens = result.features
             let downscale = model.configuration.autoencoder.downscale
             let shown =
                 foreground ?? Foreground(reference, side: imageSize, fit: options.fit)
                 ?? Foreground(onWhite: picture.compositedOnWhite())
+            sketches.append(
+                shown.flatMap { shown in
+                    let side = imageSize / downscale
+                    return SubjectSketch(
+                        latent: result.latent, shares: shown.shares(of: downscale), height: side, width: side,
+                        channels: model.configuration.autoencoder.latentChannels)
+                })
             foregrounds.append(
                 shown.flatMap { shown in
                     if shown.isEmpty { return nil }
@@ -97,7 +105,8 @@ extension Pipeline {
         ]
         if !remarks.isEmpty { metadata[.remarks] = remarks.joined(separator: "\n") }
         return try FeatureCache.writer(
-            features: features, foregrounds: foregrounds, metadata: metadata, type: options.elementType)
+            features: features, foregrounds: foregrounds, sketches: sketches, metadata: metadata,
+            type: options.elementType)
     }
 
     /// The mask by which tokens are dropped; nil where all are kept.

@@ -46,7 +46,7 @@ public struct CacheOptions: Sendable, Equatable {
 
     /// All that a cache depends on besides the pixels, in one line: equal lines, equal features.
     public func identity(modelHash: String, imageSize: Int) -> String {
-        "1|\(modelHash)|\(mode.rawValue)|t\(ReferencePass.timestep)|seed \(seed)|\(preprocessing(imageSize))"
+        "2|\(modelHash)|\(mode.rawValue)|t\(ReferencePass.timestep)|seed \(seed)|\(preprocessing(imageSize))"
             + "|\(elementType.rawValue)|\(tokens == .all ? "" : "\(tokens.rawValue)|")"
             + "\(background == .keep ? "" : "\(backgroundText)|")\(effectivePrompt)"
     }

@@ -8,7 +8,8 @@ import Glibc
 ///
 /// A `.dcache` is a safetensors file. One tensor per site and reference, `sites.<site>.<reference>` as
 /// `[tokens, channels]`; where the reference's subject is known from its background, another, `foreground.<site>.<reference>` as
-/// `[tokens]`. All else is string metadata, whose keys are in ``Key``.
+/// `[tokens]`, and `latent.<reference>` as `[channels, height, width]` with `foreground.latent.<reference>` as `[height, width]`.
+/// All else is string metadata, whose keys are in ``Key``.
 public struct FeatureCache: Sendable {
     /// Metadata keys of a `.dcache`.
     public enum Key: String, CaseIterable, Sendable {
@@ -61,6 +62,12 @@ public struct FeatureCache: Sendable {
     static func foregroundName(_ site: InjectionSite, _ reference: Int) -> String {
         "foreground.\(site.name).\(reference)"
     }
+
+    /// Name of the tensor of a reference's latent, `[channels, height, width]`.
+    static func latentName(_ reference: Int) -> String { "latent.\(reference)" }
+
+    /// Name of the tensor that says how much of each place of the latent shows the subject, `[height, width]`, 0 to 1.
+    static func latentForegroundName(_ reference: Int) -> String { "foreground.latent.\(reference)" }
 
     /// Opens and verifies a `.dcache`: its format, its version, and the hash of its data.
     /// - Throws: `DreamCacheError.cache` naming what is wrong, or the errno where the machine could not read it.
@@ -139,17 +146,30 @@ public struct FeatureCache: Sendable {
     /// What tells it from other caches.
     var identity: String { self[.data] ?? path }
 
+    /// The latents of the references whose subject is known from its background.
+    var sketches: [SubjectSketch] {
+        (0..<referenceCount).compactMap { reference in
+            guard let latent = tensors[Self.latentName(reference)], latent.shape.count == 3,
+                let shares = tensors[Self.latentForegroundName(reference)]
+            else { return nil }
+            return SubjectSketch(
+                latent: latent.floats(), shares: shares.floats(), height: latent.shape[1], width: latent.shape[2],
+                channels: latent.shape[0])
+        }
+    }
+
     /// A `.dcache` of features just computed.
     ///
     /// - Parameters:
     ///   - features: one dictionary per reference: the tokens `[tokens, channels]` at each site.
     ///   - foregrounds: for each reference how much of each token's cell shows the subject; nil where nothing tells.
+    ///   - sketches: for each reference its latent; nil where nothing tells.
     ///   - metadata: all keys but the data's hash, which is added here.
     ///   - type: element type in the file.
     /// - Returns: what `write(to:path:)` puts into a file.
     static func writer(
         features: [[InjectionSite: [Float]]], foregrounds: [[InjectionSite: [Float]]?] = [],
-        metadata: [Key: String], type: StoredElementType
+        sketches: [SubjectSketch?] = [], metadata: [Key: String], type: StoredElementType
     ) throws(DreamCacheError) -> SafetensorsWriter {
         var writer = SafetensorsWriter(
             metadata: Dictionary(uniqueKeysWithValues: metadata.map { ($0.key.rawValue, $0.value) }))
@@ -164,6 +184,15 @@ public struct FeatureCache: Sendable {
             for (site, shares) in sites ?? [:] {
                 writer.add(foregroundName(site, reference), type: type, shape: [shares.count], floats: shares)
             }
+        }
+        for (reference, sketch) in sketches.enumerated() {
+            guard let sketch else { continue }
+            let (height, width) = (sketch.height, sketch.width)
+            writer.add(
+                latentName(reference), type: type, shape: [sketch.channels, height, width],
+                floats: sketch.latent)
+            writer.add(
+                latentForegroundName(reference), type: type, shape: [height, width], floats: sketch.shares)
         }
         var hash = SHA256()
         do { try writer.forEachDataPiece { hash.update(bufferPointer: $0) } } catch {

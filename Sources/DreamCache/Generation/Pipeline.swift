@@ -202,7 +202,9 @@ public final class Pipeline {
         } else {
             generator = RandomGenerator(request.random, seed: request.seed)
             let image = try initialLatent(request, height: height, width: width, &generator)
-            latent = sampler.initialSample(noise: generator.randn(count: count), image: image)
+            var noise = generator.randn(count: count)
+            if image == nil { sketch(request, plan, in: &noise) }
+            latent = sampler.initialSample(noise: noise, image: image)
             if let noiseSeed = request.noiseSeed { generator = RandomGenerator(request.random, seed: noiseSeed) }
         }
 
@@ -279,6 +281,22 @@ public final class Pipeline {
                     field: "output.attention", found: "a picture that reads no reference", expected: "one that does"))
         }
         return .success(reading)
+    }
+
+    /// Puts the subject into the noise a run begins with, where the base reads caches by itself: one of its references, by the
+    /// seed. None where image_scale begins at zero, and where several subjects would have to share the middle.
+    private func sketch(_ request: ImageRequest, _ plan: Plan, in noise: inout [Float]) {
+        guard adapter == nil, selfReading.sketch > 0, request.caches.count == 1, let cache = request.caches.first,
+            let scale = plan.groups.first?.group.scale, scale.start > 0, let timestep = plan.sampler.timesteps.first
+        else { return }
+        let sketches = cache.sketches
+        guard !sketches.isEmpty else { return }
+        let chosen = sketches[Int(request.seed % UInt64(sketches.count))]
+        guard chosen.channels == model.configuration.autoencoder.latentChannels else { return }
+        let alphas = trainingSchedule.alphasCumprod
+        chosen.add(
+            to: &noise, height: plan.height, width: plan.width, strength: selfReading.sketch,
+            alpha: alphas[min(max(0, Int(timestep.rounded())), alphas.count - 1)])
     }
 
     /// The latent of the initial image, if there is one: a sample of its posterior, drawn before all other noise, as
