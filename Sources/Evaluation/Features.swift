@@ -18,9 +18,10 @@ public struct Features: Sendable {
         self.width = width
         var normalised = rows
         for start in stride(from: 0, to: rows.count, by: width) {
-            let length = rows[start..<start + width].reduce(0) { $0 + $1 * $1 }.squareRoot()
+            // In Double, since the squares of large numbers are none any more in Float.
+            let length = rows[start..<start + width].reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
             guard length > 0 else { continue }
-            for i in start..<start + width { normalised[i] /= length }
+            for i in start..<start + width { normalised[i] = Float(Double(rows[i]) / length) }
         }
         self.rows = normalised
         let shown = foreground.map { $0.contains(true) ? $0 : nil } ?? nil

@@ -60,6 +60,9 @@ import Testing
         // Where nothing is said to be the subject, all is.
         #expect(Features(rows: [1, 0, 0, 2], width: 2, foreground: [false, false]).foreground == [true, true])
         #expect(Features(rows: [0, 0], width: 2).found(in: picture) == 0)
+        // Large numbers have a direction too.
+        let large = Features(rows: [3e30, 4e30], width: 2)
+        #expect(abs(large.found(in: Features(rows: [3, 4], width: 2)) - 1) < 1e-6)
     }
 
     @Test func theProtocolsChooseThePhotos() throws {
@@ -109,6 +112,56 @@ import Testing
         #expect(pasted >= CopyScore.copied, "\(pasted)")
         #expect(other < CopyScore.copied, "\(other)")
         #expect(score(Raster(width: 64, height: 64, color: (7, 8, 9))) == 0)
+    }
+
+    // MARK: Pasted drawings
+
+    private static let subjects = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent().appendingPathComponent("Fixtures/demo-subjects")
+
+    /// A drawing before a grey ground of 128 x 128 pixels, at a size and place of no grid, turned by some degrees.
+    private func pasted(_ drawing: Raster, longer: Double, at place: (x: Double, y: Double), turned: Double) -> Raster {
+        let white = drawing.compositedOnWhite()
+        let (side, scale) = (128, Double(max(white.width, white.height)) / longer)
+        let (sine, cosine) = (sin(turned * .pi / 180), cos(turned * .pi / 180))
+        var pixels = [UInt8](repeating: 0, count: side * side * 3)
+        for y in 0..<side {
+            for x in 0..<side {
+                // From the middle of the pasted square, turned back, to the drawing.
+                let (dx, dy) = (Double(x) - place.x - longer / 2, Double(y) - place.y - longer / 2)
+                let u = (dx * cosine + dy * sine + longer / 2) * scale
+                let v = (dy * cosine - dx * sine + longer / 2) * scale
+                for c in 0..<3 { pixels[(y * side + x) * 3 + c] = Self.sample(white, u, v, c) }
+            }
+        }
+        return Raster(width: side, height: side, channels: 3, pixels: pixels)
+    }
+
+    /// Between four pixels, where white is the ground.
+    private static func sample(_ picture: Raster, _ u: Double, _ v: Double, _ c: Int) -> UInt8 {
+        let (left, top) = (Int(u.rounded(.down)), Int(v.rounded(.down)))
+        let ground: [Double] = [120, 130, 140]
+        var value = 0.0
+        for (x, y) in [(left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)] {
+            let weight = (1 - abs(u - Double(x))) * (1 - abs(v - Double(y)))
+            let isInside = (0..<picture.width).contains(x) && (0..<picture.height).contains(y)
+            let start = isInside ? (y * picture.width + x) * 3 : 0
+            let isShown = isInside && picture.pixels[start..<start + 3].contains { $0 < 250 }
+            value += weight * (isShown ? Double(picture.pixels[start + c]) : ground[c])
+        }
+        return UInt8(min(max(value.rounded(), 0), 255))
+    }
+
+    /// Whatever size and place it is pasted at, a drawing is found; turned by some degrees it is another pose.
+    @Test(arguments: ["crown", "pineapple", "toy-10", "turtle"]) func aDrawingIsFoundAtAnySize(_ name: String)
+        throws
+    {
+        let drawing = try Raster.decode(path: Self.subjects.appendingPathComponent("\(name).png").path)
+        let score = CopyScore(reference: drawing)
+        let found = score(pasted(drawing, longer: 83, at: (23.4, 21.7), turned: 0))
+        #expect(found >= CopyScore.copied, "\(found)")
+        let turned = score(pasted(drawing, longer: 83, at: (23.4, 21.7), turned: 8))
+        #expect(turned < CopyScore.copied, "\(turned)")
     }
 
     @Test func reportsAreForProgramsAndPeople() throws {
