@@ -135,7 +135,8 @@ final class SelfMemory {
         let found = engine.floats(read.kept.logSums)
         let lost = others.map { engine.floats($0) }
         let shares = SelfReading.shares(
-            weight: Float(weight), subject: found, background: lost, heads: site.heads, tokens: read.kept.logSums.shape[2])
+            weight: Float(weight), subject: found, background: lost, heads: site.heads,
+            tokens: read.kept.logSums.shape[2])
         recorder?.add(read.kept, of: (found, lost), at: subjectPlaces, site: site, engine: engine)
         try engine.blend(
             read.result, into: attention.read, shares: try engine.tensor(shares, shape: read.kept.logSums.shape))
