@@ -138,6 +138,7 @@ let package = Package(
                 "Application", "DreamCache", "Spool", "TensorEngine",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: swift),
         .executableTarget(

@@ -40,7 +40,7 @@ public final class Pipeline {
     private var times = Recent<[Double], [TimeEmbedding]>(capacity: 2)
     private var subjects = Recent<[[String]], SubjectMemory>(capacity: 1)
     private var denoisers = Recent<DenoiserKey, Denoiser>(capacity: 1)
-    private var posteriors = Recent<String, Autoencoder.Posterior>(capacity: 1)
+    var posteriors = Recent<String, Autoencoder.Posterior>(capacity: 1)
 
     private struct TextKey: Equatable {
         let prompt: String
@@ -57,7 +57,7 @@ public final class Pipeline {
     }
 
     /// Subjects that steer equally.
-    private struct SubjectGroup: Equatable {
+    struct SubjectGroup: Equatable {
         let scale: ScaleSchedule
         /// What identifies their caches.
         var hashes: [String]
@@ -114,7 +114,7 @@ public final class Pipeline {
     public func check(_ request: ImageRequest) throws(DreamCacheError) { _ = try checked(request) }
 
     /// What a request comes to: who steps, over a latent of which size, and the subjects by scale.
-    private struct Plan {
+    struct Plan {
         var sampler: Sampler
         let height: Int, width: Int
         let groups: [(group: SubjectGroup, caches: [FeatureCache])]
@@ -253,70 +253,6 @@ public final class Pipeline {
         return (latent, height, width)
     }
 
-    private func reading(
-        _ recorder: AttentionRecorder, of request: ImageRequest, _ plan: Plan, steps: Int
-    ) -> Result<AttentionReading, DreamCacheError> {
-        if let fault = recorder.fault { return .failure(.diffusion(.engine(fault))) }
-        // The memory has the subjects by falling scale; the request's order numbers their references.
-        var numbers: [String: [Int]] = [:]
-        var count = 0
-        for cache in request.caches {
-            numbers[cache.identity, default: []].append(count)
-            count += cache.referenceCount
-        }
-        let caches = order(of: plan.groups, at: 0, of: steps).flatMap { plan.groups[$0].caches }
-        let sources = caches.flatMap { cache in
-            let first = numbers[cache.identity]?.removeFirst() ?? 0
-            return (0..<cache.referenceCount).map { index in
-                AttentionRecorder.Source(
-                    number: first + index, subject: cache[.subject] ?? "subject",
-                    tokens: { cache.tokenCount(at: $0, reference: index) },
-                    foreground: { cache.foreground(at: $0, reference: index) })
-            }
-        }
-        let reading = recorder.reading(sources, side: model.configuration.latentSize)
-        guard !reading.sites.isEmpty else {
-            return .failure(
-                .request(
-                    field: "output.attention", found: "a picture that reads no reference", expected: "one that does"))
-        }
-        return .success(reading)
-    }
-
-    /// Puts the subject into the noise a run begins with, where the base reads caches by itself: one of its references, by the
-    /// seed. None where image_scale begins at zero, and where several subjects would have to share the middle.
-    private func sketch(_ request: ImageRequest, _ plan: Plan, in noise: inout [Float]) {
-        guard adapter == nil, selfReading.sketch > 0, request.caches.count == 1, let cache = request.caches.first,
-            let scale = plan.groups.first?.group.scale, scale.start > 0, let timestep = plan.sampler.timesteps.first
-        else { return }
-        let sketches = cache.sketches
-        guard !sketches.isEmpty else { return }
-        let chosen = sketches[Int(request.seed % UInt64(sketches.count))]
-        guard chosen.channels == model.configuration.autoencoder.latentChannels else { return }
-        let alphas = trainingSchedule.alphasCumprod
-        chosen.add(
-            to: &noise, height: plan.height, width: plan.width, strength: selfReading.sketch,
-            alpha: alphas[min(max(0, Int(timestep.rounded())), alphas.count - 1)])
-    }
-
-    /// The latent of the initial image, if there is one: a sample of its posterior, drawn before all other noise, as
-    /// diffusers' img2img draws it.
-    private func initialLatent(
-        _ request: ImageRequest, height: Int, width: Int, _ generator: inout RandomGenerator
-    ) throws(DreamCacheError) -> [Float]? {
-        guard let image = request.initialImage else { return nil }
-        let downscale = model.configuration.autoencoder.downscale
-        let picture = image.compositedOnWhite().resized(width: width * downscale, height: height * downscale)
-        let posterior = try posteriors.value(for: picture.pixelHash) { () throws(DreamCacheError) in
-            try onEngine { () throws(EngineError) in
-                try model.autoencoder.encode(picture.normalised, height: picture.height, width: picture.width)
-            }
-        }
-        return posterior.sample(generator.randn(count: posterior.mean.count)).map {
-            $0 * model.configuration.latentScale
-        }
-    }
-
     /// Latent to picture.
     func decode(_ latent: [Float], height: Int, width: Int) throws(DreamCacheError) -> Raster {
         let scale = model.configuration.latentScale
@@ -388,7 +324,7 @@ public final class Pipeline {
     }
 
     /// The groups by falling scale at an evaluation.
-    private func order(
+    func order(
         of groups: [(group: SubjectGroup, caches: [FeatureCache])], at index: Int, of count: Int
     ) -> [Int] {
         let values = groups.map { $0.group.scale.value(at: index, of: count) }
