@@ -2,6 +2,7 @@ import DreamCache
 import Foundation
 import Raster
 import Spool
+import Synchronization
 
 /// From a request to pictures: the scale that a pilot chooses, one picture, or the best of several candidates.
 extension JobRunner {
