@@ -63,6 +63,7 @@ CAMPAIGN_requests := SpoolTests.*killedWhileCancelling
 CAMPAIGN_power-cut := SpoolTests.*unsyncedOperations
 CAMPAIGN_errno := SpoolTests.*(everyErrorAtEveryCall|everyWriteCutShort|StorageFaultTests)
 CAMPAIGN_errno-two := SpoolTests.*everyLikelyErrorWithTwoOwners
+# Some two thousand cases of a whole daemon each; DREAMCACHE_SHARE=2/5 runs a part of them.
 CAMPAIGN_errno-model := EndToEndTests.*ModelErrors
 CAMPAIGN_damage := SpoolTests.DamageCampaignTests
 CAMPAIGN_neighbour := SpoolTests.HostileNeighbourTests

@@ -107,7 +107,7 @@ extension DaemonTests {
                             lasts: (index + number) % 2 == 0))
                 }
             }
-            let chosen = cases
+            let chosen = Workplace.share(of: cases)
             let found = await withTaskGroup(of: [String].self) { group in
                 let share = 4
                 for offset in 0..<share {
@@ -125,7 +125,7 @@ extension DaemonTests {
                 }
                 return await group.reduce(into: []) { $0 += $1 }
             }
-            print("campaign errno model: \(cases.count) cases at \(clean.calls.count) calls, \(found.count) faults")
+            print("campaign errno model: \(chosen.count) of \(cases.count) cases at \(clean.calls.count) calls, \(found.count) faults")
             #expect(found.prefix(10) == [])
         }
     }

@@ -59,6 +59,16 @@ final class Workplace: Sendable {
     /// Whether the long versions of campaigns are run.
     static let isFullCampaign = ProcessInfo.processInfo.environment["DREAMCACHE_CAMPAIGN"] == "full"
 
+    /// The part of a long campaign's cases that `DREAMCACHE_SHARE` names, such as `2/5`; all of them without it. The parts
+    /// together are the whole, so that a campaign may be run bit by bit.
+    static func share<Case>(of cases: [Case]) -> [Case] {
+        let words = (ProcessInfo.processInfo.environment["DREAMCACHE_SHARE"] ?? "").split(separator: "/")
+        guard let number = words.first.flatMap({ Int($0) }), let count = words.last.flatMap({ Int($0) }),
+            (1...max(1, count)).contains(number)
+        else { return cases }
+        return cases.enumerated().filter { $0.offset % count == number - 1 }.map(\.element)
+    }
+
     /// The library that makes things happen at exact moments in a program it is preloaded into.
     static let faultShim = build.appendingPathComponent("libFaultShim.so").path
 
