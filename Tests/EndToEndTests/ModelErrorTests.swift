@@ -125,7 +125,9 @@ extension DaemonTests {
                 }
                 return await group.reduce(into: []) { $0 += $1 }
             }
-            print("campaign errno model: \(chosen.count) of \(cases.count) cases at \(clean.calls.count) calls, \(found.count) faults")
+            print(
+                "campaign errno model: \(chosen.count) of \(cases.count) cases at \(clean.calls.count) calls, \(found.count) faults"
+            )
             #expect(found.prefix(10) == [])
         }
     }
