@@ -5,21 +5,34 @@ import Testing
 
 /// What belongs to a set beside its pictures never costs the set.
 @Suite struct FinishedSetTests {
-    @Test func aContactSheetNeverCostsASet() throws {
-        let spool = try TestSpool()
+    /// For errors of each kind, a job is done all the same; its id and result are checked.
+    private func whateverFails(
+        _ spool: TestSpool, _ manifest: String, fail: (inout StubRenderer.Script, RendererError) -> Void,
+        check: (JobID, JSON) throws -> Void
+    ) throws {
         let errors: [RendererError] = [
             .rejected(field: nil, message: "too wide"), .transient(message: "odd"), .environment(message: "no memory"),
         ]
         try spool.start()
         try spool.dropReferences("dog")
         for (index, error) in errors.enumerated() {
-            spool.renderer.script.withLock { $0.onGrid = { _ throws(RendererError) in throw error } }
+            spool.renderer.script.withLock { fail(&$0, error) }
             let drop = "\(index).json"
-            try spool.dropManifest(#"{"subject": "dog", "prompt": "x", "output": {"grid": true}}"#, drop)
+            try spool.dropManifest(manifest, drop)
             try spool.settle(turns: 100)
             #expect(try spool.isDone(drop))
             let id = try spool.receipt(drop).id
-            #expect(try spool.json("out/\(id)/result.json")["grid_error"]?.string != nil)
+            try check(id, try spool.json("out/\(id)/result.json"))
+        }
+    }
+
+    @Test func aContactSheetNeverCostsASet() throws {
+        let spool = try TestSpool()
+        let manifest = #"{"subject": "dog", "prompt": "x", "output": {"grid": true}}"#
+        try whateverFails(spool, manifest) { script, error in
+            script.onGrid = { _ throws(RendererError) in throw error }
+        } check: { _, result in
+            #expect(result["grid_error"]?.string != nil)
         }
         // What the machine refuses thrice costs the page too.
         #expect(spool.renderer.log.withLock { $0.pages.map(\.sheet) } == [nil, nil])
@@ -71,19 +84,9 @@ import Testing
 
     @Test func aPageNeverCostsASet() throws {
         let spool = try TestSpool()
-        let errors: [RendererError] = [
-            .rejected(field: nil, message: "too wide"), .transient(message: "odd"), .environment(message: "no memory"),
-        ]
-        try spool.start()
-        try spool.dropReferences("dog")
-        for (index, error) in errors.enumerated() {
-            spool.renderer.script.withLock { $0.onPage = { _ throws(RendererError) in throw error } }
-            let drop = "\(index).json"
-            try spool.dropManifest(#"{"subject": "dog", "prompt": "x"}"#, drop)
-            try spool.settle(turns: 100)
-            #expect(try spool.isDone(drop))
-            let id = try spool.receipt(drop).id
-            let result = try spool.json("out/\(id)/result.json")
+        try whateverFails(spool, #"{"subject": "dog", "prompt": "x"}"#) { script, error in
+            script.onPage = { _ throws(RendererError) in throw error }
+        } check: { id, result in
             #expect(result["page_error"]?.string != nil && result["grid_error"] == nil)
             #expect(!spool.exists("out/\(id)/index.html"))
         }

@@ -242,11 +242,7 @@ import Testing
         let spool = try TestSpool()
         try spool.start()
         func drop(_ name: String, _ text: String, of owner: UInt32) throws {
-            let staged = spool.path("staged")
-            try Files.write(Array(text.utf8), staged)
-            try #require(chown(staged, owner, owner) == 0)
-            rename(staged, spool.path("drop/jobs/" + name))
-            spool.daemon.deliver(.movedIn(folder: .jobs, name: name))
+            try spool.moveIn(Array(text.utf8), to: .jobs, as: name, of: owner)
             try spool.settle(turns: 3)
         }
         try drop("ann.json", TestSpool.job, of: 1001)
@@ -270,11 +266,7 @@ import Testing
         let spool = try TestSpool()
         try spool.start()
         func drop(_ payload: UInt8, of owner: UInt32) throws {
-            let staged = spool.path("dog.png")
-            try Files.write(Pictures.png(payload: [payload]), staged)
-            try #require(chown(staged, owner, owner) == 0)
-            rename(staged, spool.path("drop/references/dog.png"))
-            spool.daemon.deliver(.movedIn(folder: .references, name: "dog.png"))
+            try spool.moveIn(Pictures.png(payload: [payload]), to: .references, as: "dog.png", of: owner)
             try spool.settle(turns: 5)
         }
         func generations() throws -> Int { try spool.json("lib/subjects/dog.json")["generations"]?.array?.count ?? 0 }
@@ -304,11 +296,7 @@ import Testing
             ("a.json", TestSpool.keyed, 0), ("b.json", other, 12_345), ("a2.json", TestSpool.keyed, 0),
             ("b2.json", other, 12_345),
         ] as [(String, String, UInt32)] {
-            let staged = spool.path("staged.json")
-            try Files.write(Array(manifest.utf8), staged)
-            try #require(chown(staged, owner, owner) == 0)
-            rename(staged, spool.path("drop/jobs/" + drop))
-            spool.daemon.deliver(.movedIn(folder: .jobs, name: drop))
+            try spool.moveIn(Array(manifest.utf8), to: .jobs, as: drop, of: owner)
             try spool.settle(turns: 3)
         }
         let ids = try ["a.json", "a2.json", "b.json", "b2.json"].map { try spool.receipt($0).id }

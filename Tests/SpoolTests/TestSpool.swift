@@ -256,6 +256,15 @@ extension TestSpool {
         return spool
     }
 
+    /// Moves a file of another user into a drop folder. Only root may.
+    func moveIn(_ bytes: [UInt8], to folder: DropFolder, as name: String, of owner: UInt32) throws {
+        let staged = path("staged")
+        try Files.write(bytes, staged)
+        try #require(chown(staged, owner, owner) == 0)
+        rename(staged, path("drop/\(folder.rawValue)/\(name)"))
+        daemon.deliver(.movedIn(folder: folder, name: name))
+    }
+
     func isDone(_ drop: String) throws -> Bool {
         if case .ended(.done) = try client.standing(of: drop) { true } else { false }
     }

@@ -67,7 +67,7 @@ public final class Benchmark {
         _ geometry: RandomModel.Geometry, path: ComputePath, threads: Int, weights: String? = nil,
         keeping: KeptForBackward = .everything
     ) throws {
-        Engine.threadCount = threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount
+        try ThreadProbe.set(threads)
         let engine = try Engine(path: path)
         self.engine = engine
         ceiling = try Self.measureCeiling(engine)

@@ -91,7 +91,7 @@ struct AttentionMaker {
         at reference: GridRequest.Reference, _ picture: Picture, findsSubject: Bool, _ shouldStop: () -> Bool,
         _ decode: (String) throws(RendererError) -> Raster
     ) throws(RendererError) -> (picture: Raster, mask: Plane?)? {
-        let cutOut = reference.cutOut.flatMap { FileManager.default.fileExists(atPath: $0) ? $0 : nil }
+        let cutOut = reference.existingCutOut
         let path = cutOut ?? reference.path
         let key = Key(path: path, state: FileIdentity(path: path), side: picture.side, fit: picture.fit)
         do throws(RendererError) {

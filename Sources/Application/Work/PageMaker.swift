@@ -38,8 +38,7 @@ struct PageMaker {
                 SetPage.Reference(
                     subject: reference.subject, name: URL(fileURLWithPath: reference.path).lastPathComponent,
                     picture: try thumbnail(reference.path, decode),
-                    cutOut: try reference.cutOut.flatMap { (path) throws(RendererError) in
-                        guard FileManager.default.fileExists(atPath: path) else { return nil }
+                    cutOut: try reference.existingCutOut.flatMap { (path) throws(RendererError) in
                         return try thumbnail(path) { (path) throws(RendererError) in
                             do { return try Raster.decode(path: path) } catch { throw RendererError(error) }
                         }

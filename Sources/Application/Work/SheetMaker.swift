@@ -49,7 +49,7 @@ struct SheetMaker {
         for index in 0..<sheet.shown.references {
             try begin(request.images.count + index)
             let reference = request.references[index]
-            let cutOut = reference.cutOut.flatMap { FileManager.default.fileExists(atPath: $0) ? $0 : nil }
+            let cutOut = reference.existingCutOut
             let path = cutOut ?? reference.path
             let key = Key(
                 path: path, state: FileIdentity(path: path), width: sheet.cell.width, height: sheet.cell.height)

@@ -35,11 +35,7 @@ struct AttendCommand: ParsableCommand {
     var every = AttentionRequest.interval
 
     @OptionGroup var cacheOptions: CacheOptionGroup
-    @OptionGroup var modelOptions: ModelOptions
-    @OptionGroup var configuration: ConfigurationOptions
-
-    @Flag(help: "Print result.json when done.")
-    var json = false
+    @OptionGroup var options: ForegroundOptions
 
     func validate() throws {
         guard every > 0 else { throw ValidationError("--every: found \(every), expected 1 or more") }
@@ -51,7 +47,7 @@ struct AttendCommand: ParsableCommand {
     func run() throws {
         try Terminal.run {
             Interruption.listen()
-            let run = ForegroundRun(try configuration.settings(try modelOptions.overrides()))
+            let run = ForegroundRun(try options.settings())
             let (read, document) = try ForegroundRun.manifest(manifest, try cacheOptions.settings())
             var parsed = read
             parsed.output.attention = true
@@ -59,7 +55,7 @@ struct AttendCommand: ParsableCommand {
                 parsed, document: document, caches: references.map { .references($0) } ?? .file(cache ?? ""),
                 initialImage: nil, output: out, attentionInterval: every, progress: Terminal.show)
             Terminal.endProgress()
-            if json { Terminal.result(result) } else { Terminal.result(out) }
+            if options.json { Terminal.result(result) } else { Terminal.result(out) }
         }
     }
 }

@@ -368,7 +368,8 @@ final class SpoolLoop {
                     claim, kind: .request, message: "found no job \(request.job), expected one of the spool's")
             }
             // A damaged record does not say whose job it is; such a job is anybody's to end.
-            let owner = try jobs.loadIfSound(request.job, state)?.record.owner ?? Ownership.unknown
+            let job = try jobs.loadIfSound(request.job, state)
+            let owner = job?.record.owner ?? Ownership.unknown
             guard Ownership.permits(file.owner, changing: owner) else {
                 return try receipts.reject(
                     claim, kind: .request,
@@ -381,18 +382,19 @@ final class SpoolLoop {
             case .cancel:
                 pendingCancels[request.job] = claim
                 try feed(.cancel(request.job))
-            case .retry: try retry(claim, request.job, state)
+            case .retry: try retry(claim, request.job, job, state)
             }
         }
     }
 
-    private func retry(_ claim: Claim, _ id: JobID, _ state: JobState) throws(SpoolError) {
+    /// - Parameter job: nil where its folder is damaged.
+    private func retry(_ claim: Claim, _ id: JobID, _ job: Job?, _ state: JobState) throws(SpoolError) {
         switch state {
         case .done: return try answer(claim, id, "job \(id) is done")
         case .queued, .active, .retry: return try answer(claim, id, "job \(id) is \(state.rawValue)")
         case .failed, .quarantine: break
         }
-        guard var job = try jobs.loadIfSound(id, state) else {
+        guard var job else {
             return try receipts.reject(
                 claim, kind: .request, message: "job \(id) cannot be read: its folder is damaged")
         }

@@ -78,15 +78,10 @@ extension SpoolLoop {
                 try perform(action)
             } catch {
                 guard !error.isFinal else { throw error }
-                if case .quarantine = action {
-                    deferred.append(action)
-                }
-                // Damage does not go away by waiting.
-                else if error.code == .damaged {
-                    try absorb(error, of: action)
-                } else {
-                    deferred.append(action)
-                }
+                // Damage does not go away by waiting, unless it keeps a job from its quarantine.
+                var isLasting = error.code == .damaged
+                if case .quarantine = action { isLasting = false }
+                if isLasting { try absorb(error, of: action) } else { deferred.append(action) }
             }
         }
     }

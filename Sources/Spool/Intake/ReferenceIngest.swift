@@ -36,7 +36,8 @@ extension Intake {
         case .later: result.isUnsettled = true
         case .reject(let message): try receipts.reject(claim, kind: .references, message: message)
         case .set(let set, let unused):
-            if let owner = try anotherOwner(of: subject, set, than: status.owner) {
+            let known = try store.subjectSettingAsideDamage(subject, logger) ?? SubjectRecord(name: subject)
+            if let owner = Self.anotherOwner(of: known, set, than: status.owner) {
                 return try receipts.reject(
                     claim, kind: .references,
                     message:
@@ -50,7 +51,7 @@ extension Intake {
                 try store.setAside(destination, as: "references~\(set.digest)")
             }
             if try system.statusIfAny(destination) == nil { try store.publish([(draft, destination)]) }
-            let record = try addGeneration(of: subject, set, claim, owner: status.owner)
+            let record = try addGeneration(to: known, set, claim, owner: status.owner)
             result.subjects.append(record)
             try conclude(claim, record, images: set.images.count, unused: unused)
         }
@@ -125,20 +126,17 @@ extension Intake {
     }
 
     /// The owner of a subject whose photos these would replace although they are another's; nil when they may, or are the same.
-    private func anotherOwner(
-        of subject: String, _ set: ReferenceSet, than user: UInt32
-    ) throws(SpoolError) -> UInt32? {
-        guard let current = try store.subjectSettingAsideDamage(subject, logger)?.current,
-            current.references != set.digest, !Ownership.permits(user, changing: current.owner)
+    private static func anotherOwner(of record: SubjectRecord, _ set: ReferenceSet, than user: UInt32) -> UInt32? {
+        guard let current = record.current, current.references != set.digest,
+            !Ownership.permits(user, changing: current.owner)
         else { return nil }
         return current.owner
     }
 
     private func addGeneration(
-        of subject: String, _ set: ReferenceSet, _ claim: Claim, owner: UInt32
+        to record: SubjectRecord, _ set: ReferenceSet, _ claim: Claim, owner: UInt32
     ) throws(SpoolError) -> SubjectRecord {
-        let path = SpoolLayout.subject(subject)
-        var record = try store.subjectSettingAsideDamage(subject, logger) ?? SubjectRecord(name: subject)
+        var record = record
         if record.generations.contains(where: { $0.dropID == claim.id }) { return record }
         if let index = record.generations.lastIndex(where: { !$0.isRejected }),
             record.generations[index].references == set.digest
@@ -154,7 +152,7 @@ extension Intake {
                     number: (record.generations.last?.number ?? 0) + 1, references: set.digest, drop: claim.key,
                     dropID: claim.id, owner: owner, state: .pending))
         }
-        try store.publish(record.json, at: path, replacing: true)
+        try store.publish(record.json, at: SpoolLayout.subject(record.name), replacing: true)
         return record
     }
 

@@ -118,8 +118,9 @@ struct JobStore: Sendable {
         var owners: [OwnedKey: JobID] = [:]
         for state in JobState.allCases {
             for id in try list(state) {
-                guard let text = idempotencyKey(id, state) else { continue }
-                let key = OwnedKey(owner: try loadIfSound(id, state)?.record.owner, key: text)
+                let job = try loadIfSound(id, state)
+                guard let text = job.map(\.manifest.idempotencyKey) ?? idempotencyKey(id, state) else { continue }
+                let key = OwnedKey(owner: job?.record.owner, key: text)
                 owners[key] = max(owners[key] ?? id, id)
             }
         }
