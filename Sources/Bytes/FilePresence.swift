@@ -23,7 +23,12 @@ public enum FilePresence: Equatable, Sendable {
     /// The names in a folder, none where there is no folder.
     /// - Throws: the errno of what cannot be read.
     public static func names(in folder: String) throws(FileError) -> [String] {
-        guard try of(folder) == .folder else { return [] }
+        try of(folder) == .folder ? try names(inExisting: folder) : []
+    }
+
+    /// The names in a folder that was seen: that it is gone is an error too.
+    /// - Throws: the errno of what cannot be read.
+    public static func names(inExisting folder: String) throws(FileError) -> [String] {
         guard let stream = opendir(folder) else { throw .current("list", folder) }
         defer { closedir(stream) }
         var names: [String] = []

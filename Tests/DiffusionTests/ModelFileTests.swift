@@ -62,6 +62,18 @@ import Testing
         }
     }
 
+    /// A part that its folder lists and that is gone when it is looked at is an error: a model's identity does not come without it.
+    @Test func whatIsListedMustBeThere() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID())").path
+        try FileManager.default.createDirectory(atPath: "\(folder)/unet", withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        #expect(try StableDiffusion.describingFiles(of: folder) == [])
+        try FileManager.default.createSymbolicLink(
+            atPath: "\(folder)/scheduler", withDestinationPath: "/nothing-has-this-name")
+        let error = #expect(throws: DiffusionError.self) { try StableDiffusion.describingFiles(of: folder) }
+        #expect(error.map { "\($0)" }?.contains("scheduler") == true)
+    }
+
     /// What ControlNet and EMA tools, samplers and safety checkers leave in a file is not used, and said.
     @Test func moreTensorsAreAWarning() throws {
         let extra = [

@@ -55,6 +55,22 @@ import Testing
         #expect(try pixels(place.path("again/0000.png")) == pixels(place.path("set/0000.png")))
     }
 
+    @Test func referencesAreEncodedByTheModelThatTheManifestNames() throws {
+        let place = try Workplace()
+        let yaml = try String(contentsOfFile: place.path("config.yaml"), encoding: .utf8)
+        let entry = try #require(yaml.range(of: "  tiny:"))
+        let end = try #require(yaml.range(of: "compute:"))
+        let files = yaml[entry.upperBound..<end.lowerBound]
+        _ = try place.write("config.yaml", yaml.replacing("compute:", with: "  other:\(files)compute:"))
+        let manifest = try place.write(
+            "manifest.json", #"{"model": "other", "prompt": "a backpack", "num_inference_steps": 1, "seed": 1}"#)
+        for command in ["render", "attend"] {
+            let made = try place.dreamcache(
+                command, manifest, "--out", place.path(command), "--references", Golden.path("reference.png"))
+            #expect(made.status == 0, "\(made.errors)")
+        }
+    }
+
     @Test func errorsNameWhatIsWrong() throws {
         let place = try Workplace()
         let manifest = try place.write("m.json", #"{"prompt": "x", "num_inference_steps": 0, "colour": 1}"#)

@@ -60,10 +60,10 @@ class Program(evaluate.Program):
                 Image.fromarray(mask).save(folder / "photo_mask.png")
         self.folder = lambda number: self.place / f"some-{number}-{background}-{has_masks}"
 
-    def cache(self, number, references):
+    def cache(self, number, references, model):
         path = self.folder(number).with_suffix(".dcache")
         if not path.exists():
-            self._run("cache", self.folder(number), "--out", path, "--background", self.background)
+            self._run("cache", self.folder(number), "--out", path, "--background", self.background, "--model", model)
         return path
 
 
@@ -78,7 +78,9 @@ def main():
             ("not cut out", "keep", False), ("cut out by itself", "auto", False), ("masks by hand", "remove", True)):
         program.prepare(background, has_masks)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
-            sets = list(workers.map(lambda n: program.pictures(n, scenes, 1, arguments.image_scale), chosen))
+            sets = list(workers.map(
+                lambda n: program.pictures(
+                    n, scenes, 1, {"image_scale": arguments.image_scale}, program.folder(n).with_suffix(".set")), chosen))
         identity, scene = judges.judge(
             [picture for pictures in sets for picture in pictures], [n for n in chosen for _ in scenes],
             scenes * len(sets))

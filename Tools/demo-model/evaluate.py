@@ -2,8 +2,10 @@
 
     python evaluate.py --work .build/demo-model/gpu --programs .build/release --model Tools/demo-model/model > numbers.json
 
-Prints JSON: the judges' own accuracy on real composites (the ceiling), then for each condition the share of pictures whose
-subject is found first among the held-out ones (chance is one in their number), and whose scene is named.
+Prints JSON: the judges' own accuracy on real composites (the ceiling), then for each row the share of pictures whose subject is
+found first among the held-out ones (chance is one in their number), and whose scene is named; the program's own score of the
+same pictures (`dreamcache evaluate`), and the seconds of processor time of a picture. The sets stay in `evaluation/` below
+`--work`, with the program's report.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -50,10 +53,11 @@ class Program:
         self.configuration = self.place / "dreamcached.yaml"
         model = arguments.model.resolve()
         adapter = arguments.adapter or model / "adapter.safetensors"
+        settings = "".join(f"\n      {setting}" for setting in arguments.self)
         self.configuration.write_text(
-            f"spool:\n  path: {self.place.resolve()}/spool\nmodels:\n  demo:\n    checkpoint: {model}\n"
-            f"    adapter: {adapter if adapter == 'self' else pathlib.Path(adapter).resolve()}\n" + (
-                f"    self:\n{''.join(f'      {setting}{chr(10)}' for setting in arguments.self)}" if arguments.self else ""))
+            f"spool:\n  path: {self.place.resolve()}/spool\nmodels:\n"
+            f"  demo:\n    checkpoint: {model}\n    adapter: {adapter if adapter == 'self' else pathlib.Path(adapter).resolve()}\n"
+            f"  self:\n    checkpoint: {model}\n    adapter: self\n" + (f"    self:{settings}\n" if settings else ""))
 
     def _run(self, *words):
         # One thread each: as many run at once as there are cores.
@@ -61,30 +65,40 @@ class Program:
             [self.programs / "dreamcache", *map(str, words), "--config", self.configuration], check=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "DREAMCACHE_THREADS": "1"})
 
-    def cache(self, number, references):
+    def cache(self, number, references, model):
         """The .dcache of a subject's first so many references."""
-        path = self.place / f"{number}-{references}.dcache"
+        path = self.place / f"{number}-{references}-{model}.dcache"
         if not path.exists():
             folder = self.place / f"some-{number}-{references}"
-            folder.mkdir()
-            for i in range(references):
-                shutil.copy(self.place / f"references-{number}/{i}.png", folder)
-            self._run("cache", folder, "--out", path)
+            if not folder.exists():
+                folder.mkdir()
+                for i in range(references):
+                    shutil.copy(self.place / f"references-{number}/{i}.png", folder)
+            self._run("cache", folder, "--out", path, "--model", model)
         return path
 
-    def pictures(self, number, scenes, references, image_scale):
-        """One picture a scene; without references, the plain model's."""
-        out = self.place / f"set-{number}"
-        shutil.rmtree(out, ignore_errors=True)
+    def pictures(self, number, scenes, references, fields, out):
+        """One picture a scene, into the folder; without references, the plain model's. `fields` belong into the manifest."""
         manifest = {
-            "prompts": prompts(self.held_out[number].kind, scenes), "seed": 1000 + 100 * number,
-            "image_scale": image_scale, "guidance_scale": self.options["guidance_scale"],
-            "num_inference_steps": self.options["steps"], "scheduler": self.options["scheduler"]}
+            "prompts": prompts(self.held_out[number].kind, scenes), "seed": 1000 + 100 * number, "model": "demo",
+            "guidance_scale": self.options["guidance_scale"], "num_inference_steps": self.options["steps"],
+            "scheduler": self.options["scheduler"], **fields}
         path = self.place / f"{number}.json"
         path.write_text(json.dumps(manifest))
-        cache = ["--cache", self.cache(number, references)] if references else []
+        cache = ["--cache", self.cache(number, references, manifest["model"])] if references else []
         self._run("render", path, "--out", out, *cache)
         return [numpy.asarray(Image.open(p).convert("RGB")) for p in sorted(out.glob("[0-9]*.png"))]
+
+    def subject_match(self, sets, chosen):
+        """The means and intervals of the program's own score, by set. `sets`: names and their folders of subjects' sets."""
+        subjects = [{
+            "name": str(n), "references": f"references-{n}",
+            "sets": [{"label": name, "folder": f"{folder.name}/{n}"} for name, folder in sets.items()]} for n in chosen]
+        listed = self.place / "sets.json"
+        listed.write_text(json.dumps({"subjects": subjects}))
+        self._run("evaluate", listed, "--model", "demo", "--protocol", "paper", "--out", self.place / "report")
+        report = json.loads((self.place / "report/report.json").read_text())
+        return {row["label"]: row["scores"] for row in report["rows"]}
 
 
 def parser_of(description):
@@ -102,9 +116,30 @@ def parser_of(description):
     return parser
 
 
+def rows(strong):
+    """Names, how many references, and what is asked of the manifest. `strong`: the image_scale of the rows that vary something else."""
+    def scaled(model, scales):
+        prefix = "" if model == "demo" else f"{model}, "
+        return {f"{prefix}image_scale {scale:g}": (1, {"model": model, "image_scale": scale}) for scale in scales}
+
+    best = {"select": {"best_of": 4, "by": "subject"}}
+    return {
+        "no cache": (0, {}),
+        **scaled("self", (0, 0.5, 1, 2, 4)),
+        "self, image_scale 2, best of 4": (1, {"model": "self", "image_scale": 2, **best}),
+        "self, image_scale auto": (1, {"model": "self", "image_scale": "auto"}),
+        **scaled("demo", (0, 0.5, 1, 2, 4)),
+        f"image_scale {strong:g}, two references": (2, {"image_scale": strong}),
+        f"image_scale {strong:g}, four references": (4, {"image_scale": strong}),
+        f"image_scale {strong:g}, best of 4": (1, {"image_scale": strong, **best}),
+        "image_scale auto": (1, {"image_scale": "auto"}),
+    }
+
+
 def main():
     parser = parser_of(__doc__)
-    parser.add_argument("--only", help="conditions to run, by the beginning of their names")
+    parser.add_argument("--only", action="append", help="a row to run, by the whole of its name; may be given several times")
+    parser.add_argument("--scenes", type=int, default=len(SCENES), help="scenes of each subject; %(default)s")
     parser.add_argument("--guidance", type=float, default=7.5, help="%(default)s")
     arguments = parser.parse_args()
     arguments.option = {
@@ -117,26 +152,43 @@ def main():
     backgrounds = Backgrounds(20, SEED + 3)
     every = [(n, s) for n in range(len(held_out)) for s in range(len(SCENES))]
     real = [composites.composite(held_out[n], s, backgrounds, g) for n, s in every]
-    numbers = {"real composites": judges.judge(real, [n for n, _ in every], [s for _, s in every])}
+    identity, scene = judges.judge(real, [n for n, _ in every], [s for _, s in every])
+    numbers, folders = {"real composites": {"identity": identity, "scene": scene}}, {}
 
     program = Program(arguments, held_out)
-    scenes = list(range(len(SCENES)))
-    strong = arguments.image_scale
-    conditions = {f"image_scale {strong:g}": (1, strong), "no cache": (0, 0)}
-    conditions |= {f"{references} references, image_scale {strong:g}": (references, strong) for references in (2, 4)}
-    conditions |= {f"image_scale {scale:g}": (1, scale) for scale in (0, 0.5, 1, 2, 4)}
-    for name, (references, scale) in conditions.items():
-        if arguments.only and not name.startswith(arguments.only):
+    # Where not all scenes are judged, each subject has others.
+    scenes = {n: [(n + k * len(SCENES) // arguments.scenes) % len(SCENES) for k in range(arguments.scenes)] for n in chosen}
+    for name, (references, fields) in rows(arguments.image_scale).items():
+        if arguments.only and name not in arguments.only:
             continue
+        if references:
+            for number in chosen:
+                program.cache(number, references, fields.get("model", "demo"))
+        folders[name] = folder = program.place / f"set-{len(folders)}"
+        folder.mkdir()
+        before = seconds()
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
-            sets = list(workers.map(lambda number: program.pictures(number, scenes, references, scale), chosen))
-        numbers[name] = judges.judge(
-            [picture for pictures in sets for picture in pictures], [n for n in chosen for _ in scenes],
-            scenes * len(sets))
+            sets = list(workers.map(
+                lambda n: program.pictures(n, scenes[n], references, fields, folder / str(n)), chosen))
+        pictures = [picture for pictures in sets for picture in pictures]
+        spent = (seconds() - before) / len(pictures)
+        identity, scene = judges.judge(
+            pictures, [n for n in chosen for _ in scenes[n]], [s for n in chosen for s in scenes[n]])
+        numbers[name] = {"identity": identity, "scene": scene, "pictures": len(pictures), "seconds": round(spent, 2)}
         print(name, numbers[name], file=sys.stderr, flush=True)
-        sheet = numpy.concatenate([numpy.concatenate(pictures, 1) for pictures in sets[:12]])
-        Image.fromarray(sheet).save(arguments.work / f"{name.replace(' ', '-').replace(',', '')}.png")
-    print(json.dumps({name: {"identity": a, "scene": b} for name, (a, b) in numbers.items()}, indent=1))
+    for name, scores in program.subject_match(folders, chosen).items():
+        if name in numbers:
+            numbers[name] |= {score: {key: round(spread[key], 4) for key in ("mean", "low", "high")}
+                              for score, spread in scores.items()}
+        else:
+            numbers[name] = scores
+    print(json.dumps(numbers, indent=1))
+
+
+def seconds():
+    """Processor time of the programs that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Program(cutouts.Program):
         scene = (number + 5) % len(SCENES)
         manifest = self.place / f"{number}-{background}.json"
         manifest.write_text(json.dumps({
-            "prompts": evaluate.prompts(self.held_out[number].kind, [scene]), "seed": 1000 + 100 * number,
+            "model": "demo", "prompts": evaluate.prompts(self.held_out[number].kind, [scene]), "seed": 1000 + 100 * number,
             "image_scale": self.options["image_scale"], "guidance_scale": self.options["guidance_scale"],
             "num_inference_steps": self.options["steps"], "scheduler": self.options["scheduler"]}))
         self._run("attend", manifest, "--out", out, "--references", self.folder(number), "--background", background,

@@ -60,17 +60,17 @@ struct ForegroundRun {
         let name = GivenPaths.name(of: references).map { URL(fileURLWithPath: $0.printable) }
         let photos = try photos(at: references)
         try makeCache(
-            photos, subject: subject ?? name?.deletingPathExtension().lastPathComponent ?? "subject",
+            photos, subject: subject ?? name?.deletingPathExtension().lastPathComponent ?? "subject", model: nil,
             settings: settings, output: output, progress: progress)
         return try CacheDescription(path: output).remarks.map { "\(photos.original(of: $0.reference)): \($0.text)" }
     }
 
     private func makeCache(
-        _ photos: ReferenceFolder, subject: String, settings: CacheSettings, output: String,
+        _ photos: ReferenceFolder, subject: String, model: String?, settings: CacheSettings, output: String,
         progress: @escaping Progress
     ) throws {
         let request = EncodeRequest(
-            subject: subject, references: photos.pictures, digests: [], model: nil, settings: settings,
+            subject: subject, references: photos.pictures, digests: [], model: model, settings: settings,
             output: URL(fileURLWithPath: output).path)
         try Self.translated(names: photos.original) {
             try runner.encode(request, progress: { progress(0, 1, $0) }, shouldStop: { Interruption.isRequested })
@@ -102,81 +102,18 @@ struct ForegroundRun {
         // Beside the set, and gone before the set is published.
         let madeCache = folder.path(Self.madeCache)
         if let photos {
-            try makeCache(photos, subject: subject, settings: manifest.cache, output: madeCache, progress: progress)
+            try makeCache(
+                photos, subject: subject, model: manifest.model, settings: manifest.cache, output: madeCache,
+                progress: progress)
         }
-        let caches = try caches(of: manifest, source, subject: subject, made: madeCache)
-        let initialImage = try manifest.initialImage.map { try picture(of: $0.subject, given: initialImage) }
-        let seed = manifest.seed ?? Int.random(in: 0...Int(UInt32.max))
-        let plans = manifest.images(seed: seed)
-        let references = references(photos, subject: subject, in: folder)
-        var images: [JSON] = []
-        var pictures: [PageRequest.Picture] = []
-        var tuning: Tuning?
-        for plan in plans {
-            let name = manifest.fileName(image: plan.index)
-            let files = AttentionRequest.fileNames(beside: name)
-            let request = RenderRequest(
-                job: nil, manifest: manifest, image: plan, caches: caches, initialImage: initialImage,
-                photos: photos.map { photos in
-                    photos.pictures.map { GridRequest.Reference(subject: subject, path: $0) }
-                } ?? [], output: folder.path(name),
-                attention: manifest.output.attention && !caches.isEmpty
-                    ? AttentionRequest(
-                        references: references, interval: attentionInterval, overlay: folder.path(files.overlay),
-                        maps: folder.path(files.maps)) : nil,
-                tuning: tuning)
-            let report = try Self.translated {
-                try runner.render(
-                    request, checkpoint: .none, progress: { progress(plan.index, plans.count, $0) },
-                    shouldStop: { Interruption.isRequested })
-            }
-            let beside = try (request.attention.map { [$0.overlay, $0.maps] } ?? []).filter {
-                FileManager.default.fileExists(atPath: $0)
-            }.map { try Self.file($0) }
-            if let error = report.attention?.error { Terminal.note("dreamcache: no attention of \(name): \(error)") }
-            tuning = report.tuning ?? tuning
-            if images.isEmpty {
-                for warning in runner.modelWarnings { Terminal.note("dreamcache: warning: \(warning)") }
-            }
-            let seed = report.choice?.chosen.seed ?? plan.seed
-            pictures.append(
-                PageRequest.Picture(
-                    path: folder.path(name), prompt: plan.prompt, seed: seed, report: report,
-                    overlay: beside.isEmpty ? nil : request.attention?.overlay))
-            var entry: [String: JSON] = [
-                "file": .string(name), "sha256": .string(try Self.digest(folder.path(name))),
-                "seed": .integer(seed), "prompt": .string(plan.prompt),
-                "seconds": .object(report.seconds), "metadata": .object(report.metadata.mapValues(JSON.string)),
-            ]
-            entry["candidates"] = try report.choice.map { .array(try candidates($0, request, in: folder)) }
-            entry["attention"] = report.attention?.json
-            entry["beside"] = beside.isEmpty ? nil : .array(beside)
-            images.append(.object(entry))
-        }
-        func show(_ step: RenderProgress) { progress(plans.count - 1, plans.count, step) }
-        let grid =
-            manifest.output.grid
-            ? try sheet(manifest.gridFileName, "contact sheet", in: folder) { output in
-                try runner.makeGrid(
-                    GridRequest(
-                        manifest: manifest, references: references, images: pictures.map(\.path),
-                        remarks: pictures.compactMap { $0.report.choice?.summary }, output: output),
-                    progress: show, shouldStop: { Interruption.isRequested })
-            } : nil
-        let page =
-            settings.spool.pages
-            ? try sheet(PageRequest.fileName, "page", in: folder) { output in
-                try runner.makePage(
-                    PageRequest(
-                        job: nil, manifest: manifest, document: PageRequest.document(document, seed: seed),
-                        references: references, pictures: pictures,
-                        sheet: grid == nil ? nil : manifest.gridFileName, output: output),
-                    progress: show, shouldStop: { Interruption.isRequested })
-            } : nil
-        let result = JSON.object([
-            "version": .integer(1), "seed": .integer(seed), "tuning": tuning?.record, "images": .array(images),
-            "grid": grid, "page": page,
-        ])
+        let set = ForegroundSet(
+            manifest: manifest, document: document, seed: manifest.seed ?? Int.random(in: 0...Int(UInt32.max)),
+            folder: folder, caches: try caches(of: manifest, source, subject: subject, made: madeCache),
+            photos: photos?.pictures.map { GridRequest.Reference(subject: subject, path: $0) } ?? [],
+            references: references(photos, subject: subject, in: folder),
+            initialImage: try manifest.initialImage.map { try picture(of: $0.subject, given: initialImage) },
+            attentionInterval: attentionInterval, hasPage: settings.spool.pages)
+        let result = try set.make(by: runner, progress: progress)
         unlink(madeCache)
         try? FileManager.default.removeItem(atPath: CutOuts.folder(beside: madeCache))
         try onFiles { () throws(FileError) in
@@ -188,25 +125,6 @@ struct ForegroundRun {
 
     private static let madeCache = ".subject.dcache"
 
-    /// What `result.json` says of an image's candidates. Those that are kept go where a set has them.
-    private func candidates(_ choice: Choice, _ request: RenderRequest, in folder: AtomicFolder) throws -> [JSON] {
-        try choice.candidates.enumerated().map { number, candidate in
-            var entry: [String: JSON] = ["seed": .integer(candidate.seed), "scores": Choice.json(candidate.scores)]
-            if number == choice.best { entry["chosen"] = .bool(true) }
-            guard number != choice.best, request.manifest.select?.keepsAll == true else { return .object(entry) }
-            let name = request.manifest.fileName(image: request.image.index, candidate: number)
-            let place = "\(Selection.folder)/\(name)"
-            do {
-                try FileManager.default.createDirectory(
-                    atPath: folder.path(Selection.folder), withIntermediateDirectories: true)
-                try FileManager.default.moveItem(atPath: request.output(candidate: number), toPath: folder.path(place))
-            } catch { throw Failure(code: .failed, message: "\(place): \(error.localizedDescription)") }
-            entry["file"] = .string(place)
-            entry["sha256"] = .string(try Self.digest(folder.path(place)))
-            return .object(entry)
-        }
-    }
-
     /// What contact sheet and page show of the subject: the photos given, if there are any.
     private func references(
         _ photos: ReferenceFolder?, subject: String, in folder: AtomicFolder
@@ -215,23 +133,6 @@ struct ForegroundRun {
         return (photos?.pictures ?? []).enumerated().map { index, path in
             GridRequest.Reference(
                 subject: subject, path: path, cutOut: "\(cutOuts)/\(CutOuts.fileName(reference: index))")
-        }
-    }
-
-    /// Makes a contact sheet or a page: a convenience, which never costs a set.
-    private func sheet(
-        _ name: String, _ what: String, in folder: AtomicFolder, _ make: (_ output: String) throws -> Void
-    ) throws -> JSON? {
-        let output = folder.path(name)
-        do {
-            try make(output)
-            return try Self.file(output)
-        } catch RendererError.stopped {
-            throw Failure(code: .failed, message: "interrupted")
-        } catch {
-            unlink(output)
-            Terminal.note("dreamcache: no \(what): \(error)")
-            return nil
         }
     }
 
@@ -280,14 +181,7 @@ struct ForegroundRun {
         }
     }
 
-    /// A file of the set, as `result.json` has it.
-    private static func file(_ path: String) throws -> JSON {
-        .object([
-            "file": .string(URL(fileURLWithPath: path).lastPathComponent), "sha256": .string(try digest(path)),
-        ])
-    }
-
-    private static func digest(_ path: String) throws -> String {
+    static func digest(_ path: String) throws -> String {
         try onFiles { () throws(FileError) in try sha256(ofFile: path) }
     }
 
@@ -305,13 +199,6 @@ struct ForegroundRun {
             }
         }
     }
-}
-
-extension JSON {
-    fileprivate static func object(_ members: [String: JSON]) -> JSON {
-        JSON(.object(members.sorted { $0.key < $1.key }.map { JSON.Member($0.key, $0.value) }))
-    }
-    fileprivate static func object(_ numbers: [String: Double]) -> JSON { object(numbers.mapValues(JSON.number)) }
 }
 
 /// Work on files, whose errors become the program's.

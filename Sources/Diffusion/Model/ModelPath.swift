@@ -17,4 +17,11 @@ enum ModelPath {
             throw .checkpoint(CheckpointError(error))
         }
     }
+
+    /// The names in a folder that was seen: that it is gone is an error too.
+    static func names(inExisting folder: String) throws(DiffusionError) -> [String] {
+        do throws(FileError) { return try FilePresence.names(inExisting: folder) } catch {
+            throw .checkpoint(CheckpointError(error))
+        }
+    }
 }

@@ -232,10 +232,12 @@ public final class StableDiffusion {
         guard try ModelPath.isFolder(path) else {
             return [try LDMCheckpoint.yaml(yaml, of: path)].compactMap(\.self)
         }
+        let parts = Set(try ModelPath.names(inExisting: path))
         var files: [String] = []
-        for part in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
+        for part in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"]
+        where part == "" || parts.contains(part) {
             let folder = DiffusersFolder.join(path, part)
-            files += try ModelPath.names(in: folder)
+            files += try ModelPath.names(inExisting: folder)
                 .filter { ($0.hasSuffix(".json") && !$0.contains(".index.")) || $0.hasSuffix(".txt") }
                 .sorted().map { DiffusersFolder.join(folder, $0) }
         }
