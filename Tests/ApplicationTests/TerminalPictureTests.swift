@@ -45,4 +45,11 @@ import Testing
         #expect(TerminalPicture(png: Array(try picture().prefix(60))) == nil)
         #expect(try TerminalPicture(png: picture(side: 1200)) == nil)
     }
+
+    @Test func linesAreBrokenAtSpaces() {
+        #expect(TerminalLine.wrapped("a job, 5 of 6", columns: 13) == ["a job, 5 of 6"])
+        #expect(TerminalLine.wrapped("a job, 5 of 6", columns: 12) == ["a job, 5 of", "  6"])
+        #expect(TerminalLine.wrapped("20261128-162954 active", columns: 8) == ["20261128-162954", "  active"])
+        #expect(TerminalLine.wrapped("", columns: 8) == [""])
+    }
 }

@@ -15,8 +15,8 @@ import Testing
         "dino-s16", "dino-s8", "dino-hub.pth", "dinov2", "dinov2-hub.pth", "clip", "open-clip", "openai.pt",
     ]
 
-    private func expected() throws -> [String: StoredTensor] {
-        try Checkpoint.open(Self.folder.appendingPathComponent("expected.safetensors").path).tensors
+    private func expected(in folder: URL = folder) throws -> [String: StoredTensor] {
+        try Checkpoint.open(folder.appendingPathComponent("expected.safetensors").path).tensors
     }
 
     private func encoder(_ file: String, _ path: ComputePath = .openBLAS) throws -> ImageEncoder {
@@ -72,6 +72,33 @@ import Testing
             // Padding behind the end changes nothing, and what does not fit behind it is left out.
             let padded = try encoder.features(ofTokens: [22] + words + [23, 0, 0])
             #expect(distance(padded, found) < 1e-4)
+        }
+    }
+
+    /// The folder that `generate.py --full` wrote: the same networks in their real sizes, some gigabytes of random weights.
+    static let full = ProcessInfo.processInfo.environment["DREAMCACHE_ENCODERS"].map { URL(fileURLWithPath: $0) }
+
+    /// Prints how far apart features are, and the seconds of a picture beside PyTorch's, which `generate.py` measured.
+    @Test(.enabled(if: full != nil, "DREAMCACHE_ENCODERS names no folder of `generate.py --full`"))
+    func fullSizesAreTheLibraries() throws {
+        let folder = try #require(Self.full)
+        let expected = try expected(in: folder)
+        let theirs = try JSONDecoder().decode(
+            [String: Double].self, from: Data(contentsOf: folder.appendingPathComponent("seconds.json")))
+        for file in Self.files + ["clip-l14"] {
+            let encoder = try ImageEncoder(folder.appendingPathComponent(file).path, compute: .oneDNNFP32)
+            let stem = "\(file.split(separator: ".")[0])"
+            var worst: Float = 0
+            var seconds = 0.0
+            for name in ["wide", "high"] {
+                let picture = try picture(name)
+                let start = ContinuousClock.now
+                let found = try encoder.features(of: picture)
+                seconds = (ContinuousClock.now - start) / .seconds(1)
+                worst = max(worst, distance(found, try #require(expected["\(stem).\(name)"]).floats()))
+            }
+            print("\(encoder.name), \(file): within \(worst), \(seconds) s a picture, PyTorch \(theirs[stem] ?? 0) s")
+            #expect(worst < 1e-4, "\(file)")
         }
     }
 

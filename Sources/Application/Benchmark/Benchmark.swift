@@ -11,7 +11,7 @@ import TensorEngine
 public final class Benchmark {
     /// What can be measured.
     public enum Part: String, CaseIterable, Sendable {
-        case text, encode, reference, unet, personal, step, decode, train
+        case text, encode, reference, unet, personal, step, preview, decode, train
 
         /// What it is.
         public var title: String {
@@ -22,6 +22,7 @@ public final class Benchmark {
             case .unet: "U-Net, no cache"
             case .personal: "U-Net, one reference"
             case .step: "guided step, three branches"
+            case .preview: "preview of a step"
             case .decode: "autoencoder, decode"
             case .train: "training, one sample"
             }
@@ -199,6 +200,12 @@ public final class Benchmark {
         case .unet: return try denoising.get().plainEvaluation
         case .personal: return try denoising.get().personalEvaluation
         case .step: return try denoising.get().guidedStep
+        case .preview:
+            let look = try pipeline.benchmarkPreview(input)
+            return {
+                try look()
+                return []
+            }
         case .decode:
             return { try model.autoencoder.decode(latent, height: latentSide, width: latentSide) }
         case .train:

@@ -142,7 +142,7 @@ struct BenchCommand: ParsableCommand {
             guard !json else { continue }
             Terminal.result(
                 Self.row(
-                    part.title, String(format: "%.3f", result.seconds), Self.giga(result.flops),
+                    part.title, String(format: "%.4f", result.seconds), Self.giga(result.flops),
                     Self.giga(result.flops / result.seconds), String(format: "%.0f %%", result.shareOfCeiling * 100)))
         }
         let operations = bench.profile.entries.sorted { $0.value.seconds > $1.value.seconds }

@@ -36,7 +36,9 @@ struct WatchCommand: ParsableCommand {
                 let (view, preview) = try Self.view(client)
                 if isLive {
                     // The cursor goes home; each line is cleared to its end, then everything below.
-                    let lines = view.map { $0.printable + "\u{1B}[K" }.joined(separator: "\n")
+                    let columns = TerminalLine.columns() ?? .max
+                    let lines = view.flatMap { TerminalLine.wrapped($0.printable, columns: columns) }
+                        .map { $0 + "\u{1B}[K" }.joined(separator: "\n")
                     // The picture comes last: what it covers is not written again.
                     let picture = way == .none ? nil : preview.flatMap { TerminalPicture(png: $0) }
                     print("\u{1B}[H" + lines + "\n\u{1B}[J" + (picture?.text(way) ?? ""), terminator: "")

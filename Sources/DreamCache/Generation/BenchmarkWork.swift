@@ -1,4 +1,5 @@
 import Diffusion
+import Raster
 import TensorEngine
 
 /// What the denoiser is evaluated on when it is measured, or compared with another implementation.
@@ -97,5 +98,18 @@ extension Pipeline {
             )
         }
         return { _ = try pass(pixels: pixels, side: side, text: text, time: time, options: CacheOptions()) }
+    }
+
+    /// One look at a step, as the daemon takes it: the map is fitted here, and the work makes a PNG of the latent's size.
+    public func benchmarkPreview(_ input: BenchmarkInput) throws(DreamCacheError) -> () throws -> Void {
+        guard let map = try previewMap() else {
+            throw .request(field: "preview", found: "an autoencoder that no map fits", expected: "another")
+        }
+        let side = model.configuration.latentSize
+        return {
+            _ = try self.look(
+                map, input.latent, input.latent, timestep: Float(input.timestep), height: side, width: side)?
+                .encodedPNG()
+        }
     }
 }

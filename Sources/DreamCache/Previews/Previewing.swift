@@ -87,14 +87,23 @@ extension Pipeline {
     }
 
     /// Shows what the picture would be by this step's prediction, where it is time to.
+    func preview(_ input: [Float], _ prediction: [Float], timestep: Float, height: Int, width: Int) {
+        guard let map = madePreviewMap ?? nil, previews?.isDue() == true else { return }
+        if let picture = look(map, input, prediction, timestep: timestep, height: height, width: width) {
+            previews?.show(picture)
+        }
+    }
+
+    /// What the picture would be by a step's prediction.
     ///
     /// - Parameters:
     ///   - input: what the U-Net was evaluated on, of a variance-preserving process: x = sqrt(a) x0 + sqrt(1 - a) eps.
     ///   - prediction: eps, or v = sqrt(a) eps - sqrt(1 - a) x0.
-    func preview(_ input: [Float], _ prediction: [Float], timestep: Float, height: Int, width: Int) {
-        guard let map = madePreviewMap ?? nil, previews?.isDue() == true else { return }
+    func look(
+        _ map: LatentPreview, _ input: [Float], _ prediction: [Float], timestep: Float, height: Int, width: Int
+    ) -> Raster? {
         let table = trainingSchedule.alphasCumprod
-        guard !table.isEmpty else { return }
+        guard !table.isEmpty else { return nil }
         let alpha = table[min(max(Int(timestep.rounded()), 0), table.count - 1)]
         let (signal, noise) = (Float(max(alpha, 1e-4).squareRoot()), Float((1 - alpha).squareRoot()))
         let type = model.configuration.schedule.predictionType
@@ -105,6 +114,6 @@ extension Pipeline {
             case .sample: y
             }
         }
-        if let picture = map.picture(guess, height: height, width: width) { previews?.show(picture) }
+        return map.picture(guess, height: height, width: width)
     }
 }

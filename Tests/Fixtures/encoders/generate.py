@@ -4,7 +4,8 @@ compute from them, for Tests/VisionTests/EncoderTests.swift.
 Run by hand: pip install torch torchvision transformers timm open_clip_torch safetensors pillow
     python Tests/Fixtures/encoders/generate.py [--full FOLDER]
 
-With --full the same models in their real sizes are written to FOLDER in place of the tiny ones: some gigabytes.
+With --full the same models in their real sizes are written to FOLDER in place of the tiny ones: some gigabytes. Tests that find
+its name in DREAMCACHE_ENCODERS compare with them, and tell the seconds of a picture beside PyTorch's.
 The versions it ran with are recorded in versions.json. Weights are random; nothing here was trained.
 """
 
