@@ -72,6 +72,8 @@ import Testing
             atPath: "\(folder)/scheduler", withDestinationPath: "/nothing-has-this-name")
         let error = #expect(throws: DiffusionError.self) { try StableDiffusion.describingFiles(of: folder) }
         #expect(error.map { "\($0)" }?.contains("scheduler") == true)
+        // A model that is not there at all is no single file without a yaml.
+        #expect(throws: DiffusionError.self) { try StableDiffusion.describingFiles(of: folder + "/nothing") }
     }
 
     /// What ControlNet and EMA tools, samplers and safety checkers leave in a file is not used, and said.

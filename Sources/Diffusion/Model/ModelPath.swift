@@ -11,6 +11,16 @@ enum ModelPath {
 
     static func isFolder(_ path: String) throws(DiffusionError) -> Bool { try presence(of: path) == .folder }
 
+    /// Whether a model is a folder of files; else it is a single file.
+    /// - Throws: where nothing is there, too: a folder that goes away while it is read was no single file.
+    static func isModelFolder(_ path: String) throws(DiffusionError) -> Bool {
+        switch try presence(of: path) {
+        case .folder: return true
+        case .file: return false
+        case .nothing: throw .configuration(path: path, field: "file", found: "nothing", expected: "a model")
+        }
+    }
+
     /// The names in a folder, none where there is no folder.
     static func names(in folder: String) throws(DiffusionError) -> [String] {
         do throws(FileError) { return try FilePresence.names(in: folder) } catch {

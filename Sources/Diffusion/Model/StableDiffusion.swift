@@ -179,12 +179,7 @@ public final class StableDiffusion {
     private static func ownTokenizer(
         of path: String, naming: TextEncoderConfiguration.Naming
     ) throws(DiffusionError) -> Tokenizer {
-        switch try ModelPath.presence(of: path) {
-        case .folder: return try DiffusersFolder.tokenizer(of: path)
-        case .file: break
-        // A folder that goes away while it is read has a tokenizer of its own all the same.
-        case .nothing: throw .configuration(path: path, field: "file", found: "nothing", expected: "a model")
-        }
+        if try ModelPath.isModelFolder(path) { return try DiffusersFolder.tokenizer(of: path) }
         do {
             return naming == .transformers
                 ? try Tokenizer.clip(cleaning: .transformers, padding: .endOfText) : try Tokenizer.clip()
@@ -229,7 +224,7 @@ public final class StableDiffusion {
     /// The files that say how the weights are used: of a folder its configurations and the tokenizer's tables, of a single
     /// file the yaml, if there is one.
     public static func describingFiles(of path: String, yaml: String? = nil) throws(DiffusionError) -> [String] {
-        guard try ModelPath.isFolder(path) else {
+        guard try ModelPath.isModelFolder(path) else {
             return [try LDMCheckpoint.yaml(yaml, of: path)].compactMap(\.self)
         }
         let parts = Set(try ModelPath.names(inExisting: path))
