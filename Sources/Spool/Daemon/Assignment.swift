@@ -62,6 +62,7 @@ enum Assignment: Sendable {
             for file in order.files(report) { try expect(file, system) }
             return .image(report, temporary: order.temporary, beside: order.beside)
         case .training(let order):
+            try expectWhole(order.dataset, DurableStore(system))
             let adapter = try renderer.train(
                 order.request, checkpoint: order.checkpoint, progress: progress, shouldYield: shouldYield,
                 shouldStop: shouldStop)
@@ -99,6 +100,16 @@ enum Assignment: Sendable {
             case .rejected, .unavailable, .transient, .changed: return .failed(error.description)
             }
         }
+    }
+
+    /// Checks that all files of a data set are there. The trainer's state is bound to what is in them.
+    private func expectWhole(_ dataset: JobRecord.Dataset, _ store: DurableStore) throws(RendererError) {
+        do throws(SpoolError) {
+            if let list = try store.datasetList(dataset.digest), try store.isWhole(list) { return }
+        } catch { throw .environment(message: "\(error)") }
+        throw .rejected(
+            field: "$.dataset",
+            message: "the data set '\(dataset.name)' was damaged in the spool; drop it and the manifest again")
     }
 
     /// Checks that references are still those that were dropped.
@@ -193,6 +204,8 @@ struct ImageOrder: Sendable {
 struct AdapterOrder: Sendable {
     let request: TrainingRequest
     let checkpoint: CheckpointSlot
+    /// What is trained on.
+    let dataset: JobRecord.Dataset
     /// The folder of `request.folder`, as the spool names it.
     let folder: SpoolPath
     let temporary: SpoolPath

@@ -67,25 +67,15 @@ extension SpoolLoop {
         guard let dataset = job.record.dataset, let folder = jobs.workFolder(of: job, .active) else {
             throw .storage(SpoolError(.unknown, operation: "train", path: job.id.text))
         }
+        // Before anything lies in it, so that no power cut takes the whole of it.
+        do throws(SpoolError) { try store.ensureDirectory(folder) } catch { throw .storage(error) }
         let files = SpoolLayout.datasetFolder(dataset.digest).appending(DatasetList.filesFolder)
-        do throws(SpoolError) {
-            guard let list = try store.datasetList(dataset.digest), try store.isWhole(list) else {
-                throw SpoolError(.damaged, operation: "train", path: files.string)
-            }
-            // Before anything lies in it, so that no power cut takes the whole of it.
-            try store.ensureDirectory(folder)
-        } catch  where error.code == .damaged {
-            throw .manifest(
-                .rejected(
-                    field: "$.dataset",
-                    message: "the data set '\(dataset.name)' was damaged in the spool; drop it and the manifest again"))
-        } catch { throw .storage(error) }
         let temporary = store.temporary("\(job.id).\(job.manifest.fileName(image: 0))")
         let request = TrainingRequest(
             job: job.id.text, model: job.manifest.model, order: training, dataset: store.system.absolute(files),
             folder: store.system.absolute(folder), output: store.system.absolute(temporary))
         return AdapterOrder(
-            request: request, checkpoint: slot(job, image: 0), folder: folder, temporary: temporary)
+            request: request, checkpoint: slot(job, image: 0), dataset: dataset, folder: folder, temporary: temporary)
     }
 
     private func order(_ job: Job, image index: Int) throws(AssignmentRefusal) -> ImageOrder {

@@ -131,7 +131,10 @@ final class SpoolLoop {
             nextRetention = now + 3600
             let retention = Retention(
                 store: store, jobs: jobs, limits: configuration.retention, wall: clock.wall(), logger: logger)
-            retention.run(subjects: subjects, unfinished: Array(machine.jobs.keys))
+            for name in retention.run(subjects: subjects, unfinished: Array(machine.jobs.keys)) {
+                datasets[name] = nil
+                _ = machine.handle(.dataset(name, isThere: false), now: now)
+            }
             pages.retentionRan()
         }
         let snapshot = snapshot

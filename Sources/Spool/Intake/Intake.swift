@@ -116,18 +116,6 @@ struct Intake {
                 try intake.ingest(claim, &result)
             }
         }
-        let datasets = try claims(in: .datasets, &result)
-        if !datasets.contains(where: { $0.id == datasetCopy?.claim }) { datasetCopy = nil }
-        // One after the other, since each may take many scans.
-        for claim in datasets where datasetCopy.map({ $0.claim == claim.id }) ?? true {
-            guard pulse() else {
-                result.hasMore = true
-                break
-            }
-            try work(on: claim, .dataset, &result) { (intake, claim, result) throws(SpoolError) in
-                try intake.ingestDataset(claim, &result)
-            }
-        }
         var manifests: [Claim] = []
         for claim in try claims(in: .jobs, &result) {
             if let request = request(claim) {
@@ -146,7 +134,24 @@ struct Intake {
             }
         }
         try acceptTogether(manifests, &result, waiting: waiting, check: check, notes: notes)
+        try ingestDatasets(&result)
         if result.trouble == nil { result.trouble = paused.values.min { $0.until < $1.until }?.trouble }
+    }
+
+    /// Data sets come last, since they take what time there is.
+    private mutating func ingestDatasets(_ result: inout IntakeResult) throws(SpoolError) {
+        let datasets = try claims(in: .datasets, &result)
+        if !datasets.contains(where: { $0.id == datasetCopy?.claim }) { datasetCopy = nil }
+        // One after the other, since each may take many scans.
+        for claim in datasets where datasetCopy.map({ $0.claim == claim.id }) ?? true {
+            guard pulse() else {
+                result.hasMore = true
+                break
+            }
+            try work(on: claim, .dataset, &result) { (intake, claim, result) throws(SpoolError) in
+                try intake.ingestDataset(claim, &result)
+            }
+        }
     }
 
     // MARK: - Claims
