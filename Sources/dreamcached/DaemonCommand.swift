@@ -13,7 +13,7 @@ import TensorEngine
 struct DaemonCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "dreamcached",
-        abstract: "Watch a spool, turn dropped photos into caches and dropped manifests into sets of images, or adapters.",
+        abstract: "Watch a spool: dropped photos become caches, dropped manifests become sets of images or adapters.",
         discussion: """
             Stays in the foreground and logs to standard error, as systemd wants it.
 

@@ -169,7 +169,8 @@ import Testing
         spool.renderer.script.withLock { $0.onStep = { _, _ in } }
         try spool.settle(turns: 5, step: 600)
         let id = try spool.receipt("job.json").id
-        #expect(try spool.isDone("job.json"), "\(try spool.client.standing(of: "job.json"))")
+        let standing = try spool.client.standing(of: "job.json")
+        #expect(standing == .ended(.done(id, set: spool.path("out/\(id)"))), "\(standing)")
         #expect(try spool.read("out/\(id)/adapter.safetensors") == StubRenderer.expectedAdapter(Self.contents))
         try spool.settle(turns: 5, step: 3600)
         #expect(spool.names("lib/datasets") == [])

@@ -276,6 +276,8 @@ public struct QueueMachine: Sendable {
         let next = chosen.attempts.begun(at: chosen.point)
         var entry = chosen
         entry.attempts = next
+        // It is bound to a data set from here on, whatever becomes of the name.
+        entry.dataset = nil
         jobs[entry.id] = (entry, .active(next: first(entry), before: chosen.attempts))
         active = entry.id
         guard next.fruitless > limits.maximumAttempts else { return actions.append(.begin(entry.id, next)) }

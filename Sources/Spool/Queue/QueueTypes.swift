@@ -13,8 +13,8 @@ extension QueueMachine {
         public let model: String
         /// Subjects it needs.
         public let subjects: [String]
-        /// The data set it needs.
-        public let dataset: String?
+        /// The data set it waits for; nil once it is bound to one.
+        public var dataset: String?
         /// Whether its image is a long piece of work that can be put aside between two steps.
         public let yields: Bool
         /// Of how many of them, counted from the first, it needs the cache. Of the others it needs the pictures alone.
