@@ -13,11 +13,11 @@ import TensorEngine
 struct DaemonCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "dreamcached",
-        abstract: "Watch a spool, turn dropped photos into caches and dropped manifests into sets of images.",
+        abstract: "Watch a spool: dropped photos become caches, dropped manifests become sets of images or adapters.",
         discussion: """
             Stays in the foreground and logs to standard error, as systemd wants it.
 
-            Signals: at SIGTERM or SIGINT the daemon takes no more drops, keeps a checkpoint of the image at work, and \
+            Signals: at SIGTERM or SIGINT the daemon takes no more drops, keeps a checkpoint of the image or training at work, and \
             ends with 0 within 20 seconds. A second one ends it at once. At SIGHUP it reads the configuration again and \
             takes it over; a wrong one is refused, and the old one stays. The log says which settings were taken, and \
             which wait for a restart.

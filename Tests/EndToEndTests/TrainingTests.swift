@@ -7,32 +7,7 @@ import Testing
 @Suite(.serialized) struct TrainingProgramTests {
     private static let program = Workplace.programs.appendingPathComponent("dreamcache").path
 
-    /// Two objects of two views: a square of its own colour on stripes.
-    private func writeData(_ place: Workplace) throws {
-        for object in 0..<2 {
-            let folder = place.folder.appendingPathComponent("data/object \(object)")
-            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-            for view in 0..<2 {
-                func picture(isMask: Bool) -> Raster {
-                    let columns = 20 + 15 * view..<90 + 10 * view
-                    let pixels = (0..<128 * 128).flatMap { i -> [UInt8] in
-                        let (x, y) = (i % 128, i / 128)
-                        let isInside = columns.contains(x) && (30..<100).contains(y)
-                        if isMask { return [UInt8](repeating: isInside ? 255 : 0, count: 3) }
-                        return isInside
-                            ? [200, UInt8(60 + 120 * object), 40] : [UInt8(y / 16 % 2 * 90 + 80), 120, UInt8(x)]
-                    }
-                    return Raster(width: 128, height: 128, channels: 3, pixels: pixels)
-                }
-                func write(_ name: String, _ bytes: [UInt8]) throws {
-                    try Data(bytes).write(to: folder.appendingPathComponent("\(view)_\(name)"))
-                }
-                try write("generation.png", picture(isMask: false).encodedPNG())
-                try write("mask.png", picture(isMask: true).encodedPNG())
-                try write("caption.txt", Array("a square number \(object)".utf8))
-            }
-        }
-    }
+    private func writeData(_ place: Workplace) throws { try place.writeTrainingData() }
 
     private func arguments(_ place: Workplace, _ name: String, steps: Int = 4) -> [String] {
         [
@@ -111,5 +86,34 @@ import Testing
         let file = try place.write("run.yaml", printed.output)
         let again = try Workplace.run(Self.program, ["train", "--print-settings", "--settings", file])
         #expect(again.output == printed.output)
+    }
+}
+
+extension Workplace {
+    /// A data set `data`: two objects of two views, a square of its own colour on stripes.
+    func writeTrainingData() throws {
+        for object in 0..<2 {
+            let objectFolder = folder.appendingPathComponent("data/object \(object)")
+            try FileManager.default.createDirectory(at: objectFolder, withIntermediateDirectories: true)
+            for view in 0..<2 {
+                func picture(isMask: Bool) -> Raster {
+                    let columns = 20 + 15 * view..<90 + 10 * view
+                    let pixels = (0..<128 * 128).flatMap { i -> [UInt8] in
+                        let (x, y) = (i % 128, i / 128)
+                        let isInside = columns.contains(x) && (30..<100).contains(y)
+                        if isMask { return [UInt8](repeating: isInside ? 255 : 0, count: 3) }
+                        return isInside
+                            ? [200, UInt8(60 + 120 * object), 40] : [UInt8(y / 16 % 2 * 90 + 80), 120, UInt8(x)]
+                    }
+                    return Raster(width: 128, height: 128, channels: 3, pixels: pixels)
+                }
+                func write(_ name: String, _ bytes: [UInt8]) throws {
+                    try Data(bytes).write(to: objectFolder.appendingPathComponent("\(view)_\(name)"))
+                }
+                try write("generation.png", picture(isMask: false).encodedPNG())
+                try write("mask.png", picture(isMask: true).encodedPNG())
+                try write("caption.txt", Array("a square number \(object)".utf8))
+            }
+        }
     }
 }

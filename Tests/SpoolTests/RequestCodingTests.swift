@@ -33,8 +33,8 @@ import Testing
     @Test func theManifestIsFull() throws {
         let manifest = try manifest(Self.fullManifest)
         let plain = try self.manifest(#"{"prompt": "a"}"#)
-        // A weight that a pilot chooses is none of the manifest's.
-        let sameOnPurpose: Set = ["schemaVersion", "tunesImageScale"]
+        // A weight that a pilot chooses is none of the manifest's; a training is no request for an image.
+        let sameOnPurpose: Set = ["schemaVersion", "kind", "tunesImageScale"]
         for (full, plain) in zip(Mirror(reflecting: manifest).children, Mirror(reflecting: plain).children) {
             let name = try #require(full.label)
             let isDefault = String(describing: full.value) == String(describing: plain.value)

@@ -30,6 +30,8 @@ final class StubRenderer: Renderer {
         var sheets: [GridRequest] = []
         var pages: [PageRequest] = []
         var resumedAt: [Int] = []
+        /// At which step each training began, in order of beginning.
+        var trainedFrom: [Int] = []
         /// The scale that each picture was asked for with, of one that a pilot has chosen before.
         var tuned: [Double?] = []
     }
@@ -160,6 +162,84 @@ final class StubRenderer: Renderer {
         }
         log.withLock { $0.rendered.append("\(request.job ?? "") \(request.image.index)") }
         return RenderedImage(identity: script.pictureIdentity(), choice: Choice(best: best, candidates: candidates))
+    }
+
+    // MARK: - Training
+
+    let trainingSettings = Schema.object([
+        .init("steps", .integer(1...1000), "Steps."), .init("seed", .integer(0...1000), "Seed."),
+        .init("start", .choice(["self", "random"]), "Start."),
+    ])
+
+    /// An adapter's bytes are a chain of hashes over the data set, one link a step. The state is kept after each step.
+    func train(
+        _ request: TrainingRequest, checkpoint: CheckpointSlot, progress: (RenderProgress) -> Void,
+        shouldYield: () -> Bool, shouldStop: () -> Bool
+    ) throws(RendererError) -> AdapterReport {
+        let script = script.withLock { $0 }
+        let data = try onSystem { () throws(SpoolError) in
+            try Self.content(of: Self.relative(request.dataset, system), system)
+        }
+        if String(decoding: data, as: UTF8.self).contains("fault") {
+            throw .rejected(field: "$.dataset", message: "a/0_caption.txt: it is a fault\na/1_caption.txt: another")
+        }
+        let steps = request.order.steps ?? 3
+        let place = Self.relative(request.folder, system).appending("state")
+        var (step, state) = (0, Self.hash(data))
+        let saved = try onSystem { () throws(SpoolError) in
+            try system.statusIfAny(place) == nil ? nil : try system.read(place)
+        }
+        if let saved {
+            step = Int(saved[0])
+            state = saved[8...].reduce(0) { $0 << 8 | UInt64($1) }
+        }
+        log.withLock { $0.trainedFrom.append(step) }
+        while step < steps {
+            if shouldStop() { throw .stopped }
+            try script.onStep(0, step)
+            state = Self.next(state, step)
+            step += 1
+            var shown = RenderProgress(phase: "training", step: step, steps: steps)
+            (shown.loss, shown.secondsLeft) = (1 / Double(step), Double(steps - step))
+            progress(shown)
+            let bytes = [UInt8(step), 0, 0, 0, 0, 0, 0, 0] + Self.bytes(state)
+            try onSystem { () throws(SpoolError) in
+                let temporary = place.parent.appending("state.new")
+                if try system.statusIfAny(temporary) != nil { try system.unlink(temporary) }
+                let file = try system.create(temporary)
+                try file.write(bytes)
+                try file.syncAndClose()
+                try system.rename(temporary, to: place, replacing: true)
+                try system.syncDirectory(place.parent)
+            }
+            checkpoint.save([], step)
+            if step < steps, shouldYield() { throw .stopped }
+        }
+        try write(Self.adapter(state), to: request.output)
+        return AdapterReport(
+            metadata: ["steps": "\(steps)"], files: [AdapterReport.File(path: "state", name: "train.jsonl")])
+    }
+
+    /// What the adapter of a data set must be, were it made in one go.
+    static func expectedAdapter(_ files: [[UInt8]], steps: Int = 3) -> [UInt8] {
+        var state = hash(files.flatMap(\.self))
+        for step in 0..<steps { state = next(state, step) }
+        return adapter(state)
+    }
+
+    private static func adapter(_ state: UInt64) -> [UInt8] { Array("adapter ".utf8) + bytes(state) }
+
+    private static func content(of folder: SpoolPath, _ system: SystemCalls) throws(SpoolError) -> [UInt8] {
+        var bytes: [UInt8] = []
+        for name in try system.list(folder) {
+            let path = folder.appending(name)
+            bytes += try system.status(path).kind == .folder ? content(of: path, system) : system.read(path)
+        }
+        return bytes
+    }
+
+    private func onSystem<R>(_ body: () throws(SpoolError) -> R) throws(RendererError) -> R {
+        do { return try body() } catch { throw .environment(message: "\(error)") }
     }
 
     func isSound(cache path: String) -> Bool {

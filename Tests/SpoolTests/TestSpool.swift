@@ -129,6 +129,17 @@ final class TestSpool {
         daemon.deliver(.changed(folder: .references, name: subject))
     }
 
+    func dropDataset(_ name: String, _ files: [String: [UInt8]], ready: Bool = true) throws {
+        let folder = path("drop/datasets/" + name)
+        mkdir(folder, 0o755)
+        for (path, bytes) in files {
+            if let slash = path.lastIndex(of: "/") { mkdir(folder + "/" + path[..<slash], 0o755) }
+            try Files.write(bytes, folder + "/" + path)
+        }
+        if ready { try Files.write([], folder + "/.ready") }
+        daemon.deliver(.changed(folder: .datasets, name: name))
+    }
+
     func receipt(_ drop: String) throws -> Receipt {
         try #require(Receipt(try json("receipts/\(drop).json")))
     }

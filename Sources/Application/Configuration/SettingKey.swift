@@ -72,6 +72,7 @@ struct SettingKey: Sendable {
         number("retention.failed_days", 0...36_500, unit: "days"),
         number("retention.receipts_days", 0...36_500, unit: "days"),
         number("retention.rejected_days", 0...36_500, unit: "days"),
+        number("retention.datasets_days", 0...36_500, unit: "days"),
         number("retention.unreferenced_days", 0...36_500, unit: "days"),
         text("model", "the name of a model under models"),
         text("models.*.checkpoint", "a path"),

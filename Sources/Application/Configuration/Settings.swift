@@ -116,6 +116,7 @@ public struct Settings: Sendable {
         spool.retention.failed = try seconds("retention.failed_days")
         spool.retention.receipts = try seconds("retention.receipts_days")
         spool.retention.rejected = try seconds("retention.rejected_days")
+        spool.retention.datasets = try seconds("retention.datasets_days")
         spool.retention.unreferenced = try seconds("retention.unreferenced_days")
         return spool
     }

@@ -17,7 +17,7 @@ import TensorEngine
 public final class JobRunner: Renderer, @unchecked Sendable {
     // Unchecked: `settings` is behind a lock, the variables are touched by the renderer's thread alone.
     let settings: Mutex<Settings>
-    private let models: ModelShelf
+    let models: ModelShelf
     private var sheets = SheetMaker()
     private var pages = PageMaker()
     private var attention = AttentionMaker()
@@ -40,6 +40,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     /// Refuses unknown models and encoders.
     public func check(_ manifest: JobManifest) throws(RendererError) {
         _ = try model(named: manifest.model)
+        try manifest.training.map { (order) throws(RendererError) in try check(order) }
         _ = try manifest.select?.criterion.encoderPath(in: settings.withLock { $0.encoders })
     }
 
@@ -56,6 +57,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     /// Prompts that are cut or read in chunks, and subjects that no adapter was trained for.
     public func notes(on manifest: JobManifest) -> [String] {
         guard let (name, files) = try? model(named: manifest.model) else { return [] }
+        guard manifest.training == nil else { return [] }
         let notes = promptNotes.notes(on: manifest, of: files)
         if manifest.subjects.isEmpty || files.adapter != nil { return notes }
         return notes + ["adapter: model '\(name)' has none, so its own self-attention reads the subject (self)"]
@@ -203,7 +205,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
 
     // MARK: Models
 
-    private func model(named name: String?) throws(RendererError) -> (name: String, files: ModelFiles) {
+    func model(named name: String?) throws(RendererError) -> (name: String, files: ModelFiles) {
         try settings.withLock { settings throws(RendererError) in
             let known = settings.models.keys.sorted().joined(separator: ", ")
             guard let name = name ?? settings.defaultModel else {
@@ -275,7 +277,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     }
 
     /// Runs work on the model in memory, which is given up where its error says that it is of no more use.
-    private func withModel<R>(_ work: () throws -> R) throws(RendererError) -> R {
+    func withModel<R>(_ work: () throws -> R) throws(RendererError) -> R {
         do { return try work() } catch {
             models.giveUp(after: error)
             throw RendererError(error)

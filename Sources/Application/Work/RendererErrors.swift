@@ -7,6 +7,7 @@ import Glibc
 import Raster
 import Spool
 import TensorEngine
+import Training
 import Vision
 
 /// Whose fault an error is, which decides what becomes of the job. This is the one place that says it.
@@ -20,6 +21,7 @@ extension RendererError {
         case let error as CheckpointError: self.init(file: error)
         case let error as VisionError: self.init(vision: error)
         case let error as EngineError: self.init(engine: error)
+        case let error as TrainingError: self.init(training: error)
         case let error as RasterError: self.init(picture: error)
         case let error as FileError: self.init(errno: error.code, "\(error.path): \(error.operation)")
         default: self = .transient(message: "\(error)")
@@ -56,6 +58,21 @@ extension RendererError {
         case .cache: self = .transient(message: "\(error)")
         case .preparedWeights: self = .environment(message: "\(error)")
         case .mismatch: self = .unavailable(message: "\(error)")
+        }
+    }
+
+    private init(training error: TrainingError) {
+        switch error {
+        case .stopped: self = .stopped
+        case .settings(let faults): self = .rejected(field: "$.settings", message: faults.joined(separator: "\n"))
+        case .data(let faults): self = .rejected(field: "$.dataset", message: faults.joined(separator: "\n"))
+        case .diverged: self = .rejected(field: nil, message: "\(error)")
+        // Another process is at work with it.
+        case .state(_, "lock", _, _): self = .environment(message: "\(error)")
+        // Of another base, or damaged: what was trained so far is worth nothing for this one.
+        case .state: self = .changed(message: "\(error)")
+        case .model(let error): self.init(method: error)
+        case .file(let error): self.init(error)
         }
     }
 

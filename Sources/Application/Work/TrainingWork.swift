@@ -40,8 +40,20 @@ public struct TrainingWork {
         let pipeline = try ModelShelf(logger: logger).pipeline(
             of: files, settings, progress: { progress(TrainingProgress(phase: $0, step: $1, steps: $2)) },
             shouldStop: shouldStop)
+        let run = Self.run(places, training, pipeline, files, settings, shouldStop: shouldStop)
+        run.acceptsSettings = acceptsSettings
+        return try run.run(progress: progress, shouldStop: shouldStop)
+    }
+
+    /// A run with a model that is loaded, for the command line and for jobs alike.
+    ///
+    /// - Parameter pipeline: of `files`, which name no adapter.
+    static func run(
+        _ places: TrainingRun.Places, _ training: TrainingSettings, _ pipeline: Pipeline, _ files: ModelFiles,
+        _ settings: Settings, shouldStop: @escaping () -> Bool
+    ) -> TrainingRun {
         let photos = PhotoReader(limits: settings.spool.references.raster)
-        let run = TrainingRun(
+        return TrainingRun(
             places, settings: training, pipeline: pipeline,
             base: { () throws(TrainingError) in try files.parameters(engine: pipeline.model.engine) },
             read: { path in
@@ -50,8 +62,6 @@ public struct TrainingWork {
                     throw error
                 }
             })
-        run.acceptsSettings = acceptsSettings
-        return try run.run(progress: progress, shouldStop: shouldStop)
     }
 
     /// Lets the plain base make a data set.

@@ -41,13 +41,21 @@ struct ForegroundRun {
         }
         do {
             var manifest = try JobManifest.parse(bytes, subjectRequired: false)
+            if manifest.training != nil {
+                throw Failure(
+                    code: .rejected,
+                    message:
+                        "\(path): $.kind: found training, expected render; `dreamcache train` trains in the foreground")
+            }
             let own = manifest.cache
             manifest.cache = CacheSettings(
                 mode: given.mode ?? own.mode, seed: given.seed ?? own.seed, prompt: given.prompt ?? own.prompt,
                 fit: given.fit ?? own.fit, tokens: given.tokens ?? own.tokens,
                 background: given.background ?? own.background)
             return (manifest, try JSONReader.read(bytes))
-        } catch { throw Failure(code: .rejected, message: "\(path):\n\(error)") }
+        } catch let error as Failure { throw error } catch {
+            throw Failure(code: .rejected, message: "\(path):\n\(error)")
+        }
     }
 
     /// Encodes references into a file that must not exist yet.

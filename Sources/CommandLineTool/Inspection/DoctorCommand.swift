@@ -100,7 +100,7 @@ struct DoctorCommand: ParsableCommand {
     private static func spool(_ configuration: SpoolConfiguration) -> [Finding] {
         let root = configuration.root
         var findings: [Finding] = []
-        for folder in ["", "/drop/references", "/drop/jobs", "/receipts", "/cache", "/out", "/lib"] {
+        for folder in ["", "/drop/references", "/drop/datasets", "/drop/jobs", "/receipts", "/cache", "/out", "/lib"] {
             let path = root + folder
             let isWell = access(path, R_OK | W_OK | X_OK) == 0
             let reason = String(cString: strerror(errno))

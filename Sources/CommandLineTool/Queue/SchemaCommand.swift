@@ -1,5 +1,7 @@
+import Application
 import ArgumentParser
 import Spool
+import Training
 
 /// The JSON Schemas of what users write and of what the daemon writes for them.
 struct SchemaCommand: ParsableCommand {
@@ -8,10 +10,14 @@ struct SchemaCommand: ParsableCommand {
 
     /// The documents that have one.
     enum Document: String, ExpressibleByArgument, CaseIterable {
-        case manifest, receipt, status, progress
+        case manifest, training, receipt, status, progress
     }
 
-    @Argument(help: "manifest, receipt (receipts/*.json), status (status.json) or progress (a job's progress.json).")
+    @Argument(
+        help: """
+            manifest, training (a manifest of that kind), receipt (receipts/*.json), status (status.json) or progress (a job's \
+            progress.json).
+            """)
     var document = Document.manifest
 
     @Flag(help: "Print JSON, as this command always does.")
@@ -20,6 +26,10 @@ struct SchemaCommand: ParsableCommand {
     func run() {
         switch document {
         case .manifest: Terminal.result(JobManifest.jsonSchema)
+        case .training:
+            Terminal.result(
+                JobManifest.trainingSchema(settings: TrainingSettings.manifestSchema).document(
+                    titled: "DreamCache training manifest"))
         case .receipt: Terminal.result(SpoolSchemas.receipt.document(titled: "DreamCache receipt"))
         case .status: Terminal.result(SpoolSchemas.status.document(titled: "DreamCache daemon status"))
         case .progress: Terminal.result(SpoolSchemas.progress.document(titled: "DreamCache job progress"))

@@ -1,3 +1,4 @@
+import Foundation
 import Spool
 
 /// How a job or drop stands, in one line and as JSON.
@@ -43,10 +44,17 @@ struct StandingText {
 extension SpoolClient.JobSummary {
     /// One line for people.
     var line: String {
-        let what = [drop, subjects.isEmpty ? nil : subjects.joined(separator: "+")].compactMap(\.self).joined(
-            separator: " ")
+        let title = training.map { "\($0.name) of \($0.dataset)" } ?? subjects.joined(separator: "+")
+        let what = [drop, title.isEmpty ? nil : title].compactMap(\.self).joined(separator: " ")
         let end = state != .done && state != .active ? reason.map { ": \($0)" } ?? "" : ""
-        return ("\(id) \(state.rawValue) \(done)/\(images) \(what)" + (activity.map { " " + $0 } ?? "") + end).printable
+        return ("\(id) \(state.rawValue) \(count) \(what)" + (activity.map { " " + $0 } ?? "") + end).printable
+    }
+
+    /// Images done of all; steps of a training that are safe, as far as they are known.
+    private var count: String {
+        guard let training, done == 0 else { return "\(done)/\(images)" }
+        return "step \(max(step, progress?["phase"]?.string == "training" ? progress?["step"]?.integer ?? 0 : 0))"
+            + (training.steps.map { "/\($0)" } ?? "")
     }
 
     /// What the job at work is doing, with a bar and the time left.
@@ -56,8 +64,9 @@ extension SpoolClient.JobSummary {
         let bar = steps > 0 ? " \(Terminal.bar(step, of: steps)) \(step)/\(steps)" : ""
         let candidate =
             progress["candidate"]?.integer.map { " candidate \($0) of \(progress["candidates"]?.integer ?? $0)" } ?? ""
+        let loss = progress["loss"]?.number.map { String(format: " loss %.4f", $0) } ?? ""
         let left = progress["eta"]?.number.map { " \(Self.duration($0)) left" } ?? ""
-        return phase + candidate + bar + left
+        return phase + candidate + bar + loss + left
     }
 
     private static func duration(_ seconds: Double) -> String {
@@ -74,6 +83,8 @@ extension SpoolClient.JobSummary {
         .object([
             "job": .string(id.text), "state": .string(state.rawValue), "drop": drop.map(JSON.string),
             "accepted": accepted.map(JSON.string), "subjects": .array(subjects.map(JSON.string)),
+            "training": training.map { .object(["name": .string($0.name), "dataset": .string($0.dataset)]) },
+            "step": training == nil ? nil : .integer(step),
             "done": .integer(done), "images": .integer(images), "seed": seed.map(JSON.integer),
             "reason": reason.map(JSON.string), "progress": progress,
         ])

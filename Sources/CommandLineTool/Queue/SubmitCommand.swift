@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Application
 import Spool
+import Training
 
 /// Drops a manifest, and its references where they are given.
 struct SubmitCommand: ParsableCommand {
@@ -41,7 +42,7 @@ struct SubmitCommand: ParsableCommand {
                 throw Failure(code: .rejected, message: "\(manifest): \(error.localizedDescription)")
             }
             // The daemon would say the same, later.
-            do { _ = try JobManifest.parse(bytes) } catch {
+            do { _ = try JobManifest.parse(bytes, settings: TrainingSettings.manifestSchema) } catch {
                 throw Failure(code: .rejected, message: "\(manifest):\n\(error)")
             }
             if let references { try Self.drop(references, as: subject, spool: settings.spool.root) }

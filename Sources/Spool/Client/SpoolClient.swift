@@ -256,6 +256,10 @@ public struct SpoolClient: Sendable {
         public let accepted: String?
         /// Its subjects.
         public let subjects: [String]
+        /// What is trained, for a training.
+        public let training: TrainingOrder?
+        /// Steps of a training that its state knows of.
+        public let step: Int
         /// Images done, and in all.
         public let done: Int, images: Int
         /// The seed of image 0.
@@ -297,14 +301,17 @@ public struct SpoolClient: Sendable {
             let found = try jobs.load(id, state, withImages: false)
             done = try jobs.imageCount(id, state)
             job = found
-        } catch  where error.code == .damaged {
+        } catch  where error.code == .damaged || error.isLayoutGone {
+            // It is damaged, or moved while it was read.
             if try store.system.statusIfAny(folder) == nil { return nil }
         }
         func document(_ name: String) -> JSON? { try? store.readJSON(folder.appending(name)) }
         return JobSummary(
             id: id, sequence: job?.record.sequence, state: state, drop: job?.record.drop,
             accepted: job?.record.accepted,
-            subjects: job?.manifest.subjects.map(\.name) ?? [], done: done,
+            subjects: job?.manifest.subjects.map(\.name) ?? [], training: job?.manifest.training,
+            step: job?.manifest.training == nil ? 0 : job.flatMap { jobs.checkpoint(of: $0, state)?.step } ?? 0,
+            done: done,
             images: job?.manifest.imageCount ?? 0, seed: job?.record.seed,
             reason: document(JobStore.reasonFile)?["reason"]?.string ?? standingReason(job, state)
                 ?? job?.record.lastError,

@@ -5,6 +5,7 @@ import SystemPackage
 enum Assignment: Sendable {
     case cache(CacheOrder)
     case image(ImageOrder)
+    case training(AdapterOrder)
     case sheets(SheetOrder)
 
     /// What came of it; temporary files are for the spool to commit.
@@ -13,12 +14,15 @@ enum Assignment: Sendable {
         case cache(key: String, temporary: SpoolPath?)
         /// The files beside the picture may not be there.
         case image(RenderedImage, temporary: SpoolPath, beside: [SpoolPath])
+        /// The files that go into the set beside the adapter are copies.
+        case adapter(metadata: [String: String], temporary: SpoolPath, files: [(name: String, temporary: SpoolPath)])
         case sheets(grid: Sheet?, page: Sheet?)
 
         var temporaries: [SpoolPath] {
             switch self {
             case .cache(_, let temporary): temporary.map { [$0] } ?? []
             case .image(_, let temporary, let beside): [temporary] + beside
+            case .adapter(_, let temporary, let files): [temporary] + files.map(\.temporary)
             case .sheets(let grid, let page): [grid, page].compactMap { $0?.temporary }
             }
         }
@@ -26,7 +30,8 @@ enum Assignment: Sendable {
 
     /// Carries it out, on the worker's thread.
     func perform(
-        _ renderer: any Renderer, _ system: SystemCalls, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
+        _ renderer: any Renderer, _ system: SystemCalls, progress: (RenderProgress) -> Void, shouldYield: () -> Bool,
+        shouldStop: () -> Bool
     ) throws(RendererError) -> Outcome {
         if shouldStop() { throw .stopped }
         switch self {
@@ -56,6 +61,14 @@ enum Assignment: Sendable {
                 order.request, checkpoint: order.checkpoint, progress: progress, shouldStop: shouldStop)
             for file in order.files(report) { try expect(file, system) }
             return .image(report, temporary: order.temporary, beside: order.beside)
+        case .training(let order):
+            try expectWhole(order.dataset, DurableStore(system))
+            let adapter = try renderer.train(
+                order.request, checkpoint: order.checkpoint, progress: progress, shouldYield: shouldYield,
+                shouldStop: shouldStop)
+            try expect(order.temporary, system)
+            return .adapter(
+                metadata: adapter.metadata, temporary: order.temporary, files: try order.copy(adapter.files, system))
         case .sheets(let order):
             let grid = try order.grid.map { (order) throws(RendererError) in
                 try sheet(order.temporary, system) { () throws(RendererError) in
@@ -87,6 +100,16 @@ enum Assignment: Sendable {
             case .rejected, .unavailable, .transient, .changed: return .failed(error.description)
             }
         }
+    }
+
+    /// Checks that all files of a data set are there. The trainer's state is bound to what is in them.
+    private func expectWhole(_ dataset: JobRecord.Dataset, _ store: DurableStore) throws(RendererError) {
+        do throws(SpoolError) {
+            if let list = try store.datasetList(dataset.digest), try store.isWhole(list) { return }
+        } catch { throw .environment(message: "\(error)") }
+        throw .rejected(
+            field: "$.dataset",
+            message: "the data set '\(dataset.name)' was damaged in the spool; drop it and the manifest again")
     }
 
     /// Checks that references are still those that were dropped.
@@ -136,7 +159,7 @@ enum Assignment: Sendable {
         switch self {
         case .cache(let order): order.set
         case .image(let order): order.initial?.references ?? order.photos.first?.set
-        case .sheets: nil
+        case .training, .sheets: nil
         }
     }
 
@@ -145,6 +168,7 @@ enum Assignment: Sendable {
         switch self {
         case .cache(let order): [order.temporary]
         case .image(let order): [order.temporary] + order.beside + order.others
+        case .training(let order): [order.temporary]
         case .sheets(let order): [order.grid?.temporary, order.page?.temporary].compactMap(\.self)
         }
     }
@@ -174,6 +198,39 @@ struct ImageOrder: Sendable {
     }
 
     private func other(_ candidate: Int) -> SpoolPath { SpoolPath("\(temporary).\(candidate)") }
+}
+
+/// An adapter to have in a set, and what goes beside it.
+struct AdapterOrder: Sendable {
+    let request: TrainingRequest
+    let checkpoint: CheckpointSlot
+    /// What is trained on.
+    let dataset: JobRecord.Dataset
+    /// The folder of `request.folder`, as the spool names it.
+    let folder: SpoolPath
+    let temporary: SpoolPath
+
+    /// Copies files of the run's folder: the run may have to go on with its own, should the set not come about.
+    func copy(
+        _ files: [AdapterReport.File], _ system: SystemCalls
+    ) throws(RendererError) -> [(name: String, temporary: SpoolPath)] {
+        var copies: [(name: String, temporary: SpoolPath)] = []
+        do throws(SpoolError) {
+            for (index, file) in files.enumerated() where DropName.isPlain(file.name) {
+                let copy = SpoolPath("\(temporary).\(index)")
+                copies.append((file.name, copy))
+                let new = try system.create(copy)
+                try system.stream(folder.appending(file.path)) { (piece) throws(SpoolError) in
+                    try new.write(Array(piece))
+                }
+                try new.closeChecked()
+            }
+            return copies
+        } catch {
+            for copy in copies { try? system.unlink(copy.temporary) }
+            throw .environment(message: "\(error)")
+        }
+    }
 }
 
 /// What shows a set as a whole, as far as it is wanted: its contact sheet, and its page.
@@ -209,12 +266,14 @@ final class WorkerState: Sendable {
     private struct State: Sendable {
         var progress: RenderProgress?
         var ticks = 0
+        var shouldYield = false
         var shouldStop = false
     }
 
     private let state = Mutex(State())
 
     var shouldStop: Bool { state.withLock { $0.shouldStop } }
+    var shouldYield: Bool { state.withLock { $0.shouldYield } }
     var progress: RenderProgress? { state.withLock { $0.progress } }
     /// Grows with each report, so that a worker that hangs can be told.
     var ticks: Int { state.withLock { $0.ticks } }
@@ -222,10 +281,13 @@ final class WorkerState: Sendable {
     func begin() {
         state.withLock {
             $0.progress = nil
+            $0.shouldYield = false
             $0.shouldStop = false
             $0.ticks += 1
         }
     }
+
+    func yield() { state.withLock { $0.shouldYield = true } }
 
     func stop() { state.withLock { $0.shouldStop = true } }
 

@@ -110,8 +110,8 @@ struct FinishedSets {
             return Facts(subjects: id.text, prompt: "", images: 0, file: "0000.png", time: "")
         }
         return Facts(
-            subjects: job.manifest.subjects.map(\.name).joined(separator: ", "),
-            prompt: job.manifest.prompts.first ?? "", images: job.manifest.imageCount,
-            file: job.manifest.fileName(image: 0), time: Timestamp.forPeople(job.record.accepted))
+            subjects: job.manifest.subjectTitle, prompt: job.manifest.title(image: 0),
+            images: job.manifest.imageCount, file: job.manifest.pictureName,
+            time: Timestamp.forPeople(job.record.accepted))
     }
 }

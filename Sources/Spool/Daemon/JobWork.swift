@@ -21,7 +21,8 @@ extension SpoolLoop {
         try worker.run {
             let result = Result { () throws(RendererError) in
                 try assignment.perform(
-                    renderer, store.system, progress: { state.report($0) }, shouldStop: { state.shouldStop })
+                    renderer, store.system, progress: { state.report($0) },
+                    shouldYield: { state.shouldYield }, shouldStop: { state.shouldStop })
             }.mapError { store.naming($0, inSet: assignment.references) }
             if case .failure = result {
                 for temporary in assignment.temporaries { store.discard(temporary) }
@@ -55,10 +56,26 @@ extension SpoolLoop {
                 return .cache(try order(job, subject: index))
             case .image(let index):
                 status.imageBegan(now: now)
+                if let training = job.manifest.training { return .training(try order(job, training)) }
                 return .image(try order(job, image: index))
             case .grid, .publish: return .sheets(try sheets(job))
             }
         }
+    }
+
+    private func order(_ job: Job, _ training: TrainingOrder) throws(AssignmentRefusal) -> AdapterOrder {
+        guard let dataset = job.record.dataset, let folder = jobs.workFolder(of: job, .active) else {
+            throw .storage(SpoolError(.unknown, operation: "train", path: job.id.text))
+        }
+        // Before anything lies in it, so that no power cut takes the whole of it.
+        do throws(SpoolError) { try store.ensureDirectory(folder) } catch { throw .storage(error) }
+        let files = SpoolLayout.datasetFolder(dataset.digest).appending(DatasetList.filesFolder)
+        let temporary = store.temporary("\(job.id).\(job.manifest.fileName(image: 0))")
+        let request = TrainingRequest(
+            job: job.id.text, model: job.manifest.model, order: training, dataset: store.system.absolute(files),
+            folder: store.system.absolute(folder), output: store.system.absolute(temporary))
+        return AdapterOrder(
+            request: request, checkpoint: slot(job, image: 0), dataset: dataset, folder: folder, temporary: temporary)
     }
 
     private func order(_ job: Job, image index: Int) throws(AssignmentRefusal) -> ImageOrder {
@@ -188,6 +205,11 @@ extension SpoolLoop {
             if let tuning = report.tuning { try tell(tuning, to: job) }
             status.imageEnded(now: now)
             logger.info("image done", metadata: ["job": "\(id)", "image": "\(job.record.images.count - 1)"])
+        case (.job(let id, .image), .adapter(let metadata, let temporary, let files)):
+            guard var job = current, job.id == id else { return }
+            try jobs.commitAdapter(&job, temporary, files: files, metadata: metadata)
+            current = job
+            logger.info("adapter trained", metadata: ["job": "\(id)"])
         case (.job(let id, .grid), .sheets(let grid, let page)):
             guard var job = current, job.id == id else { return }
             try jobs.commitSheets(&job, grid: grid, page: page)

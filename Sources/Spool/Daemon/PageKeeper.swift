@@ -95,15 +95,16 @@ struct PageKeeper {
 
     private func work(_ job: Job, _ step: RenderProgress?, _ eta: Double?) -> SpoolPage.Work {
         let (done, all) = (job.record.images.count, job.manifest.imageCount)
-        var words = ["picture \(min(done + 1, all)) of \(all)"]
+        var words = job.manifest.training == nil ? ["picture \(min(done + 1, all)) of \(all)"] : []
         if let candidate = step?.candidate, let candidates = step?.candidates {
             words.append("candidate \(candidate) of \(candidates)")
         }
         if let step { words.append(step.phase + (step.steps > 1 ? " \(step.step) of \(step.steps)" : "")) }
+        if let loss = step?.loss { words.append("loss \(loss.inSignificantDigits)") }
         if let eta, eta < 1e9 { words.append("about \(eta < 90 ? "\(Int(eta)) s" : "\(Int(eta / 60)) min") left") }
         return SpoolPage.Work(
-            job: job.id.text, subjects: job.manifest.subjects.map(\.name).joined(separator: ", "),
-            prompt: job.plan(image: min(done, all - 1)).prompt, words: words.joined(separator: ", "),
+            job: job.id.text, subjects: job.manifest.subjectTitle,
+            prompt: job.manifest.title(image: min(done, all - 1)), words: words.joined(separator: ", "),
             share: (Double(done) + (step?.share ?? 0)) / Double(all),
             preview: step?.preview.map { EmbeddedPicture($0, type: "image/png") })
     }
@@ -135,8 +136,8 @@ struct PageKeeper {
         }
         let jobs = first.map {
             SpoolPage.Waiting(
-                name: $0.entry.id.text, subjects: $0.entry.subjects.joined(separator: ", "),
-                pictures: $0.entry.images, reason: $0.reason)
+                name: $0.entry.id.text, subjects: ($0.entry.dataset ?? $0.entry.subjects.joined(separator: ", ")),
+                pictures: $0.entry.yields ? nil : $0.entry.images, reason: $0.reason)
         }
         return (references + jobs, encodings.count + count)
     }
@@ -154,6 +155,17 @@ struct PageKeeper {
                     "Its job is \(id). `dreamcache retry \(id)` queues it again; so does an empty file drop/jobs/\(id).retry."
             )
         }
+    }
+}
+
+extension Double {
+    /// As people read a loss: 0.0832.
+    fileprivate var inSignificantDigits: String {
+        guard self != 0, isFinite else { return "\(self)" }
+        var (value, digits) = (abs(self), 3)
+        while value < 1, digits < 12 { (value, digits) = (value * 10, digits + 1) }
+        let scale = (0..<digits).reduce(1.0) { scale, _ in scale * 10 }
+        return "\((self * scale).rounded() / scale)"
     }
 }
 

@@ -16,7 +16,8 @@ struct Retention {
     /// - Parameters:
     ///   - subjects: the subjects, whose references and caches stay.
     ///   - unfinished: the jobs whose references and caches stay.
-    func run(subjects: [String: SubjectRecord], unfinished: [JobID]) {
+    /// - Returns: the names of data sets that are there no more.
+    func run(subjects: [String: SubjectRecord], unfinished: [JobID]) -> [String] {
         if let age = limits.outputs {
             each("finished jobs", { () throws(SpoolError) in try jobs.list(.done) }) { (id) throws(SpoolError) in
                 guard try isOld(SpoolLayout.job(id, .done), age) else { return }
@@ -35,6 +36,44 @@ struct Retention {
             if let age { removeOld(in: folder, age) { _ in true } }
         }
         if let age = limits.unreferenced { removeUnreferenced(age, subjects, unfinished) }
+        return removeDatasets(unfinished)
+    }
+
+    /// A data set goes with its name; one that another has taken the place of, once no job is bound to it.
+    private func removeDatasets(_ unfinished: [JobID]) -> [String] {
+        guard limits.datasets != nil || limits.unreferenced != nil else { return [] }
+        var (names, digests) = (Set<String>(), Set<String>())
+        for id in unfinished {
+            guard let state = try? jobs.locate(id), !state.isFinal else { continue }
+            // Nobody knows what a job needs whose record cannot be read, so nothing is removed.
+            guard let job = try? jobs.load(id, state) else { return [] }
+            if let dataset = job.record.dataset { digests.insert(dataset.digest) }
+            if job.record.dataset == nil, let name = job.manifest.neededDataset { names.insert(name) }
+        }
+        var removed: [String] = []
+        if let age = limits.datasets {
+            each("data sets", { () throws(SpoolError) in try datasetNames() }) { (name) throws(SpoolError) in
+                guard !names.contains(name), try isOld(SpoolLayout.dataset(name), age) else { return }
+                // The record first: a name without files would promise what is not there.
+                try store.system.unlink(SpoolLayout.dataset(name))
+                removed.append(name)
+                try store.syncDirectory(SpoolLayout.datasets)
+                logger.info("removed, being old", metadata: ["path": "\(SpoolLayout.dataset(name))"])
+            }
+        }
+        do throws(SpoolError) {
+            for name in try datasetNames() {
+                guard let record = try store.datasetRecord(name) else { return removed }
+                digests.insert(record.digest)
+            }
+        } catch { return removed }
+        let age = [limits.datasets, limits.unreferenced].compactMap(\.self).min() ?? 0
+        removeOld(in: SpoolLayout.datasets, age) { Digest.isDigest($0.string) && !digests.contains($0.string) }
+        return removed
+    }
+
+    private func datasetNames() throws(SpoolError) -> [String] {
+        try store.system.list(SpoolLayout.datasets).compactMap(DatasetRecord.name)
     }
 
     /// Does something with each item of a list. An item that fails does not keep the others from it.

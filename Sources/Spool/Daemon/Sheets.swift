@@ -7,7 +7,7 @@ extension SpoolLoop {
     }
 
     func needsPage(_ job: Job) -> Bool {
-        configuration.pages && job.record.page == nil && job.record.pageError == nil
+        configuration.pages && job.manifest.isShownOnPage && job.record.page == nil && job.record.pageError == nil
     }
 
     /// What of it is still to be made.

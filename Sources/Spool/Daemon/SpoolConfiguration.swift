@@ -96,6 +96,8 @@ public struct SpoolConfiguration: Sendable, Equatable {
         public var receipts: Double?
         /// Rejected drops.
         public var rejected: Double?
+        /// Data sets that no unfinished job needs, counted from when they were dropped.
+        public var datasets: Double?
         /// Caches and references that no subject uses any more.
         public var unreferenced: Double?
 

@@ -31,6 +31,7 @@ final class SpoolLoop {
     /// The job in `active`, as its folder holds it.
     var current: Job?
     var subjects: [String: SubjectRecord] = [:]
+    var datasets: [String: DatasetRecord] = [:]
     /// The attempts of the job in `active` as they were before this one.
     var attemptsBefore = JobRecord.Attempts()
     /// The generation that was last given to the worker.
@@ -88,7 +89,7 @@ final class SpoolLoop {
         pulse = ScanPulse(clock: clock, mailbox: mailbox, hooks: hooks)
         intake = try Intake(
             store: store, jobs: jobs, receipts: receipts, clock: clock, random: random, logger: logger,
-            configuration: configuration, pulse: pulse.beat)
+            configuration: configuration, trainingSettings: renderer.trainingSettings, pulse: pulse.beat)
         machine = QueueMachine(limits: .init(configuration))
         status = StatusKeeper(store: store, hooks: hooks)
         pages = PageKeeper(store, jobs, refusals, logger)
@@ -104,6 +105,7 @@ final class SpoolLoop {
         subjects = found.subjects
         intake.nextSequence = found.nextSequence
         for record in subjects.values { announce(record) }
+        for record in found.datasets.values { announce(record) }
         for job in found.queued { _ = machine.handle(.queued(entry(job, .queued)), now: now) }
         for job in found.retrying { _ = machine.handle(.retrying(entry(job, .retry)), now: now) }
         for job in found.unreadable { deferred.append(.settle(job.id, job.attempts)) }
@@ -129,7 +131,10 @@ final class SpoolLoop {
             nextRetention = now + 3600
             let retention = Retention(
                 store: store, jobs: jobs, limits: configuration.retention, wall: clock.wall(), logger: logger)
-            retention.run(subjects: subjects, unfinished: Array(machine.jobs.keys))
+            for name in retention.run(subjects: subjects, unfinished: Array(machine.jobs.keys)) {
+                datasets[name] = nil
+                _ = machine.handle(.dataset(name, isThere: false), now: now)
+            }
             pages.retentionRan()
         }
         let snapshot = snapshot
@@ -297,6 +302,7 @@ final class SpoolLoop {
             subjects[record.name] = record
             announce(record)
         }
+        for record in result.datasets { announce(record) }
         for job in result.jobs where machine.jobs[job.id] == nil && !isDeferred(job.id) {
             _ = machine.handle(.queued(entry(job, .queued)), now: now)
         }
@@ -323,10 +329,17 @@ final class SpoolLoop {
     private func waiting(for manifest: JobManifest) -> String? {
         machine.obstacle(
             to: .init(
-                id: Self.anyID, sequence: 0, model: manifest.neededModel, subjects: manifest.neededSubjects, images: 0))
+                id: Self.anyID, sequence: 0, model: manifest.neededModel, subjects: manifest.neededSubjects,
+                dataset: manifest.neededDataset, images: 0))
     }
 
     private static let anyID = JobID(wall: 0, random: 0)
+
+    /// Tells the machine of a data set.
+    private func announce(_ record: DatasetRecord) {
+        datasets[record.name] = record
+        _ = machine.handle(.dataset(record.name, isThere: true), now: now)
+    }
 
     /// Tells the machine how a subject stands.
     func announce(_ record: SubjectRecord) {
@@ -347,8 +360,11 @@ final class SpoolLoop {
         let step = jobs.checkpoint(of: job, state)?.step ?? 0
         return .init(
             id: job.id, sequence: job.record.sequence, owner: job.record.owner, priority: job.manifest.priority,
-            model: job.manifest.neededModel, subjects: job.manifest.neededSubjects, caches: job.manifest.subjects.count,
-            images: job.manifest.imageCount, hasGrid: job.manifest.output.grid || configuration.pages,
+            model: job.manifest.neededModel, subjects: job.manifest.neededSubjects,
+            dataset: job.record.dataset == nil ? job.manifest.neededDataset : nil,
+            yields: job.manifest.training != nil, caches: job.manifest.subjects.count,
+            images: job.manifest.imageCount,
+            hasGrid: job.manifest.output.grid || configuration.pages && job.manifest.isShownOnPage,
             attempts: job.record.attempts,
             point: .init(images: job.record.images.count, step: step),
             isGridDone: !needsGrid(job) && !needsPage(job))

@@ -69,6 +69,7 @@ struct StatusKeeper {
 
     /// Seconds left for a job.
     func eta(_ job: Job, _ step: RenderProgress?, _ now: Double) -> Double? {
+        if let seconds = step?.secondsLeft { return seconds }
         let left = Double(job.manifest.imageCount - job.record.images.count)
         let share = step?.share ?? 0
         if imageSeconds.count > 0 { return max(0, imageSeconds.total / Double(imageSeconds.count) * (left - share)) }
@@ -82,6 +83,7 @@ struct StatusKeeper {
             "job": .string(job.id.text), "drop": .string(job.record.drop), "state": .string(state.rawValue),
             "phase": step.map { .string($0.phase) }, "step": step.map { .integer($0.step) },
             "steps": step.map { .integer($0.steps) },
+            "loss": step?.loss.map { .number($0) },
             "candidate": step?.candidate.map { .integer($0) }, "candidates": step?.candidates.map { .integer($0) },
             "image": .integer(job.record.images.count), "images": .integer(job.manifest.imageCount),
             "preview": step?.preview.map { .string(Base64.text($0)) }, "eta": eta.map { .number($0.rounded()) },
@@ -118,8 +120,16 @@ struct StatusKeeper {
                 }),
             "time": .string(snapshot.time.text),
         ])
-        let work = snapshot.current.map { ", \($0.id) image \($0.record.images.count)/\($0.manifest.imageCount)" } ?? ""
+        let work = snapshot.current.map { ", \($0.id) \(Self.place(of: $0, snapshot.progress))" } ?? ""
         return (document, "\(trouble ?? snapshot.state): \(counts["queued"] ?? 0) queued\(work)")
+    }
+
+    /// How far a job is, in a few words.
+    private static func place(of job: Job, _ step: RenderProgress?) -> String {
+        guard job.manifest.training != nil else {
+            return "image \(job.record.images.count)/\(job.manifest.imageCount)"
+        }
+        return step.map { "\($0.phase) \($0.step)/\($0.steps)" } ?? "training"
     }
 
     /// The JSON Schema's source of `progress.json`.
@@ -130,6 +140,7 @@ struct StatusKeeper {
         .init("phase", .string(), "What is being done to the image."),
         .init("step", .integer(0...Int.max), "Steps done of it."),
         .init("steps", .integer(0...Int.max), "Steps of it in all."),
+        .init("loss", .number(-1e300...1e300), "Mean loss of the last steps of a training."),
         .init("candidate", .integer(1...Selection.maximumCandidates), "Which of the image's candidates is being made."),
         .init("candidates", .integer(1...Selection.maximumCandidates), "Candidates of the image."),
         .init("image", .integer(0...JobManifest.maximumImages), required: true, "Images done."),

@@ -63,7 +63,7 @@ extension SpoolLoop {
                 notBefore: later, owner: generation.owner, attempts: max(0, generation.attempts - 1))
             _ = machine.handle(.subject(subject, pending), now: now)
         // A count that could not be put back is put right by the next one.
-        case .restoreEncoding, .announceHold, .interrupt, .exit: break
+        case .restoreEncoding, .announceHold, .interrupt, .yield, .exit: break
         }
     }
 
@@ -129,6 +129,7 @@ extension SpoolLoop {
         case .holdSubject(let subject, let reason): try holdSubject(subject, reason)
         case .settle(let id, let attempts): try settle(id, attempts)
         case .interrupt: workerState.stop()
+        case .yield: workerState.yield()
         case .exit: hasExited = true
         }
     }
@@ -150,6 +151,10 @@ extension SpoolLoop {
                 throw SpoolError(.unknown, operation: "begin", path: initial.subject)
             }
             job.record.initialImage = try store.referenceSet(references).initialImage(subject: initial.subject)
+        }
+        if let name = job.manifest.neededDataset, job.record.dataset == nil {
+            guard let record = datasets[name] else { throw SpoolError(.unknown, operation: "begin", path: name) }
+            job.record.dataset = JobRecord.Dataset(name: name, digest: record.digest)
         }
         let receipt = try receipts.read(job.record.drop)
         if receipt == nil || receipt?.id == id && receipt?.state == .waiting {
@@ -204,7 +209,7 @@ extension SpoolLoop {
         if let moved = try jobs.publish(job, time: stamp) {
             logger.warning("something lay in a set's place", metadata: ["job": "\(id)", "now": "\(moved)"])
         }
-        try jobs.move(id, from: .active, to: .done)
+        try jobs.finish(job, from: .active)
         if current?.id == id { current = nil }
         status.jobEnded(job, .done, stamp: stamp)
         pages.finished(id)
@@ -237,7 +242,7 @@ extension SpoolLoop {
         }
         var job = try jobs.load(id, state)
         if try jobs.isPublished(job, state) {
-            try jobs.move(id, from: state, to: .done)
+            try jobs.finish(job, from: state)
             pages.finished(id)
             return try feed(.settled(id, nil))
         }
@@ -258,7 +263,7 @@ extension QueueMachine.Action {
             .work(.job(let id, _)), .commit(.job(let id, _)):
             id
         case .beginEncoding, .restoreEncoding, .work(.encode), .commit(.encode), .rejectSubject, .holdSubject,
-            .announceHold, .interrupt, .exit:
+            .announceHold, .interrupt, .yield, .exit:
             nil
         }
     }

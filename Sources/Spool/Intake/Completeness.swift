@@ -16,6 +16,9 @@ extension Intake {
                 return try rest(name, folder, status) >= configuration.incompleteLimit
             }
             return try rest(name, folder, status) >= configuration.settleTime
+        case .datasets:
+            if status.kind == .folder, try system.foreignStatus(path.appending(".ready")) != nil { return true }
+            return try rest(name, folder, status) >= configuration.settleTime
         case .references:
             if status.kind == .folder, try system.foreignStatus(path.appending(".ready")) != nil { return true }
             let rest = try rest(name, folder, status)
@@ -30,24 +33,32 @@ extension Intake {
     private mutating func rest(
         _ name: SpoolPath.Name, _ folder: DropFolder, _ status: SystemCalls.FileStatus
     ) throws(SpoolError) -> Double {
-        let fingerprint = try fingerprint(SpoolLayout.drop(folder).appending(name), status)
+        let fingerprint = try fingerprint(
+            SpoolLayout.drop(folder).appending(name), status, depth: folder == .datasets ? 2 : 1)
         return trackers[folder]?.rest(of: name, fingerprint: fingerprint, now: clock.monotonic()) ?? 0
     }
 
     /// What a drop looks like now: inode, size and time of it and of every file in it. Nil when it is gone.
     func fingerprint(_ path: SpoolPath) throws(SpoolError) -> String? {
         guard let status = try system.foreignStatus(path) else { return nil }
-        return try fingerprint(path, status)
+        return try fingerprint(path, status, depth: 1)
     }
 
-    private func fingerprint(_ path: SpoolPath, _ status: SystemCalls.FileStatus) throws(SpoolError) -> String {
+    /// - Parameter depth: how many folders deep files lie in it.
+    private func fingerprint(
+        _ path: SpoolPath, _ status: SystemCalls.FileStatus, depth: Int
+    ) throws(SpoolError) -> String {
         var lines = [line(path.lastName, status)]
         if status.kind == .folder {
             let names = try listIfAny(path)
             // Far more files than are allowed: their number is fingerprint enough for a rejection.
             lines.append(String(names.count))
-            for inner in names.prefix(4 * configuration.references.files) {
-                if let status = try system.foreignStatus(path.appending(inner)) { lines.append(line(inner, status)) }
+            for inner in depth > 1 ? names[...] : names.prefix(4 * configuration.references.files) {
+                guard let status = try system.foreignStatus(path.appending(inner)) else { continue }
+                lines.append(line(inner, status))
+                guard depth > 1, status.kind == .folder else { continue }
+                _ = pulse()
+                lines.append(try fingerprint(path.appending(inner), status, depth: depth - 1))
             }
         }
         return Digest.sha256(lines.joined(separator: "\n"))

@@ -7,6 +7,8 @@ struct IntakeResult: Sendable {
     var jobs: [Job] = []
     /// Subjects with a new generation.
     var subjects: [SubjectRecord] = []
+    /// Data sets that are ready.
+    var datasets: [DatasetRecord] = []
     /// Cancellations and retries, to be carried out and then answered.
     var requests: [Request] = []
     /// More is there than one batch takes.
@@ -40,8 +42,12 @@ struct Intake {
     var configuration: SpoolConfiguration
     var nextSequence = 1
 
-    var trackers: [DropFolder: DropTracker] = [.references: DropTracker(), .jobs: DropTracker()]
-    private var turns: [DropFolder: OwnerTurns] = [.references: OwnerTurns(), .jobs: OwnerTurns()]
+    /// The settings of a training, as its renderer knows them.
+    let trainingSettings: Schema
+    /// The data set that is being taken in.
+    var datasetCopy: DatasetCopy?
+    var trackers = Dictionary(uniqueKeysWithValues: DropFolder.allCases.map { ($0, DropTracker()) })
+    private var turns = Dictionary(uniqueKeysWithValues: DropFolder.allCases.map { ($0, OwnerTurns()) })
     /// When a claim was first found still being written.
     private var unsteady: [Claim: Double] = [:]
     /// The claims made by the scan at hand; no job can have their ids yet.
@@ -59,7 +65,7 @@ struct Intake {
     init(
         store: DurableStore, jobs: JobStore, receipts: ReceiptBook, clock: SpoolClock,
         random: @escaping @Sendable () -> UInt64, logger: Logger, configuration: SpoolConfiguration,
-        pulse: @escaping () -> Bool
+        trainingSettings: Schema, pulse: @escaping () -> Bool
     ) throws(SpoolError) {
         self.store = store
         self.jobs = jobs
@@ -68,6 +74,7 @@ struct Intake {
         self.random = random
         self.logger = logger
         self.configuration = configuration
+        self.trainingSettings = trainingSettings
         self.pulse = pulse
         var suspects: Set<JobID> = []
         for folder in DropFolder.allCases { suspects.formUnion(try receipts.shelf.waiting(in: folder).map(\.id)) }
@@ -84,7 +91,7 @@ struct Intake {
         trackers[folder]?.wasMovedIn(name, status)
     }
 
-    /// Looks into both folders and takes what is complete.
+    /// Looks into all folders and takes what is complete.
     ///
     /// - Parameters:
     ///   - result: what was taken, also when the scan ends in an error.
@@ -127,7 +134,24 @@ struct Intake {
             }
         }
         try acceptTogether(manifests, &result, waiting: waiting, check: check, notes: notes)
+        try ingestDatasets(&result)
         if result.trouble == nil { result.trouble = paused.values.min { $0.until < $1.until }?.trouble }
+    }
+
+    /// Data sets come last, since they take what time there is.
+    private mutating func ingestDatasets(_ result: inout IntakeResult) throws(SpoolError) {
+        let datasets = try claims(in: .datasets, &result)
+        if !datasets.contains(where: { $0.id == datasetCopy?.claim }) { datasetCopy = nil }
+        // One after the other, since each may take many scans.
+        for claim in datasets where datasetCopy.map({ $0.claim == claim.id }) ?? true {
+            guard pulse() else {
+                result.hasMore = true
+                break
+            }
+            try work(on: claim, .dataset, &result) { (intake, claim, result) throws(SpoolError) in
+                try intake.ingestDataset(claim, &result)
+            }
+        }
     }
 
     // MARK: - Claims

@@ -78,7 +78,7 @@ extension Intake {
         }
         let manifest: JobManifest
         do throws(ManifestError) {
-            manifest = try JobManifest.parse(bytes)
+            manifest = try JobManifest.parse(bytes, settings: trainingSettings)
         } catch {
             let more = error.faults.count > 1 ? " and \(error.faults.count - 1) more" : ""
             let first = error.faults.first.map { "\($0)" } ?? "found no manifest"

@@ -184,7 +184,7 @@ extension Intake {
     }
 
     /// Removes an answered claim, or keeps it when its receipt says so.
-    private func dispose(_ claim: Claim, _ receipt: Receipt) throws(SpoolError) {
+    func dispose(_ claim: Claim, _ receipt: Receipt) throws(SpoolError) {
         guard receipt.keptAt == nil else { return try receipts.shelf.keep(claim) }
         guard let place = try receipts.shelf.remove(claim) else { return }
         var receipt = receipt

@@ -14,6 +14,8 @@ public indirect enum Schema: Sendable {
     case array(of: Schema, count: ClosedRange<Int>)
     /// An object of these members and no others; of each group in `oneOf` exactly one member is there.
     case object([Field], oneOf: [[String]] = [])
+    /// An object of whatever members.
+    case anyObject
     /// One of several: the first that takes this kind of value.
     case either(Schema, Schema)
 
@@ -137,6 +139,7 @@ extension Schema {
             let checked = Self.check(
                 members, of: value, against: fields, oneOf: groups, path: path, faults: &faults)
             return JSON(.object(checked), offset: value.offset)
+        case .anyObject: return value.members == nil ? fault(expectation) : value
         case .either(let first, let second):
             if first.isKind(of: value) { return first.check(value, path: path, faults: &faults) }
             if second.isKind(of: value) { return second.check(value, path: path, faults: &faults) }
@@ -204,7 +207,7 @@ extension Schema {
     private func isKind(of value: JSON) -> Bool {
         switch (self, value.content) {
         case (.string, .string), (.choice, .string), (.integer, .integer), (.integer, .number), (.number, .integer),
-            (.number, .number), (.boolean, .bool), (.array, .array), (.object, .object):
+            (.number, .number), (.boolean, .bool), (.array, .array), (.object, .object), (.anyObject, .object):
             true
         case (.either(let first, let second), _): first.isKind(of: value) || second.isKind(of: value)
         default: false
@@ -236,7 +239,7 @@ extension Schema {
         case .boolean: return "true or false"
         case .array(let element, let count):
             return "an array of \(count.lowerBound) to \(count.upperBound), each \(element.expectation)"
-        case .object: return "an object"
+        case .object, .anyObject: return "an object"
         case .either(let first, let second): return "\(first.expectation), or \(second.expectation)"
         }
     }
@@ -269,6 +272,7 @@ extension Schema {
                 "type": .string("array"), "items": element.jsonSchema, "minItems": .integer(count.lowerBound),
                 "maxItems": .integer(count.upperBound),
             ])
+        case .anyObject: return .object(["type": .string("object")])
         case .object(let fields, let groups): return Self.jsonSchema(of: fields, oneOf: groups)
         case .either(let first, let second): return .object(["anyOf": .array([first.jsonSchema, second.jsonSchema])])
         }

@@ -5,6 +5,8 @@
 public struct JobManifest: Sendable, Equatable, Codable {
     /// Version of the document's format; 1 today.
     public var schemaVersion: Int
+    /// What is to be made. Where that is no images, the fields of images are empty.
+    public var kind: Kind
     /// The subjects to show, in order; empty only where the caller supplies the cache itself.
     public var subjects: [SubjectUse]
     /// The picture the images begin with; nil means noise.
@@ -235,8 +237,8 @@ extension JobManifest {
         return shown + [initial]
     }
 
-    /// Number of images in the set.
-    public var imageCount: Int { prompts.count * imagesPerPrompt }
+    /// Number of images in the set; an adapter counts as one.
+    public var imageCount: Int { training == nil ? prompts.count * imagesPerPrompt : 1 }
 
     /// The images of the set: all of the first prompt, then all of the second, and so on; image i has seed `seed` + i.
     public func images(seed: Int) -> [ImagePlan] { (0..<imageCount).map { plan(image: $0, seed: seed) } }
@@ -246,8 +248,9 @@ extension JobManifest {
         ImagePlan(index: index, prompt: prompts[index / imagesPerPrompt], seed: seed + index)
     }
 
-    /// The name of an image's file in the set: `0000.png`.
+    /// The name of an image's file in the set: `0000.png`; or of the adapter's.
     public func fileName(image index: Int) -> String {
+        if let training { return training.fileName }
         let digits = String(index)
         return String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "." + output.format.fileExtension
     }

@@ -33,9 +33,13 @@ public struct ManifestError: Error, Sendable, Equatable, CustomStringConvertible
 extension JobManifest {
     /// Reads a manifest.
     ///
-    /// - Parameter subjectRequired: false where the caller supplies the cache itself, as `dreamcache render --cache`.
+    /// - Parameters:
+    ///   - subjectRequired: false where the caller supplies the cache itself, as `dreamcache render --cache`.
+    ///   - settings: those of a training; any, where the manifest was accepted before.
     /// - Throws: `ManifestError` with all faults and their places.
-    public static func parse(_ bytes: [UInt8], subjectRequired: Bool = true) throws(ManifestError) -> JobManifest {
+    public static func parse(_ bytes: [UInt8], subjectRequired: Bool = true, settings: Schema = .anyObject)
+        throws(ManifestError) -> JobManifest
+    {
         let document: JSON
         do {
             document = try JSONReader.read(bytes)
@@ -46,7 +50,9 @@ extension JobManifest {
             throw ManifestError(faults: [fault], isTruncation: error.isTruncation)
         }
         var faults: [SchemaFault] = []
-        let checked = schema(subjectRequired: subjectRequired).check(document, faults: &faults)
+        let isTraining = document["kind"]?.string == Kind.names.training
+        let schema = isTraining ? trainingSchema(settings: settings) : schema(subjectRequired: subjectRequired)
+        let checked = schema.check(document, faults: &faults)
         let manifest = JobManifest(checked: checked)
         if faults.isEmpty { faults += manifest.contradictions(in: checked) }
         guard faults.isEmpty else {
@@ -77,6 +83,7 @@ extension JobManifest {
                     found: "\(prompts.count) prompts of \(imagesPerPrompt) images",
                     expected: "at most \(Self.maximumImages) images in all"))
         }
+        if let training { faults += training.contradictions(in: document) }
         if let select { faults += contradictions(of: select, in: document) }
         if let initialImage, Int(Double(inferenceSteps) * initialImage.strength) < 1 {
             let strength = JSON.number(initialImage.strength).text(pretty: false)
@@ -155,6 +162,8 @@ extension JobManifest {
                 references: value["references"]?.array?.compactMap(\.string))
         }
         schemaVersion = document["schema_version"]?.integer ?? 1
+        let isTraining = document["kind"]?.string == Kind.names.training
+        kind = isTraining ? .training(TrainingOrder(checked: document)) : .render
         subjects = document["subject"].map { [subject($0)] } ?? document["subjects"]?.array?.map(subject) ?? []
         initialImage = document["init_image"]?.string.map {
             InitialImageUse(
@@ -175,6 +184,8 @@ extension JobManifest {
         func count(_ name: String) -> Int { min(max(document[name]?.integer ?? 1, 1), Self.maximumImages) }
         imagesPerPrompt = count("num_images_per_prompt") * count("n_iter")
         seed = document["seed"]?.integer.flatMap { $0 < 0 ? nil : $0 }
+        // A training has its seed among its settings, and no default but theirs.
+        if isTraining { seed = max(0, document["settings"]?["seed"]?.integer ?? 0) }
         noiseSeed = document["noise_seed"]?.integer
         random = document["random"]?.string.flatMap(RandomSource.init(rawValue:)) ?? .torchCPU
         eta = document["eta"]?.number ?? 0

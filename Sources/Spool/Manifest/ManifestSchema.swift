@@ -16,6 +16,9 @@ extension JobManifest {
     /// What the images show.
     private static let sceneFields: [Schema.Field] = [
         .init("schema_version", .integer(1...1), default: .integer(1), "Version of this format."),
+        .init(
+            "kind", .choice([Kind.names.render]), default: .string(Kind.names.render),
+            "Images are to be made; a manifest of kind training has other fields."),
         .init("subject", subject, "The subject to show."),
         .init("subjects", .array(of: subject, count: 1...16), "Several subjects to show together."),
         .init(

@@ -105,7 +105,8 @@ extension JobManifest {
     /// What a job waits for where it cannot be used: its model, with the encoder that it needs. Jobs that need the model alone
     /// are not held by a damaged encoder.
     var neededModel: String {
-        (model ?? "") + (select?.criterion.encoder.map { " with \($0)" } ?? "")
+        (model ?? "") + (training == nil ? "" : " without its adapter")
+            + (select?.criterion.encoder.map { " with \($0)" } ?? "")
             + (tunesImageScale ? " and a pilot" : "")
     }
 }

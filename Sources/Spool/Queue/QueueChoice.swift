@@ -64,6 +64,29 @@ extension QueueMachine {
         take(entry.owner, candidates, now, &actions)
     }
 
+    /// A training goes on for hours. It is put aside between two steps for what would have come first, had it been an image that
+    /// is done now.
+    mutating func yieldIfDue(_ now: Double, _ actions: inout [Action]) {
+        guard case .job(let id, .image) = work, let entry = jobs[id]?.entry, entry.yields, !isYielding, !isStopping,
+            mayStart, heldMachine.map({ $0.until <= now }) ?? true
+        else { return }
+        let candidates = candidates(now)
+        shares.note(present: Set(candidates.keys).union([entry.owner]))
+        let used = shares.used(by: entry.owner) + max(0, now - workBegan.moment)
+        let isAnothersTurn = candidates.keys.contains { owner in
+            owner != entry.owner && used - shares.used(by: owner) >= limits.turnInterval
+        }
+        // Not only the one that has waited longest: an older training must not hide a render.
+        let isUrgent =
+            candidates[entry.owner]?.subject != nil
+            || jobs.values.contains { other, standing in
+                other.owner == entry.owner && other.priority > entry.priority && since(other, standing, now) != nil
+            }
+        guard isAnothersTurn || isUrgent else { return }
+        isYielding = true
+        actions.append(.yield)
+    }
+
     private mutating func take(
         _ owner: UInt32, _ candidates: [UInt32: Candidate], _ now: Double, _ actions: inout [Action]
     ) {
@@ -141,14 +164,24 @@ extension QueueMachine {
     /// Those of a job's subjects that nobody has dropped.
     func missingSubjects(of entry: Entry) -> [String] { entry.subjects.filter { subjects[$0] == nil } }
 
-    private func lacksSubjects(_ entry: Entry) -> Bool { entry.subjects.contains { subjects[$0] == nil } }
+    private func lacks(_ entry: Entry) -> Bool {
+        entry.subjects.contains { subjects[$0] == nil } || entry.dataset.map { !datasets.contains($0) } ?? false
+    }
+
+    /// What a job needs that nobody has dropped, and how much that is; nil when all is there.
+    func missing(for entry: Entry) -> (what: String, count: Int)? {
+        if let dataset = entry.dataset, !datasets.contains(dataset) { return ("data set '\(dataset)'", 1) }
+        let missing = missingSubjects(of: entry)
+        return missing.isEmpty ? nil : (Self.named(missing), missing.count)
+    }
 
     static func named(_ subjects: [String]) -> String {
         (subjects.count == 1 ? "subject " : "subjects ") + subjects.map { "'\($0)'" }.joined(separator: ", ")
     }
 
-    /// Which subject a queued job waits for, or nil when all are there.
+    /// Which subject or data set a queued job waits for, or nil when all are there.
     public func waiting(for entry: Entry) -> String? {
+        if let dataset = entry.dataset, !datasets.contains(dataset) { return "waiting for the data set '\(dataset)'" }
         let missing = missingSubjects(of: entry)
         if !missing.isEmpty { return "waiting for references of \(Self.named(missing))" }
         for name in entry.subjects {
@@ -172,7 +205,7 @@ extension QueueMachine {
         var deadlines: [Double] = jobs.values.compactMap { entry, standing in
             switch standing {
             case .retrying(let until), .unsettled(let until), .held(let until, _, _): until
-            case .queued(let since): lacksSubjects(entry) ? since + limits.subjectLimit : nil
+            case .queued(let since): lacks(entry) ? since + limits.subjectLimit : nil
             case .active: nil
             }
         }

@@ -9,10 +9,14 @@ public struct QueueMachine: Sendable {
     public internal(set) var jobs: [JobID: (entry: Entry, standing: Standing)] = [:]
     /// The subjects somebody has dropped.
     public internal(set) var subjects: [String: Subject] = [:]
+    /// The data sets somebody has dropped.
+    public internal(set) var datasets: Set<String> = []
     /// What the worker has.
     public internal(set) var work: Work?
     /// The job in `active`.
     public internal(set) var active: JobID?
+    /// Whether the worker was asked to put the work at hand aside.
+    var isYielding = false
     var mayStart = true
     var isStopping = false
     var hasExited = false
@@ -46,6 +50,8 @@ public struct QueueMachine: Sendable {
         case .subject(let name, let subject):
             subjects[name] = subject
             encodingTroubles[name] = nil
+        case .dataset(let name, let isThere):
+            if isThere { datasets.insert(name) } else { datasets.remove(name) }
         case .worked: worked(now, &actions)
         case .checkpointed(let step): if let active { jobs[active]?.entry.point.step = step }
         case .failed(let error): failed(error, now, &actions)
@@ -67,7 +73,7 @@ public struct QueueMachine: Sendable {
         }
         // Arrivals come by the ten thousand; the tick that follows them chooses once for all of them.
         switch event {
-        case .queued, .retrying, .subject, .checkpointed, .mayStart: break
+        case .queued, .retrying, .subject, .dataset, .checkpointed, .mayStart: break
         default: choose(now, &actions)
         }
         return actions
@@ -253,15 +259,15 @@ public struct QueueMachine: Sendable {
                 actions.append(.settle(id, entry.attempts))
             case .held(_, let since, _): jobs[id] = (entry, .queued(since: since))
             case .queued:
-                let missing = missingSubjects(of: entry)
-                guard !missing.isEmpty else { continue }
+                guard let missing = missing(for: entry) else { continue }
                 let reason =
-                    "\(Self.named(missing)) \(missing.count == 1 ? "was" : "were") not dropped within "
+                    "\(missing.what) \(missing.count == 1 ? "was" : "were") not dropped within "
                     + "\(Int(limits.subjectLimit)) s"
                 end(id, .fail(id, reason: reason), &actions)
             case .active: break
             }
         }
+        yieldIfDue(now, &actions)
     }
 
     // MARK: - Beginning
@@ -270,6 +276,8 @@ public struct QueueMachine: Sendable {
         let next = chosen.attempts.begun(at: chosen.point)
         var entry = chosen
         entry.attempts = next
+        // It is bound to a data set from here on, whatever becomes of the name.
+        entry.dataset = nil
         jobs[entry.id] = (entry, .active(next: first(entry), before: chosen.attempts))
         active = entry.id
         guard next.fruitless > limits.maximumAttempts else { return actions.append(.begin(entry.id, next)) }
@@ -294,6 +302,7 @@ public struct QueueMachine: Sendable {
 
     mutating func start(_ next: Work, of owner: UInt32, _ now: Double, _ actions: inout [Action]) {
         work = next
+        isYielding = false
         workBegan = (now, owner)
         actions.append(.work(next))
     }

@@ -13,6 +13,10 @@ extension QueueMachine {
         public let model: String
         /// Subjects it needs.
         public let subjects: [String]
+        /// The data set it waits for; nil once it is bound to one.
+        public var dataset: String?
+        /// Whether its image is a long piece of work that can be put aside between two steps.
+        public let yields: Bool
         /// Of how many of them, counted from the first, it needs the cache. Of the others it needs the pictures alone.
         public let caches: Int
         /// Images in its set.
@@ -29,7 +33,8 @@ extension QueueMachine {
         /// An entry.
         public init(
             id: JobID, sequence: Int, owner: UInt32 = 0, priority: Int = 0, model: String = "", subjects: [String],
-            caches: Int? = nil, images: Int, hasGrid: Bool = false, attempts: JobRecord.Attempts = .init(),
+            dataset: String? = nil, yields: Bool = false, caches: Int? = nil, images: Int, hasGrid: Bool = false,
+            attempts: JobRecord.Attempts = .init(),
             point: JobRecord.Mark = .init(), isGridDone: Bool = false
         ) {
             self.id = id
@@ -38,6 +43,8 @@ extension QueueMachine {
             self.priority = priority
             self.model = model
             self.subjects = subjects
+            self.dataset = dataset
+            self.yields = yields
             self.caches = caches ?? subjects.count
             self.images = images
             self.hasGrid = hasGrid
@@ -108,6 +115,8 @@ extension QueueMachine {
         case retrying(Entry)
         /// A subject has references to encode, or encoded ones; nil: none any more.
         case subject(String, Subject?)
+        /// A data set is there, or no more.
+        case dataset(String, isThere: Bool)
         /// The worker did what it was given.
         case worked
         /// The worker kept a checkpoint of the image in hand.
@@ -172,6 +181,8 @@ extension QueueMachine {
         case settle(JobID, JobRecord.Attempts?)
         /// Have the worker stop soon; it will report.
         case interrupt
+        /// Have the worker stop after the step at hand; it will report.
+        case yield
         /// Nothing is left to do; end.
         case exit
     }

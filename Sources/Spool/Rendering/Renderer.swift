@@ -38,6 +38,22 @@ public protocol Renderer: AnyObject, Sendable {
         _ request: RenderRequest, checkpoint: CheckpointSlot, progress: (RenderProgress) -> Void, shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage
 
+    /// The settings of a training, as manifests may give them.
+    var trainingSettings: Schema { get }
+
+    /// Trains an adapter, or goes on with one, and writes it to `request.output`.
+    ///
+    /// Its bytes must be a function of the order, the model and the data set, however often it was interrupted. All that is needed
+    /// to go on is in `request.folder` whenever this ends, also by a crash.
+    /// - Parameters:
+    ///   - checkpoint: told, with no bytes, how many steps the state in that folder has.
+    ///   - shouldYield: asked between two steps; true has it keep its state and throw `.stopped`, with a step more than it began with
+    ///     at least.
+    func train(
+        _ request: TrainingRequest, checkpoint: CheckpointSlot, progress: (RenderProgress) -> Void,
+        shouldYield: () -> Bool, shouldStop: () -> Bool
+    ) throws(RendererError) -> AdapterReport
+
     /// Whether a `.dcache` is what it was when it was written; false for one that is damaged. Called before a cache that is
     /// there already is used, and cheap: a hash of some megabytes.
     func isSound(cache path: String) -> Bool

@@ -16,8 +16,10 @@ package struct CheckpointFile: Sendable, Equatable {
     static func identity(of record: JobRecord, image: Int) -> String {
         let caches = record.caches.map { $0.cache ?? "" }
         let initial = record.initialImage.map { ["init_image " + $0.sha256] } ?? []
+        let dataset = record.dataset.map { ["dataset " + $0.digest] } ?? []
         return Digest.sha256(
-            ([record.manifestDigest, String(record.seed), String(image)] + caches + initial).joined(separator: "\n"))
+            ([record.manifestDigest, String(record.seed), String(image)] + caches + initial + dataset).joined(
+                separator: "\n"))
     }
 
     package var bytes: [UInt8] {

@@ -62,6 +62,7 @@ extension JobStore {
             "version": .integer(1), "id": .string(id.text), "sequence": .integer(0), "drop": result["drop"],
             "accepted": result["accepted"], "seed": result["seed"], "manifest_sha256": .string(Digest.sha256(bytes)),
             "attempts": attempts, "caches": result["caches"], "init_image": result["init_image"],
+            "dataset": result["dataset"],
             "tuning": result["tuning"],
             "restarts": result["restarts"], "grid": result["grid"], "grid_error": result["grid_error"],
             "page": result["page"], "page_error": result["page_error"],

@@ -16,6 +16,8 @@ public struct JobRecord: Sendable, Equatable {
     public var attempts = Attempts()
     /// The references and caches it is bound to, in the manifest's order; set when it first starts.
     public var caches: [Binding] = []
+    /// The data set it is bound to, where it trains on one; set when it first starts.
+    public var dataset: Dataset?
     /// The picture it begins with, where its manifest names one; set when it first starts.
     public var initialImage: InitialImage?
     /// The user who dropped it.
@@ -101,6 +103,14 @@ public struct JobRecord: Sendable, Equatable {
         public let sha256: String
     }
 
+    /// A data set as a job is bound to it, however often it is dropped anew.
+    public struct Dataset: Sendable, Equatable {
+        /// The name it was dropped as.
+        public let name: String
+        /// The digest of its files.
+        public let digest: String
+    }
+
     /// An image that is done.
     public struct Image: Sendable, Equatable {
         /// Its file's name.
@@ -162,6 +172,7 @@ extension JobRecord {
                     "sha256": .string($0.sha256),
                 ])
             },
+            "dataset": dataset.map { .object(["name": .string($0.name), "sha256": .string($0.digest)]) },
             "owner": .integer(Int(owner)), "identity": identity.map { .string($0) },
             "tuning": tuning?.record,
             "restarts": restarts.isEmpty ? nil : .array(restarts.map { .string($0) }),
@@ -210,6 +221,12 @@ extension JobRecord {
                 [subject, references, file].allSatisfy(DropName.isPlain)
             else { return nil }
             initialImage = InitialImage(subject: subject, references: references, file: file, sha256: sha256)
+        }
+        if let dataset = json["dataset"] {
+            guard let name = dataset["name"]?.string, let digest = dataset["sha256"]?.string, DropName.isPlain(name),
+                Digest.isDigest(digest)
+            else { return nil }
+            self.dataset = Dataset(name: name, digest: digest)
         }
         if let grid = json["grid"] {
             guard let image = Image(grid) else { return nil }

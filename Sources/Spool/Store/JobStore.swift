@@ -256,6 +256,32 @@ struct JobStore: Sendable {
         try? store.system.unlink(SpoolLayout.job(job.id, .active).appending(CheckpointFile.name))
     }
 
+    /// An adapter is done: its files join the set; then the record names them.
+    func commitAdapter(
+        _ job: inout Job, _ temporary: SpoolPath, files: [(name: String, temporary: SpoolPath)],
+        metadata: [String: String]
+    ) throws(SpoolError) {
+        var beside: [JobRecord.File] = []
+        for file in files { beside.append(try adopt(file.temporary, as: file.name, of: job.id)) }
+        let adapter = try adopt(
+            temporary, as: job.manifest.fileName(image: 0), seed: job.record.seed,
+            report: RenderedImage(metadata: metadata), beside: beside, of: job.id)
+        try ImagePages(store, of: SpoolLayout.job(job.id, .active)).append([adapter])
+        job.record.images = [adapter]
+        try? store.system.unlink(SpoolLayout.job(job.id, .active).appending(CheckpointFile.name))
+    }
+
+    /// The folder of a training's own state; nil for a job that has none.
+    func workFolder(of job: Job, _ state: JobState) -> SpoolPath? {
+        job.manifest.workFolder.map { SpoolLayout.job(job.id, state).appending($0) }
+    }
+
+    /// A published job goes where finished ones are, without what it needed to get there.
+    func finish(_ job: Job, from state: JobState) throws(SpoolError) {
+        if let folder = workFolder(of: job, state) { try store.removeTree(folder) }
+        try move(job.id, from: state, to: .done)
+    }
+
     /// The contact sheet and the page, as far as they were wanted, are done or given up.
     func commitSheets(_ job: inout Job, grid: Sheet?, page: Sheet?) throws(SpoolError) {
         func adopted(_ sheet: Sheet?, as name: String) throws(SpoolError) -> JobRecord.Image? {
@@ -303,6 +329,7 @@ struct JobStore: Sendable {
             "accepted": .string(job.record.accepted), "finished": .string(time),
             "attempts": .integer(job.record.attempts.total), "manifest": manifest, "seed": .integer(job.record.seed),
             "caches": record["caches"], "init_image": record["init_image"],
+            "dataset": record["dataset"],
             "tuning": record["tuning"],
             "images": .array(job.record.images.map(\.json)),
             "grid": job.record.grid?.json, "grid_error": job.record.gridError.map { .string($0) },
@@ -393,6 +420,7 @@ struct JobStore: Sendable {
         try ImagePages(store, of: folder).replace([])
         try save(job, .active)
         try store.removeTree(set(job.id))
+        if let work = workFolder(of: job, .active) { try store.removeTree(work) }
         try? store.system.unlink(folder.appending(CheckpointFile.name))
     }
 }

@@ -16,6 +16,8 @@ public struct Receipt: Sendable, Equatable {
         case job
         /// Reference images.
         case references
+        /// A data set.
+        case dataset
         /// `<job>.cancel` or `<job>.retry`.
         case request
     }

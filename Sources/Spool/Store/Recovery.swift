@@ -16,6 +16,7 @@ struct Recovery {
         /// Jobs that the machine does not let be read now, with the attempts they had.
         var unreadable: [(id: JobID, attempts: JobRecord.Attempts?)] = []
         var subjects: [String: SubjectRecord] = [:]
+        var datasets: [String: DatasetRecord] = [:]
         var nextSequence = 1
     }
 
@@ -110,7 +111,30 @@ struct Recovery {
             }
         }
         if !lost.isEmpty { try answer(lost) }
+        try readDatasets(&found)
         return found
+    }
+
+    /// Data sets by their records; one that cannot be understood is moved out of the way. What was not whole when the daemon ended is
+    /// copied anew.
+    private func readDatasets(_ found: inout Found) throws(SpoolError) {
+        for name in try store.system.list(SpoolLayout.datasets) where !Digest.isDigest(name.string) {
+            let path = SpoolLayout.datasets.appending(name)
+            do throws(SpoolError) {
+                if name.string.hasSuffix(DatasetCopy.suffix) {
+                    try store.removeTree(path)
+                } else if let record = try DatasetRecord.name(ofRecord: name).flatMap({ (name) throws(SpoolError) in
+                    try store.datasetRecord(name)
+                }) {
+                    found.datasets[record.name] = record
+                } else {
+                    logger.error("a data set's record was set aside", metadata: ["path": "\(path)"])
+                    try store.setAside(path, as: "dataset~\(DropName.key(name))")
+                }
+            } catch  where !error.isFinal {
+                logger.error("a data set cannot be read", metadata: ["path": "\(path)", "error": "\(error)"])
+            }
+        }
     }
 
     /// Tells those whose references wait in vain, since the record of their subject is lost.
@@ -143,7 +167,7 @@ struct Recovery {
             }
             if try jobs.isPublished(job, state) {
                 // The crash came between publishing and finishing: no rendering again.
-                try jobs.move(id, from: state, to: .done)
+                try jobs.finish(job, from: state)
                 return logger.notice("finished a published job", metadata: ["job": "\(id)"])
             }
             try jobs.mend(&job, state)

@@ -10,6 +10,7 @@ public enum SpoolLayout {
     static let page: SpoolPath = "index.html"
     static let temporary: SpoolPath = "lib/tmp"
     static let references: SpoolPath = "lib/references"
+    static let datasets: SpoolPath = "lib/datasets"
     static let caches: SpoolPath = "lib/cache"
     static let subjects: SpoolPath = "lib/subjects"
     static let keys: SpoolPath = "lib/keys"
@@ -22,8 +23,10 @@ public enum SpoolLayout {
 
     /// Every folder of a spool, parents first.
     public static var folders: [SpoolPath] {
-        var folders: [SpoolPath] = ["drop", "drop/references", "drop/jobs", receipts, cacheLinks, out, "lib"]
-        folders += [temporary, references, caches, subjects, keys, rejected, leftovers, trash, claims]
+        var folders: [SpoolPath] = [
+            "drop", "drop/references", "drop/datasets", "drop/jobs", receipts, cacheLinks, out, "lib",
+        ]
+        folders += [temporary, references, datasets, caches, subjects, keys, rejected, leftovers, trash, claims]
         folders += DropFolder.allCases.map { claims($0) }
         folders += ["lib/jobs"] + JobState.allCases.map(\.folder)
         return folders
@@ -35,6 +38,8 @@ public enum SpoolLayout {
     static func published(_ id: JobID) -> SpoolPath { out.appending(id.text) }
     static func receipt(_ key: String) -> SpoolPath { receipts.appending(key + ".json") }
     static func referenceSet(_ digest: String) -> SpoolPath { references.appending(digest) }
+    static func datasetFolder(_ digest: String) -> SpoolPath { datasets.appending(digest) }
+    static func dataset(_ name: String) -> SpoolPath { datasets.appending(name + ".json") }
     static func cache(_ key: String) -> SpoolPath { caches.appending(key + ".dcache") }
     static func cutOuts(_ key: String) -> SpoolPath { caches.appending(key + ".cutouts") }
     static func subject(_ name: String) -> SpoolPath { subjects.appending(name + ".json") }

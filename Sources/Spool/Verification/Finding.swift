@@ -68,6 +68,10 @@ public struct Finding: Sendable, Equatable, CustomStringConvertible {
         case referenceMissing = "reference_missing"
         /// Nobody names a set of references.
         case referencesUnused = "references_unused"
+        /// A data set, or its record, is not what was ingested.
+        case datasetDamaged = "dataset_damaged"
+        /// Nobody names a data set.
+        case datasetUnused = "dataset_unused"
         /// A `.dcache` is not what was encoded.
         case cacheDamaged = "cache_damaged"
         /// A subject's `.dcache` is not there.

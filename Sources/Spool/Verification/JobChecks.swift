@@ -77,7 +77,7 @@ extension Verification {
 
     private static let jobFiles: Set<String> = [
         JobStore.manifestFile, JobStore.recordFile, JobStore.setFolder, JobStore.reasonFile, JobStore.progressFile,
-        ImagePages.folderName, CheckpointFile.name,
+        ImagePages.folderName, CheckpointFile.name, JobManifest.trainingFolder,
     ]
 
     /// What lies beside manifest and record.

@@ -60,6 +60,7 @@ struct Verification {
         try checkOut()
         try checkSubjects()
         try checkReferenceSets()
+        try checkDatasets()
         try checkCaches()
         try checkLinks()
         try checkKeys()

@@ -51,7 +51,8 @@ struct DatasetCheck {
     /// - Parameter progress: told how many views are checked, of how many.
     /// - Throws: `TrainingError.data` with the faults of all views.
     func check(
-        _ dataset: Dataset, progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool
+        _ dataset: Dataset, progress: (_ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool,
+        shouldYield: () -> Bool = { false }
     ) throws(TrainingError) -> [String: CheckedView] {
         var document = Document()
         if let data = try? Data(contentsOf: file), let known = try? JSONDecoder().decode(Document.self, from: data),
@@ -61,8 +62,16 @@ struct DatasetCheck {
         }
         var (checked, faults, isNew) = ([String: CheckedView](), [String](), false)
         let views = dataset.views
+        func remember() {
+            guard isNew, let data = try? JSONEncoder().encode(document) else { return }
+            // Without it the next start looks again.
+            try? AtomicFile.write([UInt8](data), to: file.path)
+        }
         for (index, view) in views.enumerated() {
-            if shouldStop() { throw .stopped }
+            if shouldStop() || isNew && shouldYield() {
+                remember()
+                throw .stopped
+            }
             progress(index, views.count)
             let files = [view.picture, view.mask].compactMap { $0 }.compactMap(FileIdentity.init)
             var entry = document.views[view.name]
@@ -84,10 +93,7 @@ struct DatasetCheck {
             if found.isEmpty { checked[view.name] = CheckedView(view: view, facts: facts) }
         }
         progress(views.count, views.count)
-        if isNew, let data = try? JSONEncoder().encode(document) {
-            // Without it the next start looks again.
-            try? AtomicFile.write([UInt8](data), to: file.path)
-        }
+        remember()
         if !faults.isEmpty { throw .data(faults) }
         return checked
     }

@@ -31,6 +31,9 @@ final class PreparedData {
     /// What is doubtful about cut-outs, by the view's name.
     private(set) var remarks: [String] = []
 
+    /// How many items were made since this was.
+    private var madeCount = 0
+
     /// Counts changes of this file that change what is prepared.
     private static let version = 1
 
@@ -49,7 +52,8 @@ final class PreparedData {
     /// - Parameter progress: told what is prepared, how much of it is done, and of how much.
     /// - Throws: `TrainingError.data` with all views that no subject was found in.
     func prepare(
-        _ views: [CheckedView], progress: (_ phase: String, _ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool
+        _ views: [CheckedView], progress: (_ phase: String, _ done: Int, _ of: Int) -> Void, shouldStop: () -> Bool,
+        shouldYield: () -> Bool = { false }
     ) throws(TrainingError) {
         // One part of the model after another, so that the parts need not be in memory together.
         func each<Item>(
@@ -57,7 +61,8 @@ final class PreparedData {
         ) throws(TrainingError) {
             model.engine.beginPhase()
             for (index, item) in items.enumerated() {
-                if shouldStop() { throw .stopped }
+                // Whoever yields has got further, so that it comes to an end however often it does.
+                if shouldStop() || madeCount > 0 && shouldYield() { throw .stopped }
                 progress(phase, index, items.count)
                 try make(item)
             }
@@ -221,6 +226,7 @@ final class PreparedData {
             return file.tensors.mapValues { $0.floats() }
         }
         let made = try make()
+        madeCount += 1
         var writer = SafetensorsWriter()
         for (name, values) in made { writer.add(name, type: .f32, shape: [values.count], floats: values) }
         var digest = SHA256()
@@ -249,6 +255,7 @@ final class PreparedData {
         options.seed = UInt64(settings.seed)
         options.fit = .squash
         let picture = try picture()
+        madeCount += 1
         do {
             try pipeline.makeCache(of: [picture], subject: "training", options: options).write(toPath: path)
         } catch let error as DreamCacheError { throw TrainingError(error) } catch let error as CheckpointError {

@@ -52,7 +52,7 @@ struct Milestones {
         _ trainer: Trainer, binding: RunBinding, in folder: RunFolder, progress: (_ done: Int, _ of: Int) -> Void,
         shouldStop: () -> Bool
     ) throws(TrainingError) -> MilestoneResult {
-        let place = folder.file("milestones")
+        let place = folder.file(TrainingRun.milestones)
         try makeFolder(place)
         let path = "\(place)/adapter.safetensors"
         try AdapterResult(trainer, binding: binding).write(to: path)

@@ -64,6 +64,15 @@ public final class TrainingRun {
     private let read: PictureReader
     /// Whether a state of other settings is gone on with.
     public var acceptsSettings = false
+    /// Asked between two steps, and between two items that are prepared, of which one at least was made: true ends the run with
+    /// `TrainingError.stopped` after its state is saved.
+    public var shouldYield: () -> Bool = { false }
+    /// Told how many steps the state knows of that was just written.
+    public var saved: (_ step: Int) -> Void = { _ in }
+    /// Names of the files, in the run's folder, that show how a run went, as far as it has them.
+    public static let reports = ["losses.html", "losses.png", "train.jsonl"]
+    /// The folder, in the run's, of the milestones' sheets.
+    public static let milestones = "milestones"
 
     private var engine: Engine { pipeline.model.engine }
 
@@ -100,6 +109,7 @@ public final class TrainingRun {
         } else {
             try begin(trainer, data, prepared)
             try trainer.save(to: folder.state, binding: binding)
+            saved(trainer.step)
         }
         let log = try TrainingLog(path: folder.log, upTo: trainer.step)
         let milestones =
@@ -125,11 +135,11 @@ public final class TrainingRun {
             folder: places.prepared, side: pipeline.imageSize, settings: settings, read: read)
         let checked = try check.check(
             dataset, progress: { progress(TrainingProgress(phase: "checking pictures", step: $0, steps: $1)) },
-            shouldStop: shouldStop)
+            shouldStop: shouldStop, shouldYield: shouldYield)
         try prepared.prepare(
             dataset.views.compactMap { checked[$0.name] },
             progress: { progress(TrainingProgress(phase: "preparing \($0)", step: $1, steps: $2)) },
-            shouldStop: shouldStop)
+            shouldStop: shouldStop, shouldYield: shouldYield)
         let timesteps = pipeline.model.configuration.schedule.numTrainTimesteps
         return (
             TrainingData(
@@ -178,11 +188,12 @@ public final class TrainingRun {
         _ milestones: Milestones?, _ progress: (TrainingProgress) -> Void, _ shouldStop: @escaping () -> Bool
     ) throws(TrainingError) {
         let clock = ContinuousClock()
-        var (saved, pace) = (clock.now, Pace())
+        var (savedAt, pace) = (clock.now, Pace())
         func save() throws(TrainingError) {
             guard trainer.isWell else { return }
             try trainer.save(to: folder.state, binding: binding)
-            saved = clock.now
+            saved(trainer.step)
+            savedAt = clock.now
         }
         do throws(TrainingError) {
             while true {
@@ -215,7 +226,8 @@ public final class TrainingRun {
                     TrainingProgress(
                         phase: "training", step: step.step, steps: settings.steps, loss: trainer.history.mean,
                         secondsLeft: pace.secondsLeft(settings.steps - step.step)))
-                if clock.now - saved >= .seconds(settings.saveSeconds) { try save() }
+                if clock.now - savedAt >= .seconds(settings.saveSeconds) { try save() }
+                if trainer.step < settings.steps, shouldYield() { throw .stopped }
             }
         } catch {
             // A step that was not finished leaves the state as it was before it.

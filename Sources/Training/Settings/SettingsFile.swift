@@ -15,7 +15,7 @@ extension TrainingSettings {
     }
 
     /// The same of a text; `source` is named in messages.
-    init(yaml text: String, source: String) throws(TrainingError) {
+    public init(yaml text: String, source: String) throws(TrainingError) {
         self.init()
         let document: Node?
         do { document = try Yams.compose(yaml: text) } catch {
@@ -35,13 +35,13 @@ extension TrainingSettings {
                 continue
             }
             guard case .scalar(let scalar) = value else {
-                faults.append("\(place): found a list or a section, expected \(field.expected)")
+                faults.append("\(place): found a list or a section, expected \(field.range.expected)")
                 continue
             }
             if let value = field.read(scalar.string) {
                 self[field] = value
             } else {
-                faults.append("\(place): found '\(scalar.string)', expected \(field.expected)")
+                faults.append("\(place): found '\(scalar.string)', expected \(field.range.expected)")
             }
         }
         faults += contradictions.map { "\(source): \($0)" }
@@ -64,7 +64,7 @@ extension TrainingSettings {
             if let value = field.read(parts[1]) {
                 self[field] = value
             } else {
-                faults.append("\(field.name): found '\(parts[1])', expected \(field.expected)")
+                faults.append("\(field.name): found '\(parts[1])', expected \(field.range.expected)")
             }
         }
         faults += contradictions
@@ -87,7 +87,7 @@ extension TrainingSettings {
     /// All settings as a YAML file that this reads again, each with its meaning.
     public var yaml: String {
         SettingFields.all.map { field in
-            "# \(field.meaning) (\(field.expected))\n\(field.name): \(self[field].scalar)\n"
+            "# \(field.meaning) (\(field.range.expected))\n\(field.name): \(self[field].scalar)\n"
         }.joined()
     }
 
@@ -96,10 +96,17 @@ extension TrainingSettings {
         "{" + SettingFields.all.map { "\"\($0.name)\": \(self[$0].scalar)" }.joined(separator: ", ") + "}"
     }
 
+    /// All parameters, in the order in which they are printed.
+    public static var descriptions: [SettingDescription] {
+        SettingFields.all.map {
+            SettingDescription(name: $0.name, meaning: $0.meaning, range: $0.range, initial: $0.initial.scalar)
+        }
+    }
+
     /// A JSON Schema (2020-12) of the files that are read.
     public static var schema: String {
         let properties = SettingFields.all.map { field in
-            "    \"\(field.name)\": {\(field.schemaType), \"default\": \(field.initial.scalar), "
+            "    \"\(field.name)\": {\(field.range.schemaType), \"default\": \(field.initial.scalar), "
                 + "\"description\": \(quoted(field.meaning))}"
         }
         return """
