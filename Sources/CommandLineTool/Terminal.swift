@@ -33,10 +33,21 @@ enum Terminal {
     static func obeyClosedPipes() { signal(SIGPIPE, SIG_DFL) }
 
     /// Lines of a result.
-    static func result(_ lines: String) { print(shown(lines)) }
+    static func result(_ lines: String) { output(shown(lines)) }
 
     /// A result for programs.
-    static func result(_ json: JSON) { print(escaped(json.text())) }
+    static func result(_ json: JSON) { output(escaped(json.text())) }
+
+    /// Why a result could not be written. Commands run on one thread.
+    private nonisolated(unsafe) static var outputError: String?
+
+    private static func output(_ text: String) {
+        guard outputError == nil else { return }
+        do { try FileHandle.standardOutput.write(contentsOf: Data((text + "\n").utf8)) } catch {
+            outputError = ((error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError ?? error as NSError)
+                .localizedDescription
+        }
+    }
 
     /// A remark.
     static func note(_ lines: String) { write(shown(lines) + "\n") }
@@ -82,11 +93,23 @@ enum Terminal {
 
     /// Runs a command's work; a `Failure` is printed and becomes the exit code.
     static func run(_ work: () throws -> Void) throws {
-        do { try work() } catch let failure as Failure {
+        do {
+            do { try work() } catch let error as CocoaError {
+                let path = error.filePath.map { "\($0.printable): " } ?? ""
+                throw Failure(code: .failed, message: path + error.localizedDescription)
+            }
+            try endResult()
+        } catch let failure as Failure {
             endProgress()
             note("dreamcache: \(failure.message)")
             throw ExitCode(failure.code.rawValue)
         }
+    }
+
+    /// A result that could not be written is none: scripts would take what is there for all of it.
+    private static func endResult() throws {
+        guard let outputError else { return }
+        throw Failure(code: .failed, message: "standard output: \(outputError)")
     }
 }
 

@@ -93,6 +93,14 @@ import Testing
         ).write(to: added)
         let error = relativeError(try states(copy.path, []), try Self.expected())
         #expect(error < 1e-3, "\(error)")
+        // A token of a tokenizer that was made for a larger text encoder, and the prompts without it.
+        for identifier in [1006, 99_999_999, -1] {
+            try Data("{\"<beyond>\": \(identifier)}".utf8).write(to: added)
+            let model = try StableDiffusion.load(checkpoint: copy.path, engine: try Engine(path: .openBLAS))
+            let error = #expect(throws: DiffusionError.self) { try model.encode(prompt: "a <beyond>") }
+            #expect(error.map { "\($0)" }?.contains("a token of id \(identifier), expected ids below 1006") == true)
+            #expect(throws: Never.self) { try model.encode(prompt: "a toy") }
+        }
     }
 
     @Test func othersAreRefused() throws {

@@ -102,6 +102,37 @@ import Testing
         #expect(result.errors.contains(BrokenCheckpoint.missing))
     }
 
+    /// What a script reads is whole, or the command has failed.
+    @Test func aResultThatCannotBeWrittenIsAFailure() throws {
+        let found = try Workplace.run("/bin/sh", ["-c", "'\(Self.program)' schema > /dev/full"])
+        #expect(found.status == 1 && found.errors.contains("standard output: "), "\(found.errors)")
+    }
+
+    /// One subject's photos or cache cannot stand for those of two.
+    @Test func whatOneSubjectCannotBeIsRefused() throws {
+        let place = try Workplace()
+        func render(_ fields: String, _ option: String, _ path: String) throws -> Workplace.Result {
+            let manifest = try place.write(
+                "m.json", #"{\#(fields), "prompt": "x", "num_inference_steps": 1, "seed": 1}"#)
+            return try place.dreamcache("render", manifest, "--out", place.path("set"), option, path)
+        }
+        let photo = Golden.path("reference.png")
+        for (fields, option, reason) in [
+            (#""subjects": ["a", "b"]"#, "--references", "$.subjects: found 2"),
+            (#""subjects": ["a", "b"]"#, "--cache", "$.subjects: found 2"),
+            (
+                #""subject": {"name": "a", "references": ["x.png"]}"#, "--references",
+                "found 'x.png', expected one of reference.png"
+            ),
+            (#""subject": {"name": "a", "references": ["x.png"]}"#, "--cache", "$.subject.references: found a choice"),
+        ] {
+            let found = try render(fields, option, photo)
+            #expect(found.status == 4 && found.errors.contains(reason), "\(found.errors)")
+        }
+        let chosen = try render(#""subject": {"name": "a", "references": ["reference.png"]}"#, "--references", photo)
+        #expect(chosen.status == 0, "\(chosen.errors)")
+    }
+
     @Test func doctorAndSchemaAnswer() throws {
         let place = try Workplace()
         let doctor = try place.dreamcache("doctor", "--load")

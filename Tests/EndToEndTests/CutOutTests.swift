@@ -75,6 +75,25 @@ import Testing
         }
     }
 
+    /// A mask that keeps all of a photo is the person's word, too.
+    @Test func aMaskThatKeepsAllKeepsAll() throws {
+        let place = try Workplace()
+        let folder = place.folder.appendingPathComponent("photos")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
+        let photo = try Raster.decode(path: Self.photo.path)
+        try Data(photo.encodedPNG()).write(to: folder.appendingPathComponent("a.png"))
+        let mask = Raster(width: photo.width, height: photo.height, color: (255, 255, 255))
+        try Data(mask.encodedPNG()).write(to: folder.appendingPathComponent("a_mask.png"))
+        let kept = try place.dreamcache("cutout", folder.path, "--out", place.path("auto"), "--background", "auto")
+        #expect(kept.status == 0, "\(kept.errors)")
+        #expect(try Raster.decode(path: place.path("auto/a_white.png")) == photo)
+        let removed = try place.dreamcache("cutout", folder.path, "--out", place.path("cut"), "--json")
+        #expect(removed.status == 0 && !removed.output.contains("confidence"), "\(removed.output)\(removed.errors)")
+        let cut = try Raster.decode(path: place.path("cut/a.png"))
+        #expect(
+            stride(from: 3, to: cut.pixels.count, by: 4).count { cut.pixels[$0] == 255 } == photo.width * photo.height)
+    }
+
     @Test(arguments: [
         ("orientation-6.heic", "image: 30x40, turned upright (EXIF orientation 6)\n  HEIC, 8 bits, RGB, sRGB"),
         ("depth-12.avif", "image: 29x21\n  AVIF, 12 bits, RGB, sRGB"),
@@ -93,6 +112,12 @@ import Testing
         try Data("\0\0\0\u{18}ftypmp42\0\0\0\0mp42isom".utf8).write(to: video)
         let found = try inspect(video.path)
         #expect(found.status != 0 && found.errors.contains("an MP4 video"), "\(found.errors)")
+        // A pipe is not waited for.
+        #expect(mkfifo(place.path("pipe"), 0o600) == 0)
+        for (path, reason) in [("pipe", "a pipe"), ("", "a folder"), ("none", "No such file")] {
+            let found = try inspect(place.path(path))
+            #expect(found.status != 0 && found.errors.contains(reason), "\(found.errors)")
+        }
     }
 
     @Test func aCacheKeepsItsCutOuts() throws {

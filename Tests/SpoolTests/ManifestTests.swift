@@ -120,6 +120,46 @@ import Testing
         #expect(Scheduler(rawValue: recorded)?.rawValue == recorded)
     }
 
+    /// AUTOMATIC1111 since 1.9 and ComfyUI say in two fields what is one here, and names in any case.
+    @Test(arguments: [
+        (#""sampler_name": "DPM++ 2M", "scheduler": "Karras""#, "DPMSolverMultistepScheduler Karras"),
+        (#""scheduler": "karras", "sampler_name": "dpmpp_2m""#, "DPMSolverMultistepScheduler Karras"),
+        (#""sampler_name": "DPM++ 2M Karras", "scheduler": "Karras""#, "DPMSolverMultistepScheduler Karras"),
+        (#""sampler_name": "DPM++ 2M", "scheduler": "Automatic""#, "DPMSolverMultistepScheduler"),
+        (#""sampler_name": "euler", "scheduler": "normal""#, "EulerDiscreteScheduler"),
+        (#""sampler_name": "Euler a", "sampler_index": "euler A""#, "EulerAncestralDiscreteScheduler"),
+        (#""sampler_index": "HEUN", "scheduler": "exponential""#, "HeunDiscreteScheduler Exponential"),
+        (#""scheduler": "dpm++ 2m karras""#, "DPMSolverMultistepScheduler Karras"),
+    ])
+    func samplerAndSpacing(_ fields: String, _ recorded: String) throws {
+        #expect(try parse(#"{"subject": "dog", "prompt": "x", \#(fields)}"#).scheduler?.rawValue == recorded)
+    }
+
+    @Test(arguments: [
+        (#""sampler_name": "DPM++ 2M", "scheduler": "sgm_uniform""#, "beside sampler_name"),
+        (#""sampler_name": "Euler", "scheduler": "Heun""#, "a second spelling of sampler_name"),
+        (#""sampler_name": "Euler a", "scheduler": "Karras""#, "Euler a Karras"),
+    ])
+    func twoSamplersAreRefused(_ fields: String, _ found: String) throws {
+        let error = #expect(throws: ManifestError.self) { try parse(#"{"subject": "dog", "prompt": "x", \#(fields)}"#) }
+        #expect(error?.description.contains(found) == true, "\(error?.description ?? "")")
+    }
+
+    /// An image's own manifest is accepted again, whatever its place in the set.
+    @Test func theLastImageHasASeedToo() throws {
+        let most = JobManifest.maximumSeed
+        for (seed, fields) in [
+            (most, #""num_images_per_prompt": 2"#),
+            (most - 6, #""num_images_per_prompt": 2, "select": {"best_of": 4}"#),
+        ] {
+            let error = #expect(throws: ManifestError.self) {
+                try parse(#"{"subject": "dog", "prompt": "x", "seed": \#(seed), \#(fields)}"#)
+            }
+            #expect(error?.faults.first?.path == "$.seed")
+        }
+        #expect(try parse(#"{"subject": "dog", "prompt": "x", "seed": \#(most)}"#).seed == most)
+    }
+
     @Test func everySamplerHasOneMeaning() throws {
         let names = Scheduler.allCases.flatMap { [$0.rawValue] + $0.aliases }
         #expect(Set(names).count == names.count)

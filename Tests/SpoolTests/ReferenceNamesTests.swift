@@ -81,6 +81,10 @@ import Testing
         (["a.jpg", "a.png", "a_mask.png"], "a mask of a.jpg and of a.png"),
         (["a.jpg", "a_mask.jpg", "a_mask.png"], "a second mask of a.jpg"), (["gas_mask.jpg"], "no picture 'gas'"),
         (["A.jpg", "aa.jpg", "a\u{1B}_mask.jpg"], "no picture 'a\\u{1B}'"),
+        (["a.jpg", "a-mask.png"], "a mask of a.jpg"), (["a.jpg", "A mask.PNG"], "a mask of a.jpg"),
+        (["a.jpg", "a.jpg.mask.png"], "a mask of a.jpg"), (["a.jpg", "a_mask (1).png"], "a mask of a.jpg"),
+        (["a.jpg", "a_masks.png"], "a mask of a.jpg"), (["a.jpg", "mask_a.png"], "a mask of a.jpg"),
+        (["a.jpg", "a_alpha.png"], "a mask of a.jpg"), (["a.jpg", "a_mask.png.png"], "a mask of a.jpg"),
     ]
 
     @Test(arguments: misfits) func aMaskOfNoneIsSaidSo(_ given: [String], _ reason: String) throws {
@@ -89,6 +93,14 @@ import Testing
         }
         #expect(found.count == 1)
         #expect(found.first?.contains(reason) == true, "\(found)")
+    }
+
+    /// A photo of a mask is a photo.
+    @Test func wordsInAPhotosNameDoNoHarm() throws {
+        let given = [
+            "gas mask.jpg", "mask (1).jpg", "b.png", "alpha.png", "mask-of-clay.png", "note-mask.txt", "note.jpg",
+        ]
+        #expect(ReferenceNames(given.compactMap { SpoolPath.Name($0) }).entries.allSatisfy { $0.role == .picture })
     }
 
     @Test func setsOfEarlierVersionsAreRead() throws {

@@ -63,6 +63,15 @@ import Testing
         #expect(findings.first?.json["kind"]?.string == "set_unknown")
     }
 
+    /// The repository's own spool keeps its empty folders so, and people's file managers look into them.
+    @Test func whatKeepsAFolderIsNoDamage() throws {
+        let spool = try used()
+        for folder in ["cache", "receipts", "out", "drop/jobs", "lib"] {
+            for name in [".gitignore", ".DS_Store"] { try Files.write([], spool.path("\(folder)/\(name)")) }
+        }
+        #expect(try kinds(spool) == [])
+    }
+
     @Test func repairingWaitsForNoDaemon() throws {
         let spool = try used()
         try spool.start()

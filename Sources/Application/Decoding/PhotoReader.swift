@@ -17,7 +17,8 @@ struct PhotoReader: Sendable {
         try ConfinedDecoder.decode(path: path, limits: limits, neededSide: Self.neededSide, shouldStop: shouldStop)
     }
 
-    /// A photo, with the mask beside it as alpha where there is one; `step` is reported as long as that takes.
+    /// A photo: RGBA where its alpha or the mask beside it says what is subject, else RGB; `step` is reported as long as that
+    /// takes.
     func photo(
         _ path: String, _ step: RenderProgress, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
     ) throws(RendererError) -> Raster {
@@ -35,7 +36,9 @@ struct PhotoReader: Sendable {
         ).path
         do {
             let hasMask = try FilePresence.of(mask) != .nothing
-            let cut = hasMask ? try photo.masked(by: try decoded(mask), path: mask) : photo
+            // An alpha channel that hides nothing says nothing of the subject; a mask that keeps all does.
+            let own = photo.hasTransparency ? photo : photo.opaque
+            let cut = hasMask ? try photo.masked(by: try decoded(mask), path: mask) : own
             try cut.checkForeground(path: path)
             return cut
         } catch { throw RendererError(error) }

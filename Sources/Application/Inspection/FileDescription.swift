@@ -1,6 +1,7 @@
 import Checkpoint
 import DreamCache
 import Foundation
+import Glibc
 import Raster
 import Spool
 import TensorEngine
@@ -15,11 +16,7 @@ public struct FileDescription {
     /// Describes a `.dcache`, a checkpoint, an adapter or an image, told apart by content.
     /// - Throws: the error of the reader that knows the kind.
     public init(path: String) throws {
-        guard let handle = FileHandle(forReadingAtPath: path), let head = try? handle.read(upToCount: 12) else {
-            throw CheckpointError(
-                path: path, cause: .unsupported, place: "file", found: "none that can be read", expected: "a file")
-        }
-        if ImageFormat.isPicture(beginning: [UInt8](head)) {
+        if ImageFormat.isPicture(beginning: try Self.beginning(of: path)) {
             self = try Self.image(path)
             return
         }
@@ -54,6 +51,26 @@ public struct FileDescription {
         lines += (beside?.lines ?? []).map(\.printable)
         lines += tensors.map { "  \($0.name) \($0.elementType.rawValue) \($0.shape)".printable }
         text = lines.joined(separator: "\n")
+    }
+
+    /// The first bytes of a file. A pipe is not waited for.
+    private static func beginning(of path: String) throws -> [UInt8] {
+        func failure(_ found: String) -> CheckpointError {
+            CheckpointError(
+                path: path, cause: .unsupported, place: "file", found: found, expected: "a file that can be read")
+        }
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        guard descriptor >= 0 else { throw failure(String(cString: strerror(errno))) }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw failure(String(cString: strerror(errno))) }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            throw failure(status.st_mode & S_IFMT == S_IFDIR ? "a folder" : "a pipe, socket or device")
+        }
+        var bytes = [UInt8](repeating: 0, count: 12)
+        let count = read(descriptor, &bytes, bytes.count)
+        guard count >= 0 else { throw failure(String(cString: strerror(errno))) }
+        return Array(bytes.prefix(count))
     }
 
     private init(json: JSON, text: String) {

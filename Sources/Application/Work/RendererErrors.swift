@@ -80,7 +80,8 @@ extension RendererError {
         switch error {
         case .checkpoint(let error): self.init(file: error)
         case .engine(let error): self.init(engine: error)
-        case .configuration, .resource: self = .unavailable(message: "\(error)")
+        case .configuration, .resource, .schedule: self = .unavailable(message: "\(error)")
+        case .token: self = .rejected(field: nil, message: "\(error)")
         }
     }
 

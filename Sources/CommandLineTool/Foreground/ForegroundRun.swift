@@ -102,11 +102,13 @@ struct ForegroundRun {
         attentionInterval: Int = AttentionRequest.interval, progress: @escaping Progress
     ) throws -> JSON {
         try refuseExisting(output)
+        try Self.check(manifest.subjects, against: source)
         try Self.translated { try runner.check(manifest) }
         for note in runner.notes(on: manifest) { Terminal.note("dreamcache: note: \(note)") }
         let folder = try onFiles { () throws(FileError) in try AtomicFolder(output) }
         let subject = manifest.subjects.first?.name ?? "subject"
         let photos: ReferenceFolder? = if case .references(let path) = source { try photos(at: path) } else { nil }
+        try manifest.subjects.first?.references.map { try photos?.choose($0) }
         // Beside the set, and gone before the set is published.
         let madeCache = folder.path(Self.madeCache)
         if let photos {
@@ -141,6 +143,27 @@ struct ForegroundRun {
         return (photos?.pictures ?? []).enumerated().map { index, path in
             GridRequest.Reference(
                 subject: subject, path: path, cutOut: "\(cutOuts)/\(CutOuts.fileName(reference: index))")
+        }
+    }
+
+    /// What a manifest asks of its subjects that one given subject cannot have.
+    private static func check(_ subjects: [SubjectUse], against source: CacheSource) throws {
+        let option: String
+        switch source {
+        case .spool: return
+        case .references: option = "--references"
+        case .file: option = "--cache"
+        }
+        if subjects.count > 1 {
+            throw Failure(
+                code: .rejected, message: "$.subjects: found \(subjects.count) of them, expected one beside \(option)")
+        }
+        if case .file = source, subjects.first?.references != nil {
+            throw Failure(
+                code: .rejected,
+                message:
+                    "$.subject.references: found a choice of photos, expected none beside --cache, which was made of its own"
+            )
         }
     }
 

@@ -72,6 +72,25 @@ final class ReferenceFolder {
     /// The name that was given to a stored one, for messages.
     func original(of name: String) -> String { originals[name] ?? name }
 
+    /// Leaves out all pictures but those of these names, as they were given or as the spool would store them.
+    /// - Throws: `Failure` where one is not there.
+    func choose(_ names: [String]) throws {
+        pictures = try names.map { name in
+            let isNamed = { (path: String) in
+                let stored = URL(fileURLWithPath: path).lastPathComponent
+                return stored == name || self.original(of: stored) == name.printable
+            }
+            guard let picture = pictures.first(where: isNamed) else {
+                let known = pictures.map { original(of: URL(fileURLWithPath: $0).lastPathComponent) }
+                throw Failure(
+                    code: .rejected,
+                    message: "$.subject.references: found '\(name.printable)', expected one of "
+                        + known.joined(separator: ", "))
+            }
+            return picture
+        }
+    }
+
     deinit { try? FileManager.default.removeItem(atPath: links) }
 
     private static func names(in folder: [UInt8], _ path: String) throws -> [SpoolPath.Name] {

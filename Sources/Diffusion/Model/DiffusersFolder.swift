@@ -193,7 +193,7 @@ struct DiffusersFolder {
             configuration.schedule.clipSample = false
             configuration.schedule.stepsOffset = 1
         } catch let error as ScheduleError {
-            throw .configuration(path: schedule, field: error.field, found: error.problem, expected: "a schedule")
+            throw .schedule(error, path: schedule, scope: "")
         } catch let error as DiffusionError {
             throw error
         } catch {

@@ -11,6 +11,10 @@ public enum DiffusionError: Error, Sendable, CustomStringConvertible {
     case configuration(path: String, field: String, found: String, expected: String)
     /// A file that belongs to the program is missing or damaged.
     case resource(String)
+    /// A schedule that cannot be run; `scope` stands before the option's name.
+    case schedule(ScheduleError, path: String, scope: String)
+    /// A prompt has a token that the model's tokenizer knows and its text encoder has no embedding of.
+    case token(Int32, prompt: String, embeddings: Int)
 
     /// One message that names the file or field, what was found and what was expected.
     public var description: String {
@@ -20,6 +24,10 @@ public enum DiffusionError: Error, Sendable, CustomStringConvertible {
         case .configuration(let path, let field, let found, let expected):
             "\(path): \(field): found \(found), expected \(expected)"
         case .resource(let message): message
+        case .schedule(let error, let path, let scope): "\(path): \(scope)\(error.field) \(error.problem)"
+        case .token(let identifier, let prompt, let embeddings):
+            "prompt '\(prompt)': found a token of id \(identifier), expected ids below \(embeddings), of which the text encoder "
+                + "has embeddings; the tokenizer was made for another one"
         }
     }
 }

@@ -80,7 +80,7 @@ extension ModelConfiguration {
         let parameters = yaml.model.params
         try apply(parameters.unetConfig.params, failure)
         try apply(parameters.firstStageConfig.params.ddconfig, failure)
-        try applySchedule(parameters, failure)
+        try applySchedule(parameters, path, failure)
     }
 
     private typealias Failure = (_ field: String, _ found: String, _ expected: String) -> DiffusionError
@@ -135,7 +135,7 @@ extension ModelConfiguration {
     }
 
     private mutating func applySchedule(
-        _ parameters: LDMYaml.Parameters, _ failure: Failure
+        _ parameters: LDMYaml.Parameters, _ path: String, _ failure: Failure
     ) throws(DiffusionError) {
         schedule.betaStart = parameters.linearStart ?? schedule.betaStart
         schedule.betaEnd = parameters.linearEnd ?? schedule.betaEnd
@@ -146,7 +146,7 @@ extension ModelConfiguration {
             throw failure("model.params.image_size", "\(latentSize)", "8...1024")
         }
         do { try schedule.validate() } catch {
-            throw failure("model.params.\(error.field)", error.problem, "a schedule")
+            throw .schedule(error, path: path, scope: "model.params.")
         }
         switch parameters.parameterization ?? "eps" {
         case "eps": schedule.predictionType = .epsilon

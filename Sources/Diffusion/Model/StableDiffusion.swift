@@ -71,8 +71,7 @@ public final class StableDiffusion {
             ? try folder(path, options, separate) : try singleFile(path, options, separate, engine)
         if let type = options.predictionType { configuration.schedule.predictionType = type }
         do { try configuration.schedule.apply(options.schedule) } catch {
-            throw .configuration(
-                path: path, field: "scheduler.\(error.field)", found: error.problem, expected: "a schedule")
+            throw .schedule(error, path: path, scope: "scheduler.")
         }
         if separate != nil { ignored += SeparateAutoencoder.ignored }
         guard configuration.unet.inChannels == configuration.autoencoder.latentChannels else {

@@ -86,6 +86,11 @@ extension StableDiffusion {
     /// - Parameter chunks: how many chunks there are; those the prompt does not fill are of the empty prompt.
     public func encode(prompt: String, reading: PromptReading, chunks: Int) throws(DiffusionError) -> Tensor {
         let tokenized = tokenized(prompt, reading)
+        let known = textEncoder.vocabularySize
+        for chunk in tokenized.chunks {
+            guard let token = chunk.first(where: { !(0..<known).contains(Int($0.identifier)) }) else { continue }
+            throw .token(token.identifier, prompt: prompt, embeddings: known)
+        }
         do {
             var states: [Float] = []
             let hasWeights = tokenized.chunks.contains { $0.contains { $0.weight != 1 } }

@@ -128,9 +128,12 @@ public final class TextEncoder {
         self.blocks = blocks
     }
 
+    /// How many tokens it has embeddings of, those of textual inversions behind its own.
+    var vocabularySize: Int { configuration.vocabularySize + embeddings.count }
+
     /// The states of one prompt: token ids to `[1, tokens, width]`, float32, after the final normalisation.
     ///
-    /// Ids outside the vocabulary read as 0: they cannot come from the tokenizer.
+    /// Ids outside of ``vocabularySize`` read as 0.
     public func encode(_ tokens: [Int32]) throws(EngineError) -> Tensor {
         let c = configuration.width
         var embedded = [Float](repeating: 0, count: tokens.count * c)

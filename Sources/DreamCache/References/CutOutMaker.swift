@@ -6,7 +6,7 @@ import Vision
 /// (DreamCache, section 4.1). Belongs to one thread.
 public final class CutOutMaker {
     /// Version of all that a cut-out depends on besides the photo, for the identity of caches.
-    public static let version = "\(Segmenter.version) cut-out 1"
+    public static let version = "\(Segmenter.version) cut-out 2"
     /// The longest side of the pictures that are worked on, in pixels; larger photos are made smaller first.
     public static let workingSide = 1600
     /// The square's side, as a multiple of the subject's longer side: a square subject then covers 86 per cent of it.
@@ -20,6 +20,7 @@ public final class CutOutMaker {
 
     /// What is used of a photo, and what is to be said of it.
     ///
+    /// - Parameter photo: RGBA where the person says what is subject, be it all of it; else RGB.
     /// - Returns: the picture to encode, RGB or RGBA, and the report.
     public func prepared(
         _ photo: Raster, name: String, background: Background,
@@ -28,7 +29,7 @@ public final class CutOutMaker {
         func whole(_ remarks: [String] = []) -> (Raster, ReferenceReport) {
             (photo, ReferenceReport(name: name, cutOut: nil, remarks: remarks, share: nil, confidence: nil))
         }
-        let isCutOut = photo.hasTransparency
+        let isCutOut = photo.channels == 4
         if background == .keep || background == .auto && (isCutOut || photo.hasPlainBorder) { return whole() }
         let working = photo.limited(toSide: Self.workingSide)
         if isCutOut {

@@ -4,7 +4,7 @@ import Raster
 public struct Reference {
     /// What the person calls it: the file's name.
     public let name: String
-    /// Reads it: upright, RGB, or RGBA where the photo has alpha or the person gave a mask.
+    /// Reads it: upright, RGB, or RGBA where alpha or a mask of the person's says what is subject, be it all of it.
     public let load: () throws -> Raster
 
     /// A reference.

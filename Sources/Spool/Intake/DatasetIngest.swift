@@ -39,7 +39,8 @@ extension Intake {
         guard DropName.isPlain(claim.key), !claim.key.hasSuffix(".json") else {
             return try receipts.reject(
                 claim, kind: .dataset,
-                message: "found the name '\(claim.key)', expected \(Schema.StringPattern.name.expectation), not "
+                message:
+                    "found the name '\(Self.droppedName(claim.key)?.printable ?? claim.key)', expected \(Schema.StringPattern.name.expectation), not "
                     + "ending in .json")
         }
         guard status.kind == .folder else {

@@ -64,7 +64,9 @@ extension Intake {
         }
         guard DropName.isPlain(claim.key) else {
             return .reject(
-                message: "found the name '\(claim.key)', expected \(Schema.StringPattern.name.expectation)", faults: [])
+                message:
+                    "found the name '\(Self.droppedName(claim.key)?.printable ?? claim.key)', expected \(Schema.StringPattern.name.expectation)",
+                faults: [])
         }
         guard let status = try system.statusIfAny(claim.path) else { return .later }
         var bytes: [UInt8] = []

@@ -58,7 +58,7 @@ extension Intake {
     }
 
     /// The name a claim's drop had; of a long one what its key has kept. Nil for a forged key that stands for no name.
-    private static func droppedName(_ key: String) -> SpoolPath.Name? {
+    static func droppedName(_ key: String) -> SpoolPath.Name? {
         var bytes: [UInt8] = []
         var rest = Array(key.utf8)[...]
         while let first = rest.popFirst() {

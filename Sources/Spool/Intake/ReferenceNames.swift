@@ -39,7 +39,10 @@ public struct ReferenceNames: Sendable, Equatable {
         var verdicts: [Int: Result<Int, Misfit>] = [:]
         var masks: [Int: Int] = [:]
         for index in files.indices {
-            guard let stem = files[index].maskedStem else { continue }
+            guard let stem = files[index].maskedStem else {
+                verdicts[index] = Self.nearMask(index, among: pictures, in: files).map { .failure($0) }
+                continue
+            }
             verdicts[index] = Result { () throws(Misfit) in
                 let picture = try Self.picture(of: stem, among: pictures, in: files)
                 if let other = masks[picture] {
@@ -139,6 +142,21 @@ public struct ReferenceNames: Sendable, Equatable {
         throw noPicture(stem)
     }
 
+    /// Whether a picture is called nearly as the mask of another one beside it: as a second photo it would do harm.
+    private static func nearMask(_ index: Int, among pictures: [Int], in files: [NameParts]) -> Misfit? {
+        let names = files[index].nearlyMasked
+        let isMeant = { (other: Int) in
+            other != index
+                && (names.contains(NameParts.folded(files[other].stem))
+                    || names.contains(NameParts.folded(files[other].name.bytes[...])))
+        }
+        guard files[index].isImage, let other = pictures.first(where: isMeant) else { return nil }
+        let stem = SpoolPath.Name(bytes: Array(files[other].stem))?.printable ?? ""
+        return Misfit(
+            found: "a name that looks like a mask of \(files[other].name.printable)",
+            expected: "\(stem)_mask.png for a mask, or another name for a photo")
+    }
+
     private static func noPicture(_ stem: ArraySlice<UInt8>) -> Misfit {
         let name = SpoolPath.Name(bytes: Array(stem))?.printable ?? ""
         return Misfit(
@@ -215,6 +233,28 @@ private struct NameParts {
         let ending = Array("_mask".utf8)
         guard stem.count > ending.count, Self.lowercased(stem.suffix(ending.count)) == ending else { return nil }
         return stem.dropLast(ending.count)
+    }
+
+    /// Names of pictures, folded, whose mask a name such as `NAME-mask`, `NAME_mask (1)`, `NAME_masks`, `mask_NAME` or
+    /// `NAME_alpha` may be meant to be.
+    var nearlyMasked: [String] {
+        guard var text = Self.text(stem)?.lowercased() else { return [] }
+        // The second download of a browser, and an extension written twice.
+        if text.hasSuffix(")"), let open = text.lastIndex(of: "("),
+            text[open...].dropFirst().dropLast().allSatisfy(\.isNumber)
+        {
+            text = String(text[..<open])
+            while text.hasSuffix(" ") { text.removeLast() }
+        }
+        if ImageFormat.isPictureName(text), let dot = text.lastIndex(of: ".") { text = String(text[..<dot]) }
+        var names: [String] = []
+        for separator in ["_", "-", ".", " "] {
+            for word in ["mask", "masks", "matte", "alpha"] {
+                if text.hasSuffix(separator + word) { names.append(String(text.dropLast(word.count + 1))) }
+                if text.hasPrefix(word + separator) { names.append(String(text.dropFirst(word.count + 1))) }
+            }
+        }
+        return names
     }
 
     /// Equal for names that are the same text, composed or decomposed.

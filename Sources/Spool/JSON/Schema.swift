@@ -116,7 +116,12 @@ extension Schema {
         case .choice(let choices, let aliases):
             guard let string = value.string else { return fault(expectation) }
             if choices.contains(string) { return value }
-            guard let meant = aliases[string] else { return fault(expectation) }
+            // Where a choice has names in several programs, these do not agree in capitals either.
+            let isAlike = { (name: String) in !aliases.isEmpty && name.lowercased() == string.lowercased() }
+            guard
+                let meant = aliases[string] ?? choices.first(where: isAlike)
+                    ?? aliases.first(where: { isAlike($0.key) })?.value
+            else { return fault(expectation) }
             return JSON(.string(meant), offset: value.offset)
         case .integer(let range, let factor, _):
             // 2.0 is an integer to JSON Schema, so it is one here.

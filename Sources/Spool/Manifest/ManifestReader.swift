@@ -52,7 +52,8 @@ extension JobManifest {
         var faults: [SchemaFault] = []
         let isTraining = document["kind"]?.string == Kind.names.training
         let schema = isTraining ? trainingSchema(settings: settings) : schema(subjectRequired: subjectRequired)
-        let checked = schema.check(document, faults: &faults)
+        let checked = schema.check(
+            isTraining ? document : SamplerAndSpacing.joined(document, faults: &faults), faults: &faults)
         let manifest = JobManifest(checked: checked)
         if faults.isEmpty { faults += manifest.contradictions(in: checked) }
         guard faults.isEmpty else {
@@ -84,6 +85,7 @@ extension JobManifest {
                     expected: "at most \(Self.maximumImages) images in all"))
         }
         if let training { faults += training.contradictions(in: document) }
+        faults += contradictionsOfSeeds(in: document)
         if let select { faults += contradictions(of: select, in: document) }
         if let initialImage, Int(Double(inferenceSteps) * initialImage.strength) < 1 {
             let strength = JSON.number(initialImage.strength).text(pretty: false)
@@ -122,6 +124,18 @@ extension JobManifest {
                     found: "the subject '\(subject.name)' again", expected: "each subject once"))
         }
         return faults
+    }
+
+    /// The last image, or its last candidate, has a seed too.
+    private func contradictionsOfSeeds(in document: JSON) -> [SchemaFault] {
+        let last = imageCount * (select?.candidates ?? 1) - 1
+        guard let seed, seed > Self.maximumSeed - last else { return [] }
+        return [
+            SchemaFault(
+                path: "$.seed", byte: document["seed"]?.offset ?? 0,
+                found: "\(seed), of which the last image has \(last) more",
+                expected: "a last seed of at most \(Self.maximumSeed)")
+        ]
     }
 
     private func contradictions(of select: Selection, in document: JSON) -> [SchemaFault] {

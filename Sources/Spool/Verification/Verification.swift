@@ -96,10 +96,15 @@ struct Verification {
         guard (try? store.system.statusIfAny(folder))?.kind == .folder else { return }
         var names: [SpoolPath.Name] = []
         try attempt(folder) { (check) throws(SpoolError) in names = try check.store.system.list(folder) }
-        for name in names {
+        for name in names where !Self.isBystander(name) {
             let path = folder.appending(name)
             try attempt(path) { (verification) throws(SpoolError) in try check(&verification, name, path) }
         }
+    }
+
+    /// What keeps an empty folder in a repository, or what a file manager leaves in any.
+    private static func isBystander(_ name: SpoolPath.Name) -> Bool {
+        [".gitignore", ".gitkeep"].contains(name.string) || ReferenceNames.isLitter(name)
     }
 
     /// A document of the spool's own, or nil when it is damaged or not there.

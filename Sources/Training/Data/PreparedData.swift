@@ -185,7 +185,7 @@ final class PreparedData {
             made = masked.limited(toSide: CutOutMaker.workingSide)
         } else {
             let (cut, report) = try onMethod { () throws(DreamCacheError) in
-                try cutter.prepared(picture, name: view.view.name, background: .remove)
+                try cutter.prepared(picture.opaque, name: view.view.name, background: .remove)
             }
             remarks += report.remarks.map { "\(view.view.picture): \($0)" }
             guard cut.channels == 4 else {
