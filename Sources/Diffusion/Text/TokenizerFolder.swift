@@ -105,7 +105,7 @@ extension Tokenizer {
     private static func decoded<Value: Decodable>(_ url: URL, expected: String) throws(TokenizerError) -> Value {
         let data = try read(url)
         do { return try JSONDecoder().decode(Value.self, from: data) } catch {
-            throw TokenizerError(path: url.path, problem: "found JSON of another shape or none, expected \(expected)")
+            throw TokenizerError(path: url.path, problem: "not \(expected)")
         }
     }
 
