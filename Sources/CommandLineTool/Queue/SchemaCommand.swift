@@ -23,16 +23,19 @@ struct SchemaCommand: ParsableCommand {
     @Flag(help: "Print JSON, as this command always does.")
     var json = false
 
-    func run() {
+    func run() throws {
+        try Terminal.run { Terminal.result(schema) }
+    }
+
+    private var schema: JSON {
         switch document {
-        case .manifest: Terminal.result(JobManifest.jsonSchema)
+        case .manifest: JobManifest.jsonSchema
         case .training:
-            Terminal.result(
-                JobManifest.trainingSchema(settings: TrainingSettings.manifestSchema).document(
-                    titled: "DreamCache training manifest"))
-        case .receipt: Terminal.result(SpoolSchemas.receipt.document(titled: "DreamCache receipt"))
-        case .status: Terminal.result(SpoolSchemas.status.document(titled: "DreamCache daemon status"))
-        case .progress: Terminal.result(SpoolSchemas.progress.document(titled: "DreamCache job progress"))
+            JobManifest.trainingSchema(settings: TrainingSettings.manifestSchema).document(
+                titled: "DreamCache training manifest")
+        case .receipt: SpoolSchemas.receipt.document(titled: "DreamCache receipt")
+        case .status: SpoolSchemas.status.document(titled: "DreamCache daemon status")
+        case .progress: SpoolSchemas.progress.document(titled: "DreamCache job progress")
         }
     }
 }
