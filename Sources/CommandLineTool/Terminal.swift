@@ -44,7 +44,8 @@ enum Terminal {
     private static func output(_ text: String) {
         guard outputError == nil else { return }
         do { try FileHandle.standardOutput.write(contentsOf: Data((text + "\n").utf8)) } catch {
-            outputError = ((error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError ?? error as NSError)
+            outputError =
+                ((error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError ?? error as NSError)
                 .localizedDescription
         }
     }
