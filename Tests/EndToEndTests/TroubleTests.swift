@@ -5,6 +5,21 @@ import Testing
 extension DaemonTests {
     /// Trouble from outside: logs, pipes, files that change while they are in use.
     @Suite struct Trouble {
+        /// rsync looks at a file again after it has closed it, and fails where it is gone by then.
+        @Test func rsyncInPlaceFindsItsFileAgain() throws {
+            let place = try Workplace()
+            let daemon = try place.startDaemon()
+            for number in 0..<5 {
+                let name = "inplace-\(number).json"
+                let file = try place.write(name, #"{"subject": "nobody", "prompt": "x", "seed": \#(number)}"#)
+                let sent = try Workplace.run("/usr/bin/rsync", ["--inplace", file, place.path("spool/drop/jobs/")])
+                #expect(sent.status == 0, "\(sent.errors)")
+                try place.eventually("\(name) is answered") { !place.receipt(name).isEmpty }
+                #expect(!place.receipt(name).contains("rejected"), "\(place.receipt(name))")
+            }
+            #expect(daemon.stop() == 0)
+        }
+
         /// A daemon whose log nobody can read any more works on.
         @Test func aClosedLogCostsNothingButLines() throws {
             let place = try Workplace()
