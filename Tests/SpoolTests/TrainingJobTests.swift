@@ -225,14 +225,20 @@ import Testing
         }
     }
 
-    @Test func aRenderTakesItsPlaceBetweenTwoSteps() throws {
+    /// A training of six steps, each of which waits to be allowed.
+    private func gatedTraining() throws -> (TestSpool, StepGate) {
         let gate = StepGate()
         var script = StubRenderer.Script()
-        script.onStep = { image, step in gate.pass(step) }
+        script.onStep = { _, step in gate.pass(step) }
         let spool = try TestSpool(script: script, worker: .thread(name: "renderer"))
         try spool.start()
         try spool.dropDataset("toys", Self.files)
         try spool.dropManifest(Self.manifest.replacing("3}", with: "6}"))
+        return (spool, gate)
+    }
+
+    @Test func aRenderTakesItsPlaceBetweenTwoSteps() throws {
+        let (spool, gate) = try gatedTraining()
         try turn(spool) { gate.begun == 1 }
         // Nothing else wants to be done: the training goes on.
         gate.allow(2)
@@ -254,13 +260,7 @@ import Testing
     }
 
     @Test func cancelledAndTriedAgainItGoesOnWhereItWas() throws {
-        let gate = StepGate()
-        var script = StubRenderer.Script()
-        script.onStep = { _, step in gate.pass(step) }
-        let spool = try TestSpool(script: script, worker: .thread(name: "renderer"))
-        try spool.start()
-        try spool.dropDataset("toys", Self.files)
-        try spool.dropManifest(Self.manifest.replacing("3}", with: "6}"))
+        let (spool, gate) = try gatedTraining()
         gate.allow(2)
         try turn(spool) { gate.begun == 3 }
         let id = try spool.receipt("job.json").id
