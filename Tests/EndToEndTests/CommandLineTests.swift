@@ -142,4 +142,19 @@ import Testing
         let document = try JSONSerialization.jsonObject(with: Data(schema.output.utf8)) as? [String: Any]
         #expect(document?["$schema"] as? String == "https://json-schema.org/draft/2020-12/schema")
     }
+
+    @Test func networksAreMeasuredByName() throws {
+        let measured = try Workplace.run(
+            Self.program, ["bench", "--vision", "segmenter", "--repetitions", "1", "--json"])
+        #expect(measured.status == 0, "\(measured.errors)")
+        let result = try JSONSerialization.jsonObject(with: Data(measured.output.utf8)) as? [String: Any]
+        let parts = result?["parts"] as? [[String: Any]]
+        #expect(parts?.map { $0["part"] as? String } == ["segmenter"])
+        // Twice the multiply-adds of U-2-Net's small form at 320 x 320.
+        #expect(10...40 ~= parts?.first?["gflop"] as? Double ?? 0)
+        let absent = try Workplace.run(Self.program, ["bench", "--vision", "/nowhere/dino"])
+        #expect(absent.status == 1 && absent.errors.contains("/nowhere/dino"), "\(absent.errors)")
+        let both = try Workplace.run(Self.program, ["bench", "--vision", "segmenter", "--parts", "unet"])
+        #expect(both.status == 64 && both.errors.contains("--vision: found --parts"), "\(both.errors)")
+    }
 }

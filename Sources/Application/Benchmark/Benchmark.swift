@@ -29,18 +29,6 @@ public final class Benchmark {
         }
     }
 
-    /// What one part took.
-    public struct Measurement: Sendable {
-        /// The part.
-        public let part: Part
-        /// The time of one repetition, or the shortest of several, which noise disturbs least.
-        public let seconds: Double
-        /// Floating-point operations of one repetition, a multiply and an add counted as two.
-        public let flops: Double
-        /// Speed against that of a large matrix product measured in the same run.
-        public let shareOfCeiling: Double
-    }
-
     private let pipeline: Pipeline
     private let engine: Engine
     private let input: BenchmarkInput
@@ -50,7 +38,7 @@ public final class Benchmark {
     public let ceiling: Double
     /// Costs by operation over all timed repetitions.
     public let profile = EngineProfile()
-    private var prepared: [Part: (work: () throws -> [Float], flops: Double)] = [:]
+    private var prepared: [Part: TimedWork] = [:]
     private lazy var denoising = Result { try pipeline.benchmarkWork(input) }
     private lazy var pixels = (0..<pipeline.imageSize * pipeline.imageSize * 3).map { sin(Float($0) * 0.01) }
 
@@ -71,7 +59,7 @@ public final class Benchmark {
         try ThreadProbe.set(threads)
         let engine = try Engine(path: path)
         self.engine = engine
-        ceiling = try Self.measureCeiling(engine)
+        ceiling = try engine.ceiling()
         let file = try weights.map { try Checkpoint.open($0) }
         func store(_ prefix: String, seed: UInt64) -> ParameterStore {
             file.map { ParameterStore($0, prefix: prefix, randomSeed: seed) } ?? ParameterStore(randomSeed: seed)
@@ -111,49 +99,15 @@ public final class Benchmark {
         return (input, noise)
     }
 
-    private static func measureCeiling(_ engine: Engine) throws -> Double {
-        let size = 2048
-        let weights = try engine.weights(.linear, inputs: size, outputs: size, bias: nil) { buffer in
-            for i in buffer.indices { buffer[i] = Float(i % 17) / 17 - 0.5 }
-        }
-        let x = try engine.converted(
-            try engine.tensor((0..<size * size).map { Float($0 % 13) / 13 - 0.5 }, shape: [size, size]),
-            to: engine.activationType)
-        var best = Double.infinity
-        // The clock of a CPU that was idle rises within some tenths of a second.
-        for _ in 0..<60 {
-            let start = ContinuousClock.now
-            _ = try engine.product(x, weights, to: engine.activationType)
-            best = min(best, (ContinuousClock.now - start) / .seconds(1))
-        }
-        return 2 * pow(Double(size), 3) / best
-    }
-
-    /// The least time of several repetitions of a part.
-    public func measure(_ part: Part, repetitions: Int) throws -> Measurement {
-        var best = try repetition(part)
-        for _ in 1..<max(1, repetitions) {
-            let next = try repetition(part)
-            if next.seconds < best.seconds { best = next }
-        }
-        return best
-    }
-
     /// The time of one repetition of a part.
-    public func repetition(_ part: Part) throws -> Measurement {
-        let (work, flops) = try prepare(part)
-        engine.profile = profile
-        defer { engine.profile = nil }
-        let start = ContinuousClock.now
-        _ = try work()
-        let seconds = (ContinuousClock.now - start) / .seconds(1)
-        return Measurement(part: part, seconds: seconds, flops: flops, shareOfCeiling: flops / seconds / ceiling)
+    public func repetition(_ part: Part) throws -> PartTime {
+        try prepare(part).measured(as: part.rawValue, title: part.title, profile: profile, ceiling: ceiling)
     }
 
     /// What a part of the denoiser predicts, `[channels, h, w]`, or the gradients of training; nothing for the other parts.
     public func outputs(of part: Part) throws -> [BenchmarkOutput] {
         guard [.unet, .personal, .step, .train].contains(part) else { return [] }
-        let values = try prepare(part).work()
+        let values = try prepare(part).run()
         if part == .train { return try training.get().gradients }
         let side = pipeline.model.configuration.latentSize
         return [
@@ -165,19 +119,13 @@ public final class Benchmark {
     /// Number of threads.
     public var threads: Int { Engine.threadCount }
 
-    /// A part ready to be timed. Its first run makes primitives, lays out weights and fills the pool; the second is counted.
-    private func prepare(_ part: Part) throws -> (work: () throws -> [Float], flops: Double) {
+    private func prepare(_ part: Part) throws -> TimedWork {
         if let ready = prepared[part] { return ready }
         // As between the phases of an image: one part's buffers do not count as another's memory.
         engine.trimMemory()
-        let work = try work(part)
-        _ = try work()
-        let counter = EngineProfile()
-        engine.profile = counter
-        defer { engine.profile = nil }
-        _ = try work()
-        prepared[part] = (work, counter.flops)
-        return (work, counter.flops)
+        let work = try TimedWork(engine, try work(part))
+        prepared[part] = work
+        return work
     }
 
     private func work(_ part: Part) throws -> () throws -> [Float] {
@@ -216,7 +164,4 @@ public final class Benchmark {
             }
         }
     }
-
-    /// Peak of the process's memory, in bytes (`VmHWM` of proc(5)).
-    public static var peakMemory: Int { ProcessMemory.bytes(of: "VmHWM") }
 }

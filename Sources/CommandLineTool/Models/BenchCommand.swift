@@ -14,6 +14,8 @@ struct BenchCommand: ParsableCommand {
         discussion: """
             Parts: \(Benchmark.Part.allCases.map { "\($0.rawValue) (\($0.title))" }.joined(separator: ", ")).
 
+            --vision measures the networks that look at pictures instead, one picture each.
+
             With --interactive the names of parts are read from standard input, one per line. Each part is run once. A line \
             of JSON on standard output says how long it took, so that two programs can be measured in turn.
             """)
@@ -33,6 +35,12 @@ struct BenchCommand: ParsableCommand {
 
     @Option(help: "Parts to measure, separated by commas; all when empty.")
     var parts = ""
+
+    @Option(
+        help: ArgumentHelp(
+            "segmenter, or files and folders of encoders (DINO, DINOv2, CLIP), separated by commas, in place of parts.",
+            valueName: "networks"))
+    var vision = ""
 
     @Option(
         help: ArgumentHelp(
@@ -72,16 +80,57 @@ struct BenchCommand: ParsableCommand {
         }
         let named = try parts.split(separator: ",").map { try Self.part($0, in: "--parts") }
         let parts = named.isEmpty ? Benchmark.Part.allCases : named
+        let networks = vision.split(separator: ",").map(String.init)
+        if !networks.isEmpty, !self.parts.isEmpty || weights != nil || outputs != nil {
+            throw ValidationError("--vision: found --parts, --weights or --outputs beside it, expected networks alone")
+        }
         try Terminal.run {
             do {
-                let bench = try Benchmark(geometry, path: path, threads: threads, weights: weights, keeping: keeping)
-                if let outputs { try write(outputs, bench, parts) }
-                if interactive {
-                    try answer(bench, geometry, path, parts)
+                if networks.isEmpty {
+                    let bench = try Benchmark(
+                        geometry, path: path, threads: threads, weights: weights, keeping: keeping)
+                    if let outputs { try write(outputs, bench, parts) }
+                    try measure(
+                        Bench(
+                            title: geometry.rawValue, path: path, threads: bench.threads, ceiling: bench.ceiling,
+                            profile: bench.profile, names: parts.map(\.rawValue)
+                        ) { name in try bench.repetition(try Self.part(name, in: "standard input")) })
                 } else {
-                    try measure(bench, geometry, path, parts)
+                    let bench = try VisionBenchmark(path: path, threads: threads)
+                    try measure(
+                        Bench(
+                            title: "vision", path: path, threads: bench.threads, ceiling: bench.ceiling,
+                            profile: bench.profile, names: networks, repetition: bench.repetition))
                 }
             } catch { throw Failure(code: .failed, message: "\(error)") }
+        }
+    }
+
+    /// What is measured, by names.
+    private struct Bench {
+        let title: String
+        let path: ComputePath
+        let threads: Int
+        let ceiling: Double
+        let profile: EngineProfile
+        let names: [String]
+        let repetition: (String) throws -> PartTime
+
+        /// Of the whole; what is nil is left out.
+        func json(parts: [JSON]? = nil, memory: Int? = nil, profile: [JSON]? = nil) -> JSON {
+            .object([
+                "geometry": .string(title), "compute": .string(path.rawValue), "threads": .integer(threads),
+                "ceiling_gflop_per_second": .number(ceiling / 1e9), "parts": parts.map(JSON.array),
+                "peak_memory_bytes": memory.map(JSON.integer), "profile": profile.map(JSON.array),
+            ])
+        }
+    }
+
+    private func measure(_ bench: Bench) throws {
+        if interactive {
+            try answer(bench)
+        } else {
+            try measureAll(bench)
         }
     }
 
@@ -105,17 +154,9 @@ struct BenchCommand: ParsableCommand {
 
     // MARK: On request
 
-    private func answer(
-        _ bench: Benchmark, _ geometry: RandomModel.Geometry, _ path: ComputePath, _ parts: [Benchmark.Part]
-    ) throws {
-        say(
-            .object([
-                "geometry": .string(geometry.rawValue), "compute": .string(path.rawValue),
-                "threads": .integer(bench.threads), "ceiling_gflop_per_second": .number(bench.ceiling / 1e9),
-            ]))
-        while let line = readLine() {
-            say(Self.entry(try bench.repetition(try Self.part(line, in: "standard input"))))
-        }
+    private func answer(_ bench: Bench) throws {
+        say(bench.json())
+        while let line = readLine() { say(Self.entry(try bench.repetition(line))) }
     }
 
     /// A line that the reader at the other end of a pipe sees at once.
@@ -126,23 +167,21 @@ struct BenchCommand: ParsableCommand {
 
     // MARK: All at once
 
-    private func measure(
-        _ bench: Benchmark, _ geometry: RandomModel.Geometry, _ path: ComputePath, _ parts: [Benchmark.Part]
-    ) throws {
+    private func measureAll(_ bench: Bench) throws {
         if !json {
             Terminal.result(
-                "\(geometry.rawValue) on \(path.rawValue), \(bench.threads) threads; "
+                "\(bench.title) on \(bench.path.rawValue), \(bench.threads) threads; "
                     + "a large matrix product runs at \(Self.giga(bench.ceiling)) GFLOP/s")
             Terminal.result(Self.row("part", "seconds", "GFLOP", "GFLOP/s", "of ceiling"))
         }
         var entries: [JSON] = []
-        for part in parts {
-            let result = try bench.measure(part, repetitions: repetitions)
+        for name in bench.names {
+            let result = try PartTime.least(of: repetitions) { try bench.repetition(name) }
             entries.append(Self.entry(result))
             guard !json else { continue }
             Terminal.result(
                 Self.row(
-                    part.title, String(format: "%.4f", result.seconds), Self.giga(result.flops),
+                    result.title, String(format: "%.4f", result.seconds), Self.giga(result.flops),
                     Self.giga(result.flops / result.seconds), String(format: "%.0f %%", result.shareOfCeiling * 100)))
         }
         let operations = bench.profile.entries.sorted { $0.value.seconds > $1.value.seconds }
@@ -154,15 +193,10 @@ struct BenchCommand: ParsableCommand {
                 ])
             }
             Terminal.result(
-                .object([
-                    "geometry": .string(geometry.rawValue), "compute": .string(path.rawValue),
-                    "threads": .integer(bench.threads), "ceiling_gflop_per_second": .number(bench.ceiling / 1e9),
-                    "parts": .array(entries), "peak_memory_bytes": .integer(Benchmark.peakMemory),
-                    "profile": profile ? .array(costs) : nil,
-                ]))
+                bench.json(parts: entries, memory: PartTime.peakMemory, profile: profile ? costs : nil))
             return
         }
-        Terminal.result("peak memory \(Benchmark.peakMemory >> 20) MB")
+        Terminal.result("peak memory \(PartTime.peakMemory >> 20) MB")
         guard profile else { return }
         Terminal.result(Self.row("operation, in all parts together", "seconds", "calls", "GFLOP/s", ""))
         for (name, entry) in operations {
@@ -173,13 +207,13 @@ struct BenchCommand: ParsableCommand {
         }
     }
 
-    private static func entry(_ result: Benchmark.Measurement) -> JSON {
+    private static func entry(_ result: PartTime) -> JSON {
         .object([
-            "part": .string(result.part.rawValue), "seconds": .number(result.seconds),
+            "part": .string(result.name), "seconds": .number(result.seconds),
             "gflop": .number(result.flops / 1e9),
             "gflop_per_second": .number(result.flops / result.seconds / 1e9),
             "share_of_ceiling": .number(result.shareOfCeiling),
-            "peak_memory_bytes": .integer(Benchmark.peakMemory),
+            "peak_memory_bytes": .integer(PartTime.peakMemory),
         ])
     }
 

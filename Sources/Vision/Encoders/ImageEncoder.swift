@@ -26,7 +26,7 @@ public final class ImageEncoder {
     public let preparation: PicturePreparation
     /// What its files leave open and how that was read, a sentence each.
     public let remarks: [String]
-    private let engine: Engine
+    package let engine: Engine
     private let network: VisionTransformer
     private let text: CLIPText?
     private var tokenizer: Tokenizer?

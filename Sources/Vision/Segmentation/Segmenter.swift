@@ -8,7 +8,7 @@ public final class Segmenter {
     /// Width and height of the picture it looks at, in pixels.
     public static let side = 320
 
-    private let engine: Engine
+    package let engine: Engine
     private let network: U2Net
 
     /// - Parameters:
@@ -80,7 +80,7 @@ public final class Segmenter {
 
 extension ComputePath {
     /// The path of the same library that computes in fp32.
-    var inFloat32: ComputePath {
+    package var inFloat32: ComputePath {
         switch self {
         case .oneDNNBF16, .oneDNNFP32: .oneDNNFP32
         case .openBLASBF16, .openBLAS: .openBLAS
