@@ -78,7 +78,7 @@ let package = Package(
         // The model.
         .target(name: "TensorEngine", dependencies: ["CKernels", "COneDNN", "OpenBLAS"], swiftSettings: swift),
         .target(name: "Checkpoint", dependencies: ["Bytes", "CCheckpoint", "CKernels", "Zlib"], swiftSettings: swift),
-        .target(name: "Raster", dependencies: ["CImageCodecs"], swiftSettings: swift),
+        .target(name: "Raster", dependencies: ["Bytes", "CImageCodecs"], swiftSettings: swift),
         .target(
             name: "Diffusion",
             dependencies: ["Bytes", "Checkpoint", "TensorEngine", .product(name: "Yams", package: "Yams")],

@@ -1,4 +1,4 @@
-import Glibc
+import Bytes
 
 /// The tensors of one file, mapped and checked but not read: nothing is converted until a tensor is asked for.
 ///
@@ -39,11 +39,9 @@ public struct Checkpoint: Sendable {
     /// only, never changed in place: a page that someone cuts off reads as zeros, which `MappedFiles.check()` reports.
     /// - Throws: `CheckpointError` naming what was found and what was expected.
     public static func open(_ path: String) throws(CheckpointError) -> Checkpoint {
-        // Without O_NONBLOCK a FIFO dropped in a model's place would hang the program in open().
-        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-        guard descriptor >= 0 else { throw .system("open", path) }
-        defer { close(descriptor) }
-        return try open(descriptor: descriptor, path: path)
+        let file = try RegularFile.open(path).mapError { CheckpointError($0, path) }.get()
+        defer { file.close() }
+        return try open(descriptor: file.descriptor, path: path)
     }
 
     /// Opens a checkpoint through a descriptor, which stays the caller's; `path` serves for messages only.

@@ -28,19 +28,11 @@ final class Memory: @unchecked Sendable {
     /// Maps the whole of an open regular file. The descriptor is the caller's, and may be closed afterwards.
     /// - Throws: `CheckpointError` with the errno, or when the file is empty or no regular file.
     init(mapping descriptor: Int32, path: String) throws(CheckpointError) {
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else { throw .system("fstat", path) }
-        guard status.st_mode & S_IFMT == S_IFREG else {
-            throw CheckpointError(
-                path: path, cause: .unsupported, place: "file type",
-                found: status.st_mode & S_IFMT == S_IFDIR ? "a folder" : "something that is no regular file",
-                expected: "a regular file")
-        }
-        guard status.st_size > 0 else {
+        let size = try RegularFile.of(descriptor).mapError { CheckpointError($0, path) }.get().size
+        guard size > 0 else {
             throw CheckpointError(
                 path: path, cause: .truncated, place: "file", found: "0 bytes", expected: "a checkpoint")
         }
-        let size = Int(status.st_size)
         guard let address = mmap(nil, size, PROT_READ, MAP_PRIVATE, descriptor, 0), address != MAP_FAILED else {
             throw .system("mmap", path)
         }
@@ -165,6 +157,16 @@ extension CheckpointError {
     /// The failure of a system call, read from errno.
     package static func system(_ call: String, _ path: String) -> CheckpointError {
         CheckpointError(.current(call, path))
+    }
+
+    /// Of a file that cannot be read.
+    package init(_ fault: RegularFile.Fault, _ path: String) {
+        switch fault {
+        case .system(let call, let code): self.init(FileError(operation: call, path: path, code: code))
+        case .folder, .special:
+            self.init(
+                path: path, cause: .unsupported, place: "file type", found: fault.found, expected: "a regular file")
+        }
     }
 
     /// The failure of a call on a file.

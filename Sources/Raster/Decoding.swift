@@ -1,3 +1,4 @@
+import Bytes
 import CImageCodecs
 import Glibc
 
@@ -35,18 +36,17 @@ extension Raster {
     public static func decode(
         path: String, limits: Limits = Limits(), neededSide: Int? = nil
     ) throws(RasterError) -> Raster {
-        // Without O_NONBLOCK a FIFO dropped in a photo's place would hang the program in open().
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-        guard descriptor >= 0 else { throw .system("open", path) }
-        defer { close(descriptor) }
-        return try decode(descriptor: descriptor, path: path, limits: limits, neededSide: neededSide)
+        let file = try RegularFile.open(path).mapError { RasterError($0, path) }.get()
+        defer { file.close() }
+        return try decode(descriptor: file.descriptor, path: path, limits: limits, neededSide: neededSide)
     }
 
     /// As `decode(path:limits:neededSide:)`, from a descriptor, which stays the caller's; `path` serves for messages only.
     public static func decode(
         descriptor: Int32, path: String, limits: Limits = Limits(), neededSide: Int? = nil
     ) throws(RasterError) -> Raster {
-        let bytes = try readImageFile(descriptor, path: path, limit: limits.fileSize)
+        let file = try RegularFile.of(descriptor).mapError { RasterError($0, path) }.get()
+        let bytes = try file.imageBytes(path: path, limit: limits.fileSize)
         return try decode(bytes, path: path, limits: limits, neededSide: neededSide)
     }
 
@@ -188,37 +188,25 @@ extension Raster.Limits {
     }
 }
 
-/// Reads a whole regular file of at most `limit` bytes.
-func readImageFile(_ descriptor: Int32, path: String, limit: Int) throws(RasterError) -> [UInt8] {
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else { throw .system("fstat", path) }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-        throw RasterError(
-            path: path, cause: .unsupported, place: "file type",
-            found: status.st_mode & S_IFMT == S_IFDIR ? "a folder" : "something that is no regular file",
-            expected: "a regular file")
+extension RegularFile {
+    /// All of an image's file, of at most `limit` bytes.
+    func imageBytes(path: String, limit: Int) throws(RasterError) -> [UInt8] {
+        guard size <= limit else { throw .tooLong(size, limit, path) }
+        return try bytes().mapError { RasterError($0, path) }.get()
     }
-    guard status.st_size <= limit else { throw .tooLong(Int(status.st_size), limit, path) }
-    var code: Int32 = 0
-    // The file may have changed since: what is read is what is there, and the decoder judges it.
-    let bytes = [UInt8](unsafeUninitializedCapacity: Int(status.st_size)) { buffer, count in
-        while count < buffer.count {
-            let got = pread(descriptor, buffer.baseAddress?.advanced(by: count), buffer.count - count, off_t(count))
-            if got < 0 && errno == EINTR { continue }
-            if got < 0 { code = errno }
-            if got <= 0 { return }
-            count += got
-        }
-    }
-    if code != 0 { throw .system("read", path, code: code) }
-    return bytes
 }
 
 extension RasterError {
-    static func system(_ call: String, _ path: String, code: Int32 = errno) -> RasterError {
-        RasterError(
-            path: path, cause: .system(code: code), place: call,
-            found: "\(String(cString: strerror(code))) (errno \(code))")
+    /// Of a file that cannot be read.
+    public init(_ fault: RegularFile.Fault, _ path: String) {
+        switch fault {
+        case .system(let call, let code):
+            self.init(
+                path: path, cause: .system(code: code), place: call, found: "\(fault.found) (errno \(code))")
+        case .folder, .special:
+            self.init(
+                path: path, cause: .unsupported, place: "file type", found: fault.found, expected: "a regular file")
+        }
     }
 
     static func tooLong(_ count: Int, _ limit: Int, _ path: String) -> RasterError {

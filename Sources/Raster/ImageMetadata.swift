@@ -1,5 +1,5 @@
+import Bytes
 import CImageCodecs
-import Glibc
 
 /// The texts an image file carries: how it was made, for people and programs.
 public struct ImageMetadata: Sendable, Equatable {
@@ -43,10 +43,9 @@ public struct ImageMetadata: Sendable, Equatable {
     /// - Throws: `RasterError` when the file cannot be read, is cut off or of another kind. A damaged text is left out.
     public static func read(path: String, limits: Raster.Limits = Raster.Limits()) throws(RasterError) -> ImageMetadata
     {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-        guard descriptor >= 0 else { throw .system("open", path) }
-        defer { close(descriptor) }
-        return try read(try readImageFile(descriptor, path: path, limit: limits.fileSize), path: path)
+        let file = try RegularFile.open(path).mapError { RasterError($0, path) }.get()
+        defer { file.close() }
+        return try read(try file.imageBytes(path: path, limit: limits.fileSize), path: path)
     }
 
     /// As `read(path:limits:)`, from the bytes of a file; `path` serves for messages only.

@@ -3,8 +3,9 @@ import Testing
 
 /// Man pages and completions, which `make install` makes of what the programs say of themselves.
 @Suite struct ManualTests {
-    private static let tool = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .deletingLastPathComponent().appendingPathComponent("Tools/manual/manual.py").path
+    private static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent().deletingLastPathComponent()
+    private static let tool = repository.appendingPathComponent("Tools/manual/manual.py").path
     private static let hasPython = FileManager.default.isExecutableFile(atPath: "/usr/bin/python3")
     private static let hasMan = FileManager.default.isExecutableFile(atPath: "/usr/bin/man")
 
@@ -77,6 +78,16 @@ import Testing
             "/usr/bin/env", ["LC_ALL=C.UTF-8", "MANWIDTH=80", "man", "--warnings", "-l", file])
         #expect(shown.status == 0 && shown.errors == "", "\(shown.errors)")
         #expect(shown.output.contains("SEE ALSO"))
+    }
+
+    @Test func everyCommandIsInTheReadme() throws {
+        let readme = try String(contentsOf: Self.repository.appendingPathComponent("README.md"), encoding: .utf8)
+        let rows = readme.split(separator: "\n").filter { $0.hasPrefix("| `") }.joined()
+        let commands = try Self.description(of: "dreamcache").all.map { $0.name.dropFirst("dreamcache ".count) }
+        // Of `adapter` and `adapter create` the longer is in the table.
+        for name in commands where !name.isEmpty {
+            #expect(rows.contains("`\(name)`") || rows.contains("`\(name) "), "\(name)")
+        }
     }
 
     @Test(arguments: ["bash", "zsh", "fish"], ["dreamcache", "dreamcached"])

@@ -1,3 +1,4 @@
+import Bytes
 import Foundation
 import Glibc
 import Raster
@@ -54,15 +55,13 @@ public enum ConfinedDecoder {
     private static func answer(
         _ path: String, _ limits: Raster.Limits, neededSide: Int?, asksForDescription: Bool, shouldStop: () -> Bool
     ) throws(RendererError) -> Answer {
-        let file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-        guard file >= 0 else { throw systemError("open", path) }
-        defer { close(file) }
-        let size = try sizeOfRegular(file, path)
-        let budget = seconds + secondsPerMebibyte * min(size >> 20, limits.fileSize >> 20)
+        let file = try RegularFile.open(path).mapError { RendererError(RasterError($0, path)) }.get()
+        defer { file.close() }
+        let budget = seconds + secondsPerMebibyte * min(file.size >> 20, limits.fileSize >> 20)
         let request = DecoderRequest(
             processorSeconds: budget, limits: limits, neededSide: neededSide, asksForDescription: asksForDescription)
         let process = try DecoderProcess(
-            file: file, name: programName, argument: request.argument, patience: patience, path: path)
+            file: file.descriptor, name: programName, argument: request.argument, patience: patience, path: path)
 
         // Fewer bytes than asked for mean that the process has ended. Its own words are not trusted: a picture may have
         // taken it over.
@@ -103,18 +102,6 @@ public enum ConfinedDecoder {
         }
     }
 
-    private static func sizeOfRegular(_ file: Int32, _ path: String) throws(RendererError) -> Int {
-        var status = stat()
-        guard fstat(file, &status) == 0 else { throw systemError("fstat", path) }
-        guard status.st_mode & S_IFMT == S_IFREG else {
-            throw RendererError(
-                RasterError(
-                    path: path, cause: .unsupported, place: "file type", found: "something that is no regular file",
-                    expected: "a regular file"))
-        }
-        return Int(status.st_size)
-    }
-
     private static func nonsense(_ path: String) -> RendererError {
         rejected("a picture whose decoder answers nonsense", path)
     }
@@ -152,10 +139,6 @@ public enum ConfinedDecoder {
     }
 
     static func systemError(_ operation: String, _ path: String) -> RendererError {
-        let code = errno
-        return RendererError(
-            RasterError(
-                path: path, cause: .system(code: code), place: operation,
-                found: "\(String(cString: strerror(code))) (errno \(code))"))
+        RendererError(RasterError(.system(call: operation, code: errno), path))
     }
 }

@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import DreamCache
 import Foundation
@@ -53,24 +54,15 @@ public struct FileDescription {
         text = lines.joined(separator: "\n")
     }
 
-    /// The first bytes of a file. A pipe is not waited for.
+    /// The first bytes of a file.
     private static func beginning(of path: String) throws -> [UInt8] {
-        func failure(_ found: String) -> CheckpointError {
+        func failure(_ fault: RegularFile.Fault) -> CheckpointError {
             CheckpointError(
-                path: path, cause: .unsupported, place: "file", found: found, expected: "a file that can be read")
+                path: path, cause: .unsupported, place: "file", found: fault.found, expected: "a file that can be read")
         }
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
-        guard descriptor >= 0 else { throw failure(String(cString: strerror(errno))) }
-        defer { close(descriptor) }
-        var status = stat()
-        guard fstat(descriptor, &status) == 0 else { throw failure(String(cString: strerror(errno))) }
-        guard status.st_mode & S_IFMT == S_IFREG else {
-            throw failure(status.st_mode & S_IFMT == S_IFDIR ? "a folder" : "a pipe, socket or device")
-        }
-        var bytes = [UInt8](repeating: 0, count: 12)
-        let count = read(descriptor, &bytes, bytes.count)
-        guard count >= 0 else { throw failure(String(cString: strerror(errno))) }
-        return Array(bytes.prefix(count))
+        let file = try RegularFile.open(path).mapError(failure).get()
+        defer { file.close() }
+        return try file.bytes(12).mapError(failure).get()
     }
 
     private init(json: JSON, text: String) {

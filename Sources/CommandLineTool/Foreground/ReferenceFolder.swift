@@ -1,3 +1,4 @@
+import Bytes
 import CLinux
 import Foundation
 import Glibc
@@ -120,30 +121,20 @@ final class ReferenceFolder {
     private static func content(
         of path: [UInt8], _ limits: SpoolConfiguration.ReferenceLimits
     ) -> Result<ImageFile, ImageFile.Fault>? {
-        let descriptor = withCString(path) { open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) }
-        guard descriptor >= 0 else {
-            return .failure(
-                .refused(
-                    found: "a file that cannot be read (\(String(cString: strerror(errno))))", expected: "one that can")
-            )
+        switch RegularFile.open(path) {
+        case .failure(.folder): return nil
+        case .failure(let fault):
+            return .failure(.refused(found: fault.found, expected: "a file that can be read"))
+        case .success(let file):
+            defer { file.close() }
+            guard file.size <= limits.fileBytes else {
+                return .failure(.refused(found: "\(file.size) bytes", expected: "at most \(limits.fileBytes)"))
+            }
+            return file.bytes().mapError { .refused(found: $0.found, expected: "a file that can be read") }.flatMap {
+                bytes in
+                Result { () throws(ImageFile.Fault) in try ImageFile.examine(bytes, limits: limits) }
+            }
         }
-        defer { close(descriptor) }
-        var status = stat()
-        fstat(descriptor, &status)
-        switch status.st_mode & S_IFMT {
-        case S_IFDIR: return nil
-        case S_IFREG: break
-        default: return .failure(.refused(found: "a pipe, socket or device", expected: "a plain file"))
-        }
-        guard status.st_size <= limits.fileBytes else {
-            return .failure(.refused(found: "\(status.st_size) bytes", expected: "at most \(limits.fileBytes)"))
-        }
-        let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: false)
-        let bytes: Data
-        do { bytes = try handle.readToEnd() ?? Data() } catch {
-            return .failure(.refused(found: error.localizedDescription, expected: "a file that can be read"))
-        }
-        return Result { () throws(ImageFile.Fault) in try ImageFile.examine([UInt8](bytes), limits: limits) }
     }
 
     private static func withCString<R>(_ bytes: [UInt8], _ body: (UnsafePointer<CChar>) -> R) -> R {

@@ -1,6 +1,6 @@
 import Checkpoint
 
-/// What LoRA files call the weights of a model, in the one spelling of `LowRankUpdates`.
+/// Which updates belong to a weight of the model. The names are in the one spelling that `LowRankUpdates` brings those of files to.
 struct LowRankNames: Sendable {
     /// Rows of a weight and the names their update may have.
     struct Target {

@@ -1,5 +1,5 @@
+import Bytes
 import Foundation
-import Glibc
 
 /// Any JSON value.
 package enum JSONValue: Decodable, CustomStringConvertible {
@@ -101,21 +101,15 @@ package struct JSONDocument {
 
     /// The bytes of a regular file of moderate size.
     static func data(ofFile path: String) throws(DiffusionError) -> Data {
-        var status = stat()
-        guard stat(path, &status) == 0 else {
-            throw .configuration(
-                path: path, field: "file", found: String(cString: strerror(errno)), expected: "a readable file")
+        func wrong(_ found: String, _ expected: String = "a file that can be read") -> DiffusionError {
+            .configuration(path: path, field: "file", found: found, expected: expected)
         }
-        guard status.st_mode & S_IFMT == S_IFREG, status.st_size <= maximumSize else {
-            throw .configuration(
-                path: path, field: "file",
-                found: status.st_mode & S_IFMT == S_IFREG ? "\(status.st_size) bytes" : "no regular file",
-                expected: "a file of at most \(maximumSize) bytes")
+        let file = try RegularFile.open(path).mapError { wrong($0.found) }.get()
+        defer { file.close() }
+        guard file.size <= maximumSize else {
+            throw wrong("\(file.size) bytes", "a file of at most \(maximumSize) bytes")
         }
-        do { return try Data(contentsOf: URL(fileURLWithPath: path)) } catch {
-            throw .configuration(
-                path: path, field: "file", found: error.localizedDescription, expected: "a readable file")
-        }
+        return Data(try file.bytes().mapError { wrong($0.found) }.get())
     }
 
     package func wrong(_ key: String, _ expected: String) -> DiffusionError {

@@ -28,7 +28,8 @@ struct BytePairEncoding: Sendable {
     private let merges: [Pair: Merge]
     private let inside: [Int32]
     private let last: [Int32]
-    private let unknownIdentifier: Int32
+    /// The id written for a byte that the vocabulary cannot spell.
+    let unknownIdentifier: Int32
 
     static let endOfWord = Array("</w>".utf8)
 

@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 
 /// Why a tokenizer could not be made.
 public struct TokenizerError: Error, Equatable, CustomStringConvertible {
@@ -63,8 +64,17 @@ public struct Tokenizer: Sendable {
     package static func clip(
         resource name: String, cleaning: Cleaning = .openCLIP, padding: Padding = .zero
     ) throws(TokenizerError) -> Tokenizer {
-        try Tokenizer(merges: ModuleResource.bytes(of: name), source: name, cleaning: cleaning, padding: padding)
+        if let encoding = shipped.withLock({ $0[name] }) {
+            return try Tokenizer(encoding, cleaning: cleaning, padding: padding)
+        }
+        let encoding = try Self.encoding(merges: ModuleResource.bytes(of: name), source: name)
+        shipped.withLock { $0[name] = encoding }
+        return try Tokenizer(encoding, cleaning: cleaning, padding: padding)
     }
+
+    /// What was read of the merges that ship with the program, by their file's name: a reload, and a second model, need not read
+    /// them again.
+    private static let shipped = Mutex<[String: BytePairEncoding]>([:])
 
     /// A tokenizer whose vocabulary follows from its merges: 256 bytes, 256 final bytes, the merges, start, end.
     ///
@@ -74,12 +84,21 @@ public struct Tokenizer: Sendable {
     public init(
         merges: [UInt8], source: String, cleaning: Cleaning = .openCLIP, padding: Padding = .zero
     ) throws(TokenizerError) {
+        try self.init(Self.encoding(merges: merges, source: source), cleaning: cleaning, padding: padding)
+    }
+
+    private static func encoding(merges: [UInt8], source: String) throws(TokenizerError) -> BytePairEncoding {
         let pairs = try BytePairEncoding.parse(merges: merges, source: source)
-        startOfText = Int32(512 + pairs.count)
-        endOfText = startOfText + 1
-        encoding = try BytePairEncoding(
-            merges: pairs, vocabulary: BytePairEncoding.impliedVocabulary(merges: pairs), unknown: endOfText,
-            source: source)
+        return try BytePairEncoding(
+            merges: pairs, vocabulary: BytePairEncoding.impliedVocabulary(merges: pairs),
+            unknown: Int32(512 + pairs.count + 1), source: source)
+    }
+
+    /// - Parameter encoding: with a vocabulary that follows from its merges; the unknown is its end token.
+    private init(_ encoding: BytePairEncoding, cleaning: Cleaning, padding: Padding) throws(TokenizerError) {
+        endOfText = encoding.unknownIdentifier
+        startOfText = endOfText - 1
+        self.encoding = encoding
         self.padding = padding
         self.cleaning = cleaning
         prompts = try Self.promptCleaning()
@@ -305,10 +324,16 @@ public struct Tokenizer: Sendable {
     }
 
     private static func promptCleaning() throws(TokenizerError) -> PromptCleaning {
+        if let known = knownCleaning.withLock({ $0 }) { return known }
         let name = "html-entities.txt"
-        return PromptCleaning(
+        let cleaning = PromptCleaning(
             entities: try CharacterReferences(table: ModuleResource.bytes(of: name), source: name))
+        knownCleaning.withLock { $0 = cleaning }
+        return cleaning
     }
+
+    /// Read once, as the merges are.
+    private static let knownCleaning = Mutex<PromptCleaning?>(nil)
 
     /// The padding token named beside a vocabulary; without one, transformers pads with the end token.
     private static func paddingToken(

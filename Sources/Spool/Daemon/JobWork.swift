@@ -55,7 +55,9 @@ extension SpoolLoop {
             case .cache(let index):
                 return .cache(try order(job, subject: index))
             case .image(let index):
-                status.imageBegan(now: now)
+                let steps = job.manifest.inferenceSteps * (job.manifest.select?.candidates ?? 1)
+                let kept = machine.jobs[job.id]?.entry.point.step ?? 0
+                status.imageBegan(holding: Double(kept) / Double(max(1, steps)), now: now)
                 if let training = job.manifest.training { return .training(try order(job, training)) }
                 return .image(try order(job, image: index))
             case .grid, .publish: return .sheets(try sheets(job))

@@ -158,7 +158,9 @@ final class SpoolLoop {
             configuration.pages && pages.hasMore ? now : nil,
         ]
         let rest = (deadlines.compactMap(\.self).min() ?? .infinity) - now
-        return min(max(rest, 0.01), machine.work == nil ? 10 : 1, configuration.aliveInterval)
+        // While there is work, its progress is written.
+        let most = machine.work == nil ? 10 : min(1, configuration.statusInterval)
+        return min(max(rest, 0.01), most, configuration.aliveInterval)
     }
 
     private func take(_ message: Message) throws(SpoolError) {

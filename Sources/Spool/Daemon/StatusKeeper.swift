@@ -7,9 +7,7 @@ struct StatusKeeper {
     private var nextAlive = 0.0
     private var lastTicks = -1
     private var lastLine = ""
-    private var jobStarted = 0.0
-    private var imageStarted = 0.0
-    private var imageSeconds = (total: 0.0, count: 0)
+    private var remaining = RemainingTime()
     private let store: DurableStore
     private let hooks: DaemonHooks
 
@@ -18,18 +16,14 @@ struct StatusKeeper {
         self.hooks = hooks
     }
 
-    mutating func jobBegan(_ job: Job, now: Double) {
-        jobStarted = now
-        imageSeconds = (0, 0)
+    mutating func jobBegan() {
+        remaining.jobBegan()
         nextWrite = 0
     }
 
-    mutating func imageBegan(now: Double) { imageStarted = now }
+    mutating func imageBegan(holding share: Double, now: Double) { remaining.imageBegan(holding: share, now: now) }
 
-    mutating func imageEnded(now: Double) {
-        imageSeconds.total += now - imageStarted
-        imageSeconds.count += 1
-    }
+    mutating func imageEnded(now: Double) { remaining.imageEnded(now: now) }
 
     /// A job has come to its end: its progress says so at once.
     mutating func jobEnded(_ job: Job, _ state: JobState, stamp: String) {
@@ -70,10 +64,8 @@ struct StatusKeeper {
     /// Seconds left for a job.
     func eta(_ job: Job, _ step: RenderProgress?, _ now: Double) -> Double? {
         if let seconds = step?.secondsLeft { return seconds }
-        let left = Double(job.manifest.imageCount - job.record.images.count)
-        let share = step?.share ?? 0
-        if imageSeconds.count > 0 { return max(0, imageSeconds.total / Double(imageSeconds.count) * (left - share)) }
-        return share > 0 ? max(0, (now - imageStarted) / share * (left - share)) : nil
+        return remaining.seconds(
+            forImages: job.manifest.imageCount - job.record.images.count, share: step?.share, now: now)
     }
 
     private func progress(

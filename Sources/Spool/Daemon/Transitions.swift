@@ -163,7 +163,7 @@ extension SpoolLoop {
         try jobs.save(job, .queued)
         try jobs.move(id, from: .queued, to: .active)
         current = job
-        status.jobBegan(job, now: now)
+        status.jobBegan()
         logger.info(
             "job started",
             metadata: ["job": "\(id)", "attempt": "\(attempts.total)", "images_done": "\(job.record.images.count)"])

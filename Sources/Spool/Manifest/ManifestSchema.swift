@@ -36,7 +36,7 @@ extension JobManifest {
     private static let guidanceFields: [Schema.Field] = [
         .init(
             "guidance_scale", aliases: ["cfg_scale"], scale, default: .number(7.5),
-            "Weight of the text; 1 or less means none, at one evaluation per step."),
+            "Weight of the text; 1 or less means none, as in diffusers."),
         .init(
             "guidance_interval", .array(of: .number(0...1), count: 2...2),
             "Where guidance_scale holds, from and to as fractions of the run; outside it is 1."),
