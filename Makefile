@@ -38,6 +38,13 @@ lint:
 format:
 	swift format --in-place --recursive $(SOURCES)
 
+# What the programs set for themselves (LibraryEnvironment), for the process of the tests: threads that do not turn in place for
+# one another, and a processor with AMX not taken for an old one by Debian's OpenBLAS.
+test sanitize-address sanitize-thread: export GOMP_SPINCOUNT := 5000
+ifneq ($(shell grep -m1 -ow amx_bf16 /proc/cpuinfo),)
+test: export OPENBLAS_CORETYPE := SkylakeX
+endif
+
 test: setup lint
 	swift build --build-tests
 	# Two runs: from fork(2) to exec(2) a child holds its parent's file locks, and tests of locks would see that.

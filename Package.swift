@@ -95,11 +95,12 @@ let package = Package(
             swiftSettings: swift),
 
         // Judges pictures, whoever made them: never imports DreamCache.
-        .target(name: "Evaluation", dependencies: ["Raster", "Vision"], swiftSettings: swift),
+        .target(name: "Evaluation", dependencies: ["Pages", "Raster", "Vision"], swiftSettings: swift),
         .target(
             name: "Training",
             dependencies: [
-                "Bytes", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Raster", "TensorEngine", "Vision",
+                "Bytes", "Checkpoint", "Diffusion", "DreamCache", "Evaluation", "Pages", "Raster", "TensorEngine",
+                "Vision",
                 .product(name: "Crypto", package: "swift-crypto"), .product(name: "Yams", package: "Yams"),
             ], swiftSettings: swift),
 

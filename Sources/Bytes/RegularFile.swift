@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A regular file, open for reading. Whatever else a name may stand for (a folder, a pipe that nobody writes to) is told by its

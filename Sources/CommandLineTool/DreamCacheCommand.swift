@@ -44,6 +44,7 @@ struct DreamCacheCommand: ParsableCommand {
 
     static func main() {
         ConfinedDecoder.serveIfAsked()
+        LibraryEnvironment.settle()
         Terminal.obeyClosedPipes()
         do { main(try GivenPaths.arguments()) } catch {
             Terminal.note("dreamcache: \(error)")

@@ -1,4 +1,5 @@
 import Foundation
+import Pages
 import Raster
 
 /// A report as one page that needs nothing beside it: table, plots and pictures.
@@ -27,9 +28,9 @@ public struct ReportPage {
         svg { border: 1px solid #ddd; margin: .5em 1em .5em 0 } svg text { font: 11px system-ui, sans-serif }
         </style></head><body>
         <h1>Evaluation</h1>
-        <p>Protocol: \(Self.escaped(report.method.rawValue)). \(Self.meaning(report.method))
+        <p>Protocol: \(PageText.escaped(report.method.rawValue)). \(Self.meaning(report.method))
         Each number is a mean with the interval that holds 95 per cent of the means of samples drawn again.</p>
-        <ul>\(report.measures.map { "<li><b>\(Self.escaped($0.name))</b>: \(Self.escaped($0.description))</li>" }.joined())</ul>
+        <ul>\(report.measures.map { "<li><b>\(PageText.escaped($0.name))</b>: \(PageText.escaped($0.description))</li>" }.joined())</ul>
         \(table)
         <p><small>identity: how much of the subject is there. text: how well the prompt is met. diversity: mean distance between
         the pictures of a set. copy: the greatest correlation with a reference, pixel by pixel; \(CopyScore.copied) and more is a
@@ -52,9 +53,9 @@ public struct ReportPage {
 
     private var table: String {
         let columns = report.columns
-        let head = "<tr><th></th>" + columns.map { "<th>\(Self.escaped($0))</th>" }.joined() + "</tr>"
+        let head = "<tr><th></th>" + columns.map { "<th>\(PageText.escaped($0))</th>" }.joined() + "</tr>"
         let rows = report.rows.map { row in
-            "<tr><td>\(Self.escaped(row.label))</td>"
+            "<tr><td>\(PageText.escaped(row.label))</td>"
                 + columns.map { column in
                     guard let spread = row.scores[column] else { return "<td>-</td>" }
                     let mean = String(format: "%.3f", spread.mean)
@@ -79,14 +80,14 @@ public struct ReportPage {
                         row.scores["identity.\(name)"].map { Plot.Point(x: x.mean, y: $0, label: row.label) }
                     }
                 }
-                plots.append(Plot(x: "text.\(text)", y: "identity.\(name)", points: points, isCurve: false).svg)
+                plots.append(Plot(x: "text.\(text)", y: "identity.\(name)", points: points).svg)
             }
         }
         for column in report.columns {
-            let points = report.rows.compactMap { row in
-                row.imageScale.flatMap { x in row.scores[column].map { Plot.Point(x: x, y: $0, label: "") } }
-            }.sorted { $0.x < $1.x }
-            if points.count > 1 { plots.append(Plot(x: "image_scale", y: column, points: points, isCurve: true).svg) }
+            let curves = Plot.Curve.of(report.rows, column)
+            if curves.contains(where: { $0.points.count > 1 }) {
+                plots.append(Plot(x: "image_scale", y: column, curves: curves).svg)
+            }
         }
         return plots.joined(separator: "\n")
     }
@@ -101,76 +102,11 @@ public struct ReportPage {
             let scores = entry.scores.sorted { $0.key < $1.key }.map { "\($0.key) \(String(format: "%.3f", $0.value))" }
             let caption = [entry.subject, entry.file] + (entry.prompt.map { [$0] } ?? []) + scores
             return
-                "<figure><img class=\"\(entry.isCopy ? "copy" : "")\" src=\"\(source)\" alt=\"\(Self.escaped(entry.file))\">"
-                + "<figcaption>\(caption.map(Self.escaped).joined(separator: "<br>"))</figcaption></figure>"
+                "<figure><img class=\"\(entry.isCopy ? "copy" : "")\" src=\"\(source)\" alt=\"\(PageText.escaped(entry.file))\">"
+                + "<figcaption>\(caption.map(PageText.escaped).joined(separator: "<br>"))</figcaption></figure>"
         }
         let rest = all.count > Self.shown ? "<p><small>and \(all.count - Self.shown) more</small></p>" : ""
-        return "<h2>\(Self.escaped(row.label))</h2>\(figures.joined())\(rest)"
+        return "<h2>\(PageText.escaped(row.label))</h2>\(figures.joined())\(rest)"
     }
 
-    static func escaped(_ text: String) -> String {
-        [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#39;")].reduce(text) {
-            $0.replacingOccurrences(of: $1.0, with: $1.1)
-        }
-    }
-}
-
-/// Points with their intervals, as SVG.
-struct Plot {
-    struct Point {
-        let x: Double
-        let y: Spread
-        let label: String
-    }
-
-    let x: String
-    let y: String
-    let points: [Point]
-    /// Whether a line joins the points.
-    let isCurve: Bool
-
-    var svg: String {
-        guard !points.isEmpty else { return "" }
-        func padded(_ low: Double, _ high: Double) -> ClosedRange<Double> {
-            let margin = max((high - low) * 0.15, 0.01)
-            return low - margin...high + margin
-        }
-        let xs = points.map(\.x)
-        let across = padded(xs.min() ?? 0, xs.max() ?? 1)
-        let up = padded(points.map(\.y.low).min() ?? 0, points.map(\.y.high).max() ?? 1)
-        func place(_ value: Double, _ range: ClosedRange<Double>, _ from: Double, _ to: Double) -> String {
-            let share = (value - range.lowerBound) / (range.upperBound - range.lowerBound)
-            return String(format: "%.1f", from + share * (to - from))
-        }
-        func px(_ value: Double) -> String { place(value, across, 60, 440) }
-        func py(_ value: Double) -> String { place(value, up, 260, 20) }
-        func number(_ value: Double) -> String { String(format: "%.3g", value) }
-        var marks = points.map { point in
-            """
-            <line x1="\(px(point.x))" y1="\(py(point.y.low))" x2="\(px(point.x))" y2="\(py(point.y.high))" stroke="#999"/>\
-            <circle cx="\(px(point.x))" cy="\(py(point.y.mean))" r="4" fill="#26c"/>\
-            <text x="\(px(point.x))" y="\(py(point.y.mean))" dx="7" dy="-5">\(ReportPage.escaped(point.label))</text>
-            """
-        }
-        if isCurve {
-            let line = points.map { "\(px($0.x)),\(py($0.y.mean))" }.joined(separator: " ")
-            marks.insert("<polyline points=\"\(line)\" fill=\"none\" stroke=\"#26c\"/>", at: 0)
-        }
-        let ticks = [0, 0.5, 1].map { share -> String in
-            let (h, v) = (
-                across.lowerBound + share * (across.upperBound - across.lowerBound),
-                up.lowerBound + share * (up.upperBound - up.lowerBound)
-            )
-            return "<text x=\"\(px(h))\" y=\"278\" text-anchor=\"middle\">\(number(h))</text>"
-                + "<text x=\"54\" y=\"\(py(v))\" text-anchor=\"end\">\(number(v))</text>"
-        }
-        return """
-            <svg width="460" height="310" viewBox="0 0 460 310" role="img">
-            <path d="M60 20V260H440" fill="none" stroke="#444"/>\(ticks.joined())
-            <text x="250" y="300" text-anchor="middle">\(ReportPage.escaped(x))</text>
-            <text x="16" y="140" text-anchor="middle" transform="rotate(-90 16 140)">\(ReportPage.escaped(y))</text>
-            \(marks.joined(separator: "\n"))
-            </svg>
-            """
-    }
 }

@@ -4,15 +4,16 @@ import Mustache
 ///
 /// Mustache's own escaping goes by characters, so that a quotation mark with a combining accent, which is one character to
 /// Swift and two to a browser, would end an attribute. This one goes by scalars.
-struct PageText: MustacheContentType {
+public struct PageText: MustacheContentType {
     /// The name that templates ask for it by.
     static let name = "PAGE"
 
-    func escapeText(_ text: String) -> String { Self.escaped(text) }
+    /// As `escaped(_:)`.
+    public func escapeText(_ text: String) -> String { Self.escaped(text) }
 
     /// The text with markup escaped, control characters as their pictures (U+2400 and on), and marks that change the direction
     /// of what follows written out. Line ends and tabs stay.
-    static func escaped(_ text: String) -> String {
+    public static func escaped(_ text: String) -> String {
         var result = String.UnicodeScalarView()
         for scalar in text.unicodeScalars {
             switch scalar {

@@ -37,6 +37,7 @@ struct DaemonCommand: ParsableCommand {
 
     static func main() {
         ConfinedDecoder.serveIfAsked()
+        LibraryEnvironment.settle()
         // A reader of our output that goes away must not end the daemon.
         signal(SIGPIPE, SIG_IGN)
         // A limit on the size of files (LimitFSIZE=, ulimit -f) is an error of the write that meets it.

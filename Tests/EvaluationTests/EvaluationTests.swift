@@ -173,6 +173,22 @@ import Testing
         #expect(report.table.contains("image_scale 1"))
         let html = ReportPage(report) { _ in Raster(width: 4, height: 4, color: (1, 2, 3)) }.html
         #expect(html.contains("data:image/png;base64,") && html.contains("<svg") && !html.contains("http"))
-        #expect(ReportPage.escaped("<a href='x'>&\"") == "&lt;a href=&#39;x&#39;&gt;&amp;&quot;")
+    }
+
+    /// `self` and a trained adapter at the same scales are two curves, each in its colour, with their names.
+    @Test func eachKindOfSetIsACurve() throws {
+        func row(_ label: String, _ scale: Double?) throws -> Report.Row {
+            let spread = try #require(Spread(groups: [[0.2 + (scale ?? 0) / 10, 0.3]]))
+            return Report.Row(label: label, imageScale: scale, scores: ["copy": spread])
+        }
+        let rows = try [
+            row("photographs", nil), row("self, image_scale 2", 2), row("self, image_scale 0.5", 0.5),
+            row("image_scale 2", 2), row("image_scale 4", 4), row("self, image_scale 2, best of 4", 2),
+        ]
+        let curves = Plot.Curve.of(rows, "copy")
+        #expect(curves.map(\.name) == ["self, image_scale", "image_scale", "self, image_scale best of 4"])
+        #expect(curves.map { $0.points.map(\.x) } == [[0.5, 2], [2, 4], [2]])
+        let svg = Plot(x: "image_scale", y: "copy", curves: curves).svg
+        #expect(svg.components(separatedBy: "<polyline").count == 4 && svg.contains(">self, image_scale</text>"))
     }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Pages
 import Raster
 
 /// Curves over one axis, as SVG and as pixels.
@@ -82,8 +83,8 @@ struct LineChart: Sendable {
         var out = """
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Self.size.width) \(Self.size.height)" \
             font-family="sans-serif" font-size="13" role="img">
-            <title>\(title.escapedForXML)</title>
-            <text x="\(frame.x.lowerBound)" y="26" font-size="16">\(title.escapedForXML)</text>
+            <title>\(PageText.escaped(title))</title>
+            <text x="\(frame.x.lowerBound)" y="26" font-size="16">\(PageText.escaped(title))</text>
 
             """
         for tick in Self.ticks(yRange, most: 6) {
@@ -98,7 +99,7 @@ struct LineChart: Sendable {
             out += "\(Self.text(tick))</text>\n"
         }
         out += "<text x=\"\(frame.x.upperBound)\" y=\"\(frame.y.upperBound + 36)\" text-anchor=\"end\">"
-        out += "\(xName.escapedForXML)</text>\n"
+        out += "\(PageText.escaped(xName))</text>\n"
         for curve in curves where !curve.points.isEmpty {
             let points = curve.points.map(place).map { "\(Self.short($0.x)),\(Self.short($0.y))" }
             out += "<polyline fill=\"none\" stroke=\"\(curve.webColor)\" stroke-width=\"\(curve.isFaint ? 1 : 2)\" "
@@ -108,7 +109,7 @@ struct LineChart: Sendable {
             let x = frame.x.lowerBound + index * Self.keyWidth
             out += "<rect x=\"\(x)\" y=\"\(Self.size.height - 22)\" width=\"12\" height=\"12\" "
             out += "fill=\"\(curve.webColor)\"/><text x=\"\(x + 18)\" y=\"\(Self.size.height - 11)\">"
-            out += "\(curve.name.escapedForXML)</text>\n"
+            out += "\(PageText.escaped(curve.name))</text>\n"
         }
         return out + "</svg>\n"
     }
@@ -161,19 +162,4 @@ extension LineChart {
 
 extension LineChart.Curve {
     fileprivate var webColor: String { String(format: "#%02x%02x%02x", color.0, color.1, color.2) }
-}
-
-extension String {
-    /// As text and attributes of XML and HTML have it.
-    var escapedForXML: String {
-        reduce(into: "") { text, character in
-            switch character {
-            case "&": text += "&amp;"
-            case "<": text += "&lt;"
-            case ">": text += "&gt;"
-            case "\"": text += "&quot;"
-            default: text.append(character)
-            }
-        }
-    }
 }

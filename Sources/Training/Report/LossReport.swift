@@ -1,4 +1,5 @@
 import Bytes
+import Pages
 import Raster
 
 /// Losses and scores of a run as curves: `losses.html`, which needs nothing beside itself, and the same curves in `losses.png`.
@@ -93,7 +94,7 @@ struct LossReport {
         <h1>Step \(step) of \(settings.steps)</h1>
         \(charts.map(\.svg).joined())
         <h2>Settings</h2>
-        <pre>\(settings.yaml.escapedForXML)</pre>
+        <pre>\(PageText.escaped(settings.yaml))</pre>
         </body>
         </html>
 
