@@ -222,6 +222,28 @@ import Testing
         try render(runner, request(try manifest(), "a.png"))
     }
 
+    /// A manifest that names no model is refused where none is the default. Photos and jobs that were accepted wait for one.
+    @Test func aModelThatIsNotConfiguredIsNoFaultOfPhotos() throws {
+        let runner = JobRunner(try settings())
+        var two = try settings()
+        two.models["other"] = two.models["tiny"]
+        two.defaultModel = nil
+        runner.reload(two)
+        let refused = #expect(throws: RendererError.self) { try runner.check(try manifest()) }
+        guard case .rejected("$.model", _) = refused else {
+            Issue.record("\(String(describing: refused))")
+            return
+        }
+        let held = #expect(throws: RendererError.self) { try render(runner, request(try manifest(), "a.png")) }
+        guard case .unavailable(let message) = held else {
+            Issue.record("\(String(describing: held))")
+            return
+        }
+        #expect(message.contains("expected one of other, tiny"))
+        runner.reload(try settings())
+        try render(runner, request(try manifest(), "a.png"))
+    }
+
     @Test func aMemoryLimitThatLeavesNothingHoldsTheJobAndSaysWhy() throws {
         var low = try settings()
         low.memoryLimit = 1 << 20

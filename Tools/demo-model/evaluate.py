@@ -128,6 +128,8 @@ def rows(strong):
         **scaled("self", (0, 0.5, 1, 2, 4)),
         "self, image_scale 2, best of 4": (1, {"model": "self", "image_scale": 2, **best}),
         "self, image_scale auto": (1, {"model": "self", "image_scale": "auto"}),
+        "self, image_scale 2, two references": (2, {"model": "self", "image_scale": 2}),
+        "self, image_scale 2, four references": (4, {"model": "self", "image_scale": 2}),
         **scaled("demo", (0, 0.5, 1, 2, 4)),
         f"image_scale {strong:g}, two references": (2, {"image_scale": strong}),
         f"image_scale {strong:g}, four references": (4, {"image_scale": strong}),

@@ -103,7 +103,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage {
         let pipeline = try pipeline(for: request.manifest.model, progress, shouldStop)
-        let name = try model(named: request.manifest.model).name
+        let name = try acceptedModel(named: request.manifest.model).name
         let judge = try judge(for: request, pipeline, progress, shouldStop)
         let identity = pipeline.identity + (judge?.identity ?? "")
         if let expected = request.identity, expected != identity {
@@ -111,7 +111,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 message: "model '\(name)' is not what the first pictures of the set were made with: "
                     + "found \(identity), expected \(expected)")
         }
-        let named = request.naming(try model(named: request.manifest.model).files.schedule.sampler)
+        let named = request.naming(try acceptedModel(named: request.manifest.model).files.schedule.sampler)
         return try withModel { () throws(any Error) in
             let preview = Latest()
             pipeline.previews =
@@ -224,6 +224,15 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         }
     }
 
+    /// The same for work that was accepted. A model that the configuration does not have, or not any more, is then no fault of photos
+    /// or manifest: they wait until it has one.
+    func acceptedModel(named name: String?) throws(RendererError) -> (name: String, files: ModelFiles) {
+        do { return try model(named: name) } catch {
+            guard case .rejected(_, let message) = error else { throw error }
+            throw .unavailable(message: message)
+        }
+    }
+
     /// What chooses among the candidates of an image; nil where there is no choice.
     func judge(
         for request: RenderRequest, _ pipeline: Pipeline, _ progress: (RenderProgress) -> Void,
@@ -270,7 +279,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
     private func pipeline(
         for name: String?, _ progress: (RenderProgress) -> Void, _ shouldStop: () -> Bool
     ) throws(RendererError) -> Pipeline {
-        let files = try model(named: name).files
+        let files = try acceptedModel(named: name).files
         return try models.pipeline(
             of: files, settings.withLock { $0 },
             progress: { progress(RenderProgress(phase: $0, step: $1, steps: $2)) }, shouldStop: shouldStop)

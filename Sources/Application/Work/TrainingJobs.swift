@@ -20,7 +20,7 @@ extension JobRunner {
         _ request: TrainingRequest, checkpoint: CheckpointSlot, progress: (RenderProgress) -> Void,
         shouldYield: () -> Bool, shouldStop: () -> Bool
     ) throws(RendererError) -> AdapterReport {
-        var files = try model(named: request.model).files
+        var files = try acceptedModel(named: request.model).files
         // An adapter in use is none of the base.
         files.adapter = nil
         let current = settings.withLock { $0 }

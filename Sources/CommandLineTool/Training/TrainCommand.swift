@@ -71,12 +71,12 @@ struct TrainCommand: ParsableCommand {
         try Terminal.run {
             Interruption.listen()
             if printSchema {
-                print(TrainingSettings.schema, terminator: "")
+                Terminal.result(TrainingSettings.schema.trimmingCharacters(in: .newlines))
                 return
             }
             let training = try Self.translated { try trainingSettings() }
             if printSettings {
-                print(training.yaml, terminator: "")
+                Terminal.result(training.yaml.trimmingCharacters(in: .newlines))
                 return
             }
             guard let data, let out else { return }

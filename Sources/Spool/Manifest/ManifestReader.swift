@@ -126,9 +126,12 @@ extension JobManifest {
         return faults
     }
 
+    /// Images that are made, those that are not chosen included.
+    private var candidateCount: Int { imageCount * (select?.candidates ?? 1) }
+
     /// The last image, or its last candidate, has a seed too.
     private func contradictionsOfSeeds(in document: JSON) -> [SchemaFault] {
-        let last = imageCount * (select?.candidates ?? 1) - 1
+        let last = candidateCount - 1
         guard let seed, seed > Self.maximumSeed - last else { return [] }
         return [
             SchemaFault(
@@ -140,7 +143,7 @@ extension JobManifest {
 
     private func contradictions(of select: Selection, in document: JSON) -> [SchemaFault] {
         let byte = document["select"]?.offset ?? 0
-        if imageCount * select.candidates > Self.maximumImages {
+        if candidateCount > Self.maximumImages {
             return [
                 SchemaFault(
                     path: "$.select.best_of", byte: byte,

@@ -1,3 +1,4 @@
+import Bytes
 import Checkpoint
 import Diffusion
 import Glibc
@@ -74,7 +75,7 @@ struct EncoderFiles {
         }
         func document(_ name: String) throws(VisionError) -> JSONDocument? {
             let path = "\(folder)/\(name)"
-            guard access(path, F_OK) == 0 else { return nil }
+            guard try Self.presence(of: path) == .file else { return nil }
             return try onConfiguration { () throws(DiffusionError) in try JSONDocument(path: path) }
         }
         switch kind {
@@ -106,11 +107,18 @@ struct EncoderFiles {
             let end = path.lastIndex(of: "/")
             return (end.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? ".", path)
         }
-        guard let name = weightNames.first(where: { access("\(path)/\($0)", F_OK) == 0 }) else {
-            throw .unsupported(
-                path: path, found: "a folder with none of \(weightNames.joined(separator: ", "))", expected: expected)
+        for name in weightNames where try presence(of: "\(path)/\(name)") == .file {
+            return (path, "\(path)/\(name)")
         }
-        return (path, "\(path)/\(name)")
+        throw .unsupported(
+            path: path, found: "a folder with none of \(weightNames.joined(separator: ", "))", expected: expected)
+    }
+
+    /// A file that cannot be looked at does not count as one that is not there.
+    private static func presence(of path: String) throws(VisionError) -> FilePresence {
+        do { return try FilePresence.of(path) } catch {
+            throw .unsupported(path: path, found: error.reason, expected: "a file that can be looked at")
+        }
     }
 
     // MARK: What they say
