@@ -72,13 +72,12 @@ struct Plot {
                 marks.append("<text x=\"66\" y=\"\(16 + 14 * number)\" style=\"fill: \(color)\">\(name)</text>")
             }
         }
+        func ticks(_ values: [Double]) -> [Double] {
+            let (low, high) = (values.min() ?? 0, values.max() ?? 1)
+            return low < high ? [low, (low + high) / 2, high] : [low]
+        }
         return frame(
-            marks, across: [0, 0.5, 1].map { Self.value($0, across) }.map { ($0, px($0)) },
-            up: [0, 0.5, 1].map { Self.value($0, up) }.map { ($0, py($0)) })
-    }
-
-    private static func value(_ share: Double, _ range: ClosedRange<Double>) -> Double {
-        range.lowerBound + share * (range.upperBound - range.lowerBound)
+            marks, across: ticks(all.map(\.x)).map { ($0, px($0)) }, up: ticks(all.map(\.y.mean)).map { ($0, py($0)) })
     }
 
     /// Axes with their names and numbers around what is inside.

@@ -84,10 +84,9 @@ public struct ReportPage {
             }
         }
         for column in report.columns {
-            let curves = Plot.Curve.of(report.rows, column)
-            if curves.contains(where: { $0.points.count > 1 }) {
-                plots.append(Plot(x: "image_scale", y: column, curves: curves).svg)
-            }
+            // A single set beside a curve is in the table.
+            let curves = Plot.Curve.of(report.rows, column).filter { $0.points.count > 1 }
+            if !curves.isEmpty { plots.append(Plot(x: "image_scale", y: column, curves: curves).svg) }
         }
         return plots.joined(separator: "\n")
     }

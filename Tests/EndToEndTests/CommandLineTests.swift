@@ -149,6 +149,7 @@ import Testing
         #expect(measured.status == 0, "\(measured.errors)")
         let result = try JSONSerialization.jsonObject(with: Data(measured.output.utf8)) as? [String: Any]
         let parts = result?["parts"] as? [[String: Any]]
+        #expect(["onednn-fp32", "openblas"].contains(result?["compute"] as? String))
         #expect(parts?.map { $0["part"] as? String } == ["segmenter"])
         // Twice the multiply-adds of U-2-Net's small form at 320 x 320.
         #expect(10...40 ~= parts?.first?["gflop"] as? Double ?? 0)

@@ -189,6 +189,8 @@ import Testing
         #expect(curves.map(\.name) == ["self, image_scale", "image_scale", "self, image_scale best of 4"])
         #expect(curves.map { $0.points.map(\.x) } == [[0.5, 2], [2, 4], [2]])
         let svg = Plot(x: "image_scale", y: "copy", curves: curves).svg
+        // The numbers at the axes are those of points, not of the margin around them.
+        #expect(svg.contains(">4</text>") && svg.contains(">0.5</text>") && !svg.contains(">-"))
         #expect(svg.components(separatedBy: "<polyline").count == 4 && svg.contains(">self, image_scale</text>"))
     }
 }

@@ -9,7 +9,8 @@ public final class VisionBenchmark {
     /// The name that stands for the segmenter that ships with the program.
     public static let segmenter = "segmenter"
 
-    private let path: ComputePath
+    /// Who computes: in fp32, as these networks always do.
+    public let path: ComputePath
     private var prepared: [String: (title: String, work: TimedWork)] = [:]
     /// The speed of a large matrix product on this path, in operations per second.
     public let ceiling: Double

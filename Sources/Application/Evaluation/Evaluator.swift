@@ -153,8 +153,8 @@ public final class Evaluator {
 
     /// `image_scale 0.4` as a label says what a set of `dreamcache render` does not.
     private static func scale(inLabel label: String) -> Double? {
-        let words = label.split { $0 == " " || $0 == "=" }
-        return words.count == 2 && words[0] == "image_scale" ? Double(words[1]) : nil
+        let words = label.split { $0 == " " || $0 == "=" || $0 == "," }
+        return words.firstIndex(of: "image_scale").flatMap { words.dropFirst($0 + 1).first }.flatMap { Double($0) }
     }
 
     private static let extensions: Set<String> = ["png", "jpg", "jpeg", "heic", "heif", "avif", "webp"]

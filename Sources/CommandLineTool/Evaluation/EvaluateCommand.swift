@@ -97,8 +97,10 @@ struct EvaluateCommand: ParsableCommand {
                 } else {
                     Terminal.result(report.table)
                     let copies = report.pictures.filter { $0.isCopy && $0.set != Evaluation.real }
+                    let isOne = Set(report.pictures.map(\.subject)).count == 1
                     for picture in copies {
-                        Terminal.note("dreamcache: note: \(picture.set): \(picture.file) repeats a reference")
+                        let name = isOne ? picture.file : "\(picture.file) of \(picture.subject)"
+                        Terminal.note("dreamcache: note: \(picture.set): \(name) repeats a reference")
                     }
                 }
             }

@@ -99,7 +99,7 @@ struct BenchCommand: ParsableCommand {
                     let bench = try VisionBenchmark(path: path, threads: threads)
                     try measure(
                         Bench(
-                            title: "vision", path: path, threads: bench.threads, ceiling: bench.ceiling,
+                            title: "vision", path: bench.path, threads: bench.threads, ceiling: bench.ceiling,
                             profile: bench.profile, names: networks, repetition: bench.repetition))
                 }
             } catch { throw Failure(code: .failed, message: "\(error)") }
