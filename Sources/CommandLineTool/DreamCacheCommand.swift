@@ -20,11 +20,7 @@ struct DreamCacheCommand: ParsableCommand {
         version: Version.current,
         groupedSubcommands: [
             CommandGroup(
-                name: "Queue:",
-                subcommands: [
-                    SubmitCommand.self, WaitCommand.self, StatusCommand.self, ListCommand.self, WatchCommand.self,
-                    CancelCommand.self, RetryCommand.self, OpenCommand.self, VerifyCommand.self,
-                ]),
+                name: "Queue:", subcommands: queue),
             CommandGroup(
                 name: "Foreground:",
                 subcommands: [
@@ -42,13 +38,25 @@ struct DreamCacheCommand: ParsableCommand {
                 ]),
         ])
 
+    /// They speak with the daemon through files and compute nothing.
+    private static let queue: [any ParsableCommand.Type] = [
+        SubmitCommand.self, WaitCommand.self, StatusCommand.self, ListCommand.self, WatchCommand.self,
+        CancelCommand.self, RetryCommand.self, OpenCommand.self, VerifyCommand.self,
+    ]
+
     static func main() {
         ConfinedDecoder.serveIfAsked()
-        LibraryEnvironment.settle()
         Terminal.obeyClosedPipes()
-        do { main(try GivenPaths.arguments()) } catch {
+        let arguments: [String]
+        do { arguments = try GivenPaths.arguments() } catch {
             Terminal.note("dreamcache: \(error)")
             _exit(Failure.Code.usage.rawValue)
         }
+        do {
+            var command = try parseAsRoot(arguments)
+            // Scripts call the commands of the queue often, and need not start them twice.
+            if !queue.contains(where: { $0 == type(of: command) }) { LibraryEnvironment.settle() }
+            try command.run()
+        } catch { exit(withError: error) }
     }
 }

@@ -103,7 +103,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
         shouldStop: () -> Bool
     ) throws(RendererError) -> RenderedImage {
         let pipeline = try pipeline(for: request.manifest.model, progress, shouldStop)
-        let name = try acceptedModel(named: request.manifest.model).name
+        let (name, files) = try acceptedModel(named: request.manifest.model)
         let judge = try judge(for: request, pipeline, progress, shouldStop)
         let identity = pipeline.identity + (judge?.identity ?? "")
         if let expected = request.identity, expected != identity {
@@ -111,7 +111,7 @@ public final class JobRunner: Renderer, @unchecked Sendable {
                 message: "model '\(name)' is not what the first pictures of the set were made with: "
                     + "found \(identity), expected \(expected)")
         }
-        let named = request.naming(try acceptedModel(named: request.manifest.model).files.schedule.sampler)
+        let named = request.naming(files.schedule.sampler)
         return try withModel { () throws(any Error) in
             let preview = Latest()
             pipeline.previews =

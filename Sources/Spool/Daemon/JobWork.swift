@@ -55,7 +55,7 @@ extension SpoolLoop {
             case .cache(let index):
                 return .cache(try order(job, subject: index))
             case .image(let index):
-                let steps = job.manifest.inferenceSteps * (job.manifest.select?.candidates ?? 1)
+                let steps = job.manifest.inferenceSteps * job.manifest.candidatesPerImage
                 let kept = machine.jobs[job.id]?.entry.point.step ?? 0
                 status.imageBegan(holding: Double(kept) / Double(max(1, steps)), now: now)
                 if let training = job.manifest.training { return .training(try order(job, training)) }

@@ -127,7 +127,7 @@ extension JobManifest {
     }
 
     /// Images that are made, those that are not chosen included.
-    private var candidateCount: Int { imageCount * (select?.candidates ?? 1) }
+    private var candidateCount: Int { imageCount * candidatesPerImage }
 
     /// The last image, or its last candidate, has a seed too.
     private func contradictionsOfSeeds(in document: JSON) -> [SchemaFault] {

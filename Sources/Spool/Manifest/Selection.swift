@@ -88,10 +88,13 @@ public struct Selection: Sendable, Equatable, Codable {
 }
 
 extension JobManifest {
+    /// How many of each image are made; 1 without a choice.
+    var candidatesPerImage: Int { select?.candidates ?? 1 }
+
     /// The candidates of an image. The first is what the image is without a choice. Candidate c of image i has the job's seed
     /// + i + c * the number of images, so that no two of a job are the same.
     public func candidates(of image: ImagePlan) -> [ImagePlan] {
-        (0..<(select?.candidates ?? 1)).map {
+        (0..<candidatesPerImage).map {
             ImagePlan(index: image.index, prompt: image.prompt, seed: image.seed + $0 * imageCount)
         }
     }
